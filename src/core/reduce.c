@@ -1,0 +1,352 @@
+/*
+ * reduce.c - from a stream of results to one attribution.
+ *
+ * Everything is summed in double, value by value in the order of the calls, so results are the same bits whatever
+ * the number of threads.
+ */
+#include "met.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Values that one thread should have at least. */
+#define GRAIN 32768
+
+/* What a body of met_parallel_for() sees; each uses what it needs. */
+typedef struct work {
+    met_dtype dtype;
+    const void *values; /* read */
+    void *out;          /* written, or read and written */
+    double *sum;
+    double *square;
+    double weight;
+    met_moment moment;
+    const met_base *base;
+} work;
+
+/*
+ * A moment from a sum of values and a sum of squares, both weighted. The variance is the mean of squares less the
+ * square of the mean; between equal values rounding can leave that just below zero, and only there is it set to
+ * zero (not a number stays not a number).
+ */
+static inline double moment_of(met_moment moment, double sum, double square, double weight) {
+    if (moment == MET_SUM) {
+        return sum;
+    }
+    const double mean = sum / weight;
+    if (moment == MET_MEAN) {
+        return mean;
+    }
+    if (moment == MET_MEAN_SQUARE) {
+        return square / weight;
+    }
+    const double variance = square / weight - mean * mean;
+    return variance < 0.0 ? 0.0 : variance;
+}
+
+/*
+ * The kernels, once for each floating type, over values [from, to).
+ *   add             sum += w v
+ *   add_squares     sum += w v, square += w v^2
+ *   read            out = a moment
+ *   absolute        out = |out|
+ *   times_image     out = out x
+ *   times_distance  out = out (x - b), b an array or one number
+ */
+#define KERNELS(T) \
+    static void add_##T(const work *w, size_t from, size_t to) { \
+        const T *restrict v = w->values; \
+        double *restrict sum = w->sum; \
+        const double weight = w->weight; \
+        for (size_t i = from; i < to; i++) { \
+            sum[i] += weight * (double)v[i]; \
+        } \
+    } \
+\
+    static void add_squares_##T(const work *w, size_t from, size_t to) { \
+        const T *restrict v = w->values; \
+        double *restrict sum = w->sum; \
+        double *restrict square = w->square; \
+        const double weight = w->weight; \
+        for (size_t i = from; i < to; i++) { \
+            const double value = (double)v[i]; \
+            sum[i] += weight * value; \
+            square[i] += weight * (value * value); \
+        } \
+    } \
+\
+    static void read_##T(const work *w, size_t from, size_t to) { \
+        T *restrict out = w->out; \
+        const double *restrict sum = w->sum; \
+        const double *restrict square = w->square; \
+        const double weight = w->weight; \
+        const met_moment moment = w->moment; \
+        for (size_t i = from; i < to; i++) { \
+            out[i] = (T)moment_of(moment, sum[i], square[i], weight); \
+        } \
+    } \
+\
+    static void absolute_##T(const work *w, size_t from, size_t to) { \
+        T *restrict out = w->out; \
+        for (size_t i = from; i < to; i++) { \
+            out[i] = (T)fabs((double)out[i]); \
+        } \
+    } \
+\
+    static void times_image_##T(const work *w, size_t from, size_t to) { \
+        T *restrict out = w->out; \
+        const T *restrict x = w->base->image; \
+        for (size_t i = from; i < to; i++) { \
+            out[i] *= x[i]; \
+        } \
+    } \
+\
+    static void times_distance_##T(const work *w, size_t from, size_t to) { \
+        T *restrict out = w->out; \
+        const T *restrict x = w->base->image; \
+        const T *restrict b = w->base->baseline; \
+        const T number = (T)w->base->baseline_value; \
+        if (b != NULL) { \
+            for (size_t i = from; i < to; i++) { \
+                out[i] *= x[i] - b[i]; \
+            } \
+        } else { \
+            for (size_t i = from; i < to; i++) { \
+                out[i] *= x[i] - number; \
+            } \
+        } \
+    }
+
+KERNELS(float)
+KERNELS(double)
+
+/* The body of met_parallel_for() that calls a kernel in the type of the values. */
+#define BODY(kernel) \
+    static void kernel##_body(void *arg, size_t from, size_t to) { \
+        const work *w = arg; \
+        if (w->dtype == MET_FLOAT32) { \
+            kernel##_float(w, from, to); \
+        } else { \
+            kernel##_double(w, from, to); \
+        } \
+    }
+
+BODY(add)
+BODY(add_squares)
+BODY(read)
+BODY(absolute)
+BODY(times_image)
+BODY(times_distance)
+
+static void clear_body(void *arg, size_t from, size_t to) {
+    const work *w = arg;
+    memset(w->sum + from, 0, (to - from) * sizeof *w->sum);
+    if (w->square != NULL) {
+        memset(w->square + from, 0, (to - from) * sizeof *w->square);
+    }
+}
+
+/* Room for n items of `bytes` each, or MET_ENOMEM where that overflows. */
+static int new_array(size_t n, size_t bytes, const char *what, met_account *account, met_buffer **out) {
+    if (n > SIZE_MAX / bytes) {
+        return met_fail(MET_ENOMEM, "%zu values for %s could not be had", n, what);
+    }
+    return met_buffer_new(n * bytes, what, account, out);
+}
+
+/* ------------------------------------------------------------------ streaming moments */
+
+/*
+ * A reducer that has seen nothing.
+ *   size     values in a result
+ *   squares  keep the sum of squares too: MET_MEAN_SQUARE and MET_VARIANCE need it
+ *   account  where the memory is counted, or NULL; outlives the reducer
+ *   out      the reducer; the caller frees it with met_reducer_free()
+ */
+int met_reducer_new(size_t size, bool squares, met_account *account, met_reducer *out) {
+    met_reducer r = {.size = size, .squares = squares};
+    int status = MET_OK;
+    if (out == NULL) {
+        return met_fail(MET_EVALUE, "out is NULL: room for a reducer is wanted");
+    }
+    status = new_array(size, sizeof(double), "the sum of results", account, &r.sum_buffer);
+    if (status == MET_OK && squares) {
+        status = new_array(size, sizeof(double), "the sum of squared results", account, &r.square_buffer);
+    }
+    if (status != MET_OK) {
+        goto done;
+    }
+    r.sum = met_buffer_data(r.sum_buffer);
+    r.square = squares ? met_buffer_data(r.square_buffer) : NULL;
+    met_reducer_clear(&r, NULL);
+    *out = r;
+done:
+    if (status != MET_OK) {
+        met_reducer_free(&r);
+    }
+    return status;
+}
+
+/* Release what the reducer holds and leave it empty. NULL is fine, and so is a second call. */
+void met_reducer_free(met_reducer *r) {
+    if (r != NULL) {
+        met_buffer_release(r->sum_buffer);
+        met_buffer_release(r->square_buffer);
+        *r = (met_reducer){0};
+    }
+}
+
+/* Forget everything that was added. pool may be NULL. */
+void met_reducer_clear(met_reducer *r, const met_parallel *pool) {
+    work w = {.sum = r->sum, .square = r->square};
+    r->weight = 0.0;
+    met_parallel_for(pool, r->size, GRAIN, clear_body, &w);
+}
+
+/*
+ * Add one result.
+ *   dtype   MET_FLOAT32 or MET_FLOAT64
+ *   values  (size,) of dtype, only read
+ *   weight  of this result; any finite number
+ *   pool    the host's threads, or NULL
+ */
+void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double weight,
+                     const met_parallel *pool) {
+    work w = {.dtype = dtype, .values = values, .sum = r->sum, .square = r->square, .weight = weight};
+    r->weight += weight;
+    met_parallel_for(pool, r->size, GRAIN, r->squares ? add_squares_body : add_body, &w);
+}
+
+/*
+ * Read a moment of what was added so far; but for MET_SUM, not a number where the weights sum to 0.
+ *   moment  MET_SUM or MET_MEAN; one of the others where the reducer keeps squares
+ *   dtype   MET_FLOAT32 or MET_FLOAT64
+ *   pool    the host's threads, or NULL
+ *   out     (size,) of dtype, owned by the caller
+ */
+void met_reducer_read(const met_reducer *r, met_moment moment, met_dtype dtype, const met_parallel *pool,
+                      void *out) {
+    work w = {.dtype = dtype, .out = out, .sum = r->sum, .weight = r->weight, .moment = moment};
+    w.square = r->squares ? r->square : r->sum; /* sum and mean do not look at it */
+    met_parallel_for(pool, r->size, GRAIN, read_body, &w);
+}
+
+/* ------------------------------------------------------------------ elementwise, in place */
+
+/*
+ * values = |values|.
+ *   dtype   MET_FLOAT32 or MET_FLOAT64
+ *   values  (size,) of dtype
+ *   pool    the host's threads, or NULL
+ */
+void met_absolute(met_dtype dtype, size_t size, const met_parallel *pool, void *values) {
+    work w = {.dtype = dtype, .out = values};
+    met_parallel_for(pool, size, GRAIN, absolute_body, &w);
+}
+
+/*
+ * values = values * image, or values * (image - baseline), in the type of the image.
+ *   base            image and baseline
+ *   minus_baseline  which of the two
+ *   pool            the host's threads, or NULL
+ *   values          (size of the image,) of base->dtype, apart from image and baseline
+ */
+void met_times_image(const met_base *base, bool minus_baseline, const met_parallel *pool, void *values) {
+    work w = {.dtype = base->dtype, .out = values, .base = base};
+    met_parallel_for(pool, base->shape[0] * base->shape[1] * base->shape[2], GRAIN,
+                     minus_baseline ? times_distance_body : times_image_body, &w);
+}
+
+/* ------------------------------------------------------------------ mean over windows */
+
+static size_t window_size(const met_window_mean *w) {
+    return w->shape[0] * w->shape[1] * w->shape[2];
+}
+
+/*
+ * A window mean that has seen nothing (occlusion: M. D. Zeiler and R. Fergus, ECCV 2014).
+ *   shape    of the image
+ *   account  where the memory is counted, or NULL; outlives the mean
+ *   out      the mean; the caller frees it with met_window_mean_free()
+ */
+int met_window_mean_new(const size_t shape[MET_AXES], met_account *account, met_window_mean *out) {
+    met_window_mean w = {0};
+    int status = MET_OK;
+    if (shape == NULL || out == NULL) {
+        return met_fail(MET_EVALUE, "%s is NULL", shape == NULL ? "shape" : "out");
+    }
+    size_t size = 1;
+    for (int a = 0; a < MET_AXES; a++) {
+        if (shape[a] != 0 && size > SIZE_MAX / shape[a]) {
+            return met_fail(MET_ENOMEM, "an image of %zu x %zu x %zu values is too large", shape[0], shape[1],
+                            shape[2]);
+        }
+        size *= shape[a];
+        w.shape[a] = shape[a];
+    }
+    status = new_array(size, sizeof(double), "the sums over windows", account, &w.sum_buffer);
+    if (status == MET_OK) {
+        status = new_array(size, sizeof(uint32_t), "the counts of windows", account, &w.count_buffer);
+    }
+    if (status != MET_OK) {
+        goto done;
+    }
+    w.sum = met_buffer_data(w.sum_buffer);
+    w.count = met_buffer_data(w.count_buffer);
+    met_window_mean_clear(&w);
+    *out = w;
+done:
+    if (status != MET_OK) {
+        met_window_mean_free(&w);
+    }
+    return status;
+}
+
+/* Release what the mean holds and leave it empty. NULL is fine, and so is a second call. */
+void met_window_mean_free(met_window_mean *w) {
+    if (w != NULL) {
+        met_buffer_release(w->sum_buffer);
+        met_buffer_release(w->count_buffer);
+        *w = (met_window_mean){0};
+    }
+}
+
+/* Forget every window. */
+void met_window_mean_clear(met_window_mean *w) {
+    memset(w->sum, 0, window_size(w) * sizeof *w->sum);
+    memset(w->count, 0, window_size(w) * sizeof *w->count);
+}
+
+/*
+ * Add the difference that one window made to all values that it covers.
+ *   box    the window, inside the image
+ *   value  f(x) - f(x with the window replaced)
+ */
+void met_window_mean_add(met_window_mean *w, const met_box *box, double value) {
+    for (size_t i = box->start[0]; i < box->stop[0]; i++) {
+        for (size_t j = box->start[1]; j < box->stop[1]; j++) {
+            const size_t row = (i * w->shape[1] + j) * w->shape[2];
+            for (size_t k = row + box->start[2]; k < row + box->stop[2]; k++) {
+                w->sum[k] += value;
+                w->count[k]++;
+            }
+        }
+    }
+}
+
+/*
+ * Read the mean over the windows that cover each value, 0 where there is none.
+ *   dtype  MET_FLOAT32 or MET_FLOAT64
+ *   out    (size of the image,) of dtype, owned by the caller
+ */
+void met_window_mean_read(const met_window_mean *w, met_dtype dtype, void *out) {
+    const size_t size = window_size(w);
+    for (size_t i = 0; i < size; i++) {
+        const double mean = w->count[i] > 0 ? w->sum[i] / w->count[i] : 0.0;
+        if (dtype == MET_FLOAT32) {
+            ((float *)out)[i] = (float)mean;
+        } else {
+            ((double *)out)[i] = mean;
+        }
+    }
+}

@@ -1,0 +1,279 @@
+/*
+ * sample.c - from the description of a sample to its values, and back.
+ *
+ * Every kind comes down to runs: stretches of consecutive values that take the baseline, are mixed with it, or get
+ * noise. Work is split over values, not over runs, so one run across the whole image is still shared by all threads.
+ */
+#include "met.h"
+
+#include <string.h>
+
+/* Values that one thread should have at least. */
+#define GRAIN 32768
+/* Normal values made at a time. */
+#define NOISE_BLOCK 256
+
+/* Where replaced values come from: an array of the image's shape, or one number for all. */
+typedef struct source {
+    const void *values; /* (size,) of the image's dtype; NULL: number */
+    double number;
+} source;
+
+/* The stretches of a box in C-contiguous memory: `count` of `length` values each. */
+typedef struct runs {
+    size_t count;
+    size_t length;
+    size_t first;     /* position of the first value of the box */
+    size_t inner;     /* runs along the faster of the two axes that select a run */
+    size_t stride[2]; /* values between runs along the slower and the faster one */
+} runs;
+
+/* What a body of met_parallel_for() sees. */
+typedef struct work {
+    const met_base *base;
+    const met_sample *sample;
+    source from;
+    runs box;
+    void *out;
+} work;
+
+/*
+ * The kernels, once for each floating type. `at` is the flat position of the first of n values.
+ *   put     out = source
+ *   pick    out = source where the value's superpixel is dropped
+ *   lerp    out = b + alpha (x - b), in the type itself
+ *   noise   out = x + stdev z, z the normal values at .. at + n - 1 of the stream
+ */
+#define KERNELS(T) \
+    static inline void put_##T(T *restrict out, const source *from, size_t at, size_t n) { \
+        if (n == 1) { /* bands last: every run is one value, too short for a call */ \
+            out[at] = from->values != NULL ? ((const T *)from->values)[at] : (T)from->number; \
+        } else if (from->values != NULL) { \
+            memcpy(out + at, (const T *)from->values + at, n * sizeof(T)); \
+        } else { \
+            const T number = (T)from->number; \
+            for (size_t i = at; i < at + n; i++) { \
+                out[i] = number; \
+            } \
+        } \
+    } \
+\
+    static inline void pick_##T(T *restrict out, const source *from, const met_sample *s, size_t at, \
+                                size_t n) { \
+        const T *restrict values = from->values; \
+        const T number = (T)from->number; \
+        for (size_t i = at; i < at + n; i++) { \
+            if (s->dropped[s->segments[i]]) { \
+                out[i] = values != NULL ? values[i] : number; \
+            } \
+        } \
+    } \
+\
+    static inline void lerp_##T(T *restrict out, const T *restrict x, const source *from, double alpha, \
+                                size_t at, size_t n) { \
+        const T a = (T)alpha; \
+        const T *restrict b = from->values; \
+        const T number = (T)from->number; \
+        if (b != NULL) { \
+            for (size_t i = at; i < at + n; i++) { \
+                out[i] = b[i] + a * (x[i] - b[i]); \
+            } \
+        } else { \
+            for (size_t i = at; i < at + n; i++) { \
+                out[i] = number + a * (x[i] - number); \
+            } \
+        } \
+    } \
+\
+    static inline void noise_##T(T *restrict out, const T *restrict x, const met_sample *s, size_t at, \
+                                 size_t n) { \
+        double z[NOISE_BLOCK]; \
+        for (size_t done = 0; done < n; done += NOISE_BLOCK) { \
+            const size_t m = n - done < NOISE_BLOCK ? n - done : NOISE_BLOCK; \
+            met_normal(s->noise, at + done, m, z); \
+            for (size_t i = 0; i < m; i++) { \
+                out[at + done + i] = (T)((double)x[at + done + i] + s->stdev * z[i]); \
+            } \
+        } \
+    }
+
+KERNELS(float)
+KERNELS(double)
+
+/* Call a kernel in the type of the image. */
+#define TYPED(w, kernel, ...) \
+    do { \
+        if ((w)->base->dtype == MET_FLOAT32) { \
+            kernel##_float((w)->out, __VA_ARGS__); \
+        } else { \
+            kernel##_double((w)->out, __VA_ARGS__); \
+        } \
+    } while (0)
+
+static size_t size_of(const met_base *base) {
+    return base->shape[0] * base->shape[1] * base->shape[2];
+}
+
+/* Split a box into its runs: trailing axes that the box spans belong to the run. */
+static runs runs_of(const met_box *box, const size_t shape[MET_AXES]) {
+    size_t extent[MET_AXES];
+    for (int a = 0; a < MET_AXES; a++) {
+        extent[a] = box->stop[a] > box->start[a] ? box->stop[a] - box->start[a] : 0;
+    }
+    runs r = {.count = extent[0] * extent[1],
+              .length = extent[2],
+              .first = (box->start[0] * shape[1] + box->start[1]) * shape[2] + box->start[2],
+              .inner = extent[1],
+              .stride = {shape[1] * shape[2], shape[2]}};
+    if (extent[2] == shape[2]) {
+        r.count = extent[0];
+        r.length *= extent[1];
+        r.inner = 1;
+        if (extent[1] == shape[1]) {
+            r.count = 1;
+            r.length *= extent[0];
+        }
+    }
+    return r;
+}
+
+static size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* Position of value `from` of a box, and in n how many values from there to `to` lie in its run. */
+static size_t locate(const runs *r, size_t from, size_t to, size_t *n) {
+    const size_t run = from / r->length, offset = from % r->length;
+    *n = min_size(r->length - offset, to - from);
+    return r->first + run / r->inner * r->stride[0] + run % r->inner * r->stride[1] + offset;
+}
+
+/* Values [from, to) of a box, counted within the box, take the source (MET_BOX). */
+static void box_body(void *arg, size_t from, size_t to) {
+    const work *w = arg;
+    for (size_t n; from < to; from += n) {
+        const size_t at = locate(&w->box, from, to, &n);
+        TYPED(w, put, &w->from, at, n);
+    }
+}
+
+/* Values [from, to) of a box, counted within the box, get noise (MET_NOISE). */
+static void noise_body(void *arg, size_t from, size_t to) {
+    const work *w = arg;
+    for (size_t n; from < to; from += n) {
+        const size_t at = locate(&w->box, from, to, &n);
+        TYPED(w, noise, w->base->image, w->sample, at, n);
+    }
+}
+
+/* Those of the values [from, to) of the image that lie in a dropped band take the source (MET_BANDS). */
+static void bands_body(void *arg, size_t from, size_t to) {
+    const work *w = arg;
+    const met_base *base = w->base;
+    const size_t bands = base->shape[base->bands];
+    size_t inner = 1; /* consecutive values of one band */
+    for (int a = base->bands + 1; a < MET_AXES; a++) {
+        inner *= base->shape[a];
+    }
+    size_t band = from / inner % bands, left = inner - from % inner;
+    while (from < to) {
+        const size_t n = min_size(left, to - from);
+        if (w->sample->dropped[band]) {
+            TYPED(w, put, &w->from, from, n);
+        }
+        from += n;
+        left = inner;
+        band = band + 1 == bands ? 0 : band + 1;
+    }
+}
+
+/* Those of the values [from, to) of the image whose superpixel is dropped take the source (MET_SEGMENTS). */
+static void segments_body(void *arg, size_t from, size_t to) {
+    const work *w = arg;
+    TYPED(w, pick, &w->from, w->sample, from, to - from);
+}
+
+/* Values [from, to) of the image are copied from the source. */
+static void copy_body(void *arg, size_t from, size_t to) {
+    const work *w = arg;
+    TYPED(w, put, &w->from, from, to - from);
+}
+
+/* Values [from, to) of the image are mixed with the baseline (MET_LERP). */
+static void lerp_body(void *arg, size_t from, size_t to) {
+    const work *w = arg;
+    TYPED(w, lerp, w->base->image, &w->from, w->sample->alpha, from, to - from);
+}
+
+static source baseline_of(const met_base *base) {
+    return (source){.values = base->baseline, .number = base->baseline_value};
+}
+
+static source image_of(const met_base *base) {
+    return (source){.values = base->image};
+}
+
+/* The values that a local sample replaces take those of `from`: the baseline to apply it, the image to undo it. */
+static void replace(const met_base *base, const met_sample *s, source from, const met_parallel *pool,
+                    void *out) {
+    work w = {.base = base, .sample = s, .from = from, .out = out};
+    switch (s->kind) {
+    case MET_BOX:
+        w.box = runs_of(&s->box, base->shape);
+        met_parallel_for(pool, w.box.count * w.box.length, GRAIN, box_body, &w);
+        break;
+    case MET_BANDS: met_parallel_for(pool, size_of(base), GRAIN, bands_body, &w); break;
+    case MET_SEGMENTS: met_parallel_for(pool, size_of(base), GRAIN, segments_body, &w); break;
+    case MET_IDENTITY:
+    case MET_LERP:
+    case MET_NOISE: break; /* not local */
+    }
+}
+
+/*
+ * Write sample `s` of an image, whatever the output held. Values do not depend on how the work is split.
+ *   base  image and baseline, C-contiguous; `bands` is needed for MET_BANDS alone
+ *   s     the description; alpha = 0 gives the baseline bit for bit, even where the image is not finite
+ *   pool  the host's threads, or NULL
+ *   out   (size of the image,) values of base->dtype, owned by the caller, apart from image and baseline
+ */
+void met_sample_render(const met_base *base, const met_sample *s, const met_parallel *pool, void *out) {
+    work w = {.base = base, .sample = s, .out = out};
+    if (s->kind == MET_LERP) {
+        w.from = baseline_of(base);
+        met_parallel_for(pool, size_of(base), GRAIN, s->alpha == 0.0 ? copy_body : lerp_body, &w);
+        return;
+    }
+    w.from = image_of(base);
+    met_parallel_for(pool, size_of(base), GRAIN, copy_body, &w);
+    if (s->kind == MET_NOISE) {
+        w.box = runs_of(&s->box, base->shape);
+        met_parallel_for(pool, w.box.count * w.box.length, GRAIN, noise_body, &w);
+    } else {
+        replace(base, s, baseline_of(base), pool, out);
+    }
+}
+
+/* Whether `s` differs from its image in a part only: boxes, bands and superpixels. */
+bool met_sample_is_local(const met_sample *s) {
+    return s->kind == MET_BOX || s->kind == MET_BANDS || s->kind == MET_SEGMENTS;
+}
+
+/*
+ * Turn the image into a local sample, writing only what differs; other kinds are left alone.
+ *   base  image and baseline
+ *   s     the description
+ *   out   (size of the image,) holds the image, then the sample
+ */
+void met_sample_apply(const met_base *base, const met_sample *s, void *out) {
+    replace(base, s, baseline_of(base), NULL, out);
+}
+
+/*
+ * Turn a local sample back into the image, bit for bit.
+ *   base, s  as given to met_sample_apply()
+ *   out      (size of the image,) holds the sample, then the image
+ */
+void met_sample_undo(const met_base *base, const met_sample *s, void *out) {
+    replace(base, s, image_of(base), NULL, out);
+}

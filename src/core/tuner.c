@@ -1,0 +1,59 @@
+/*
+ * tuner.c - the chunk size, found while the real work runs.
+ *
+ * A call of the model has a fixed price (dispatch) and a price a sample that rises once a batch leaves the caches.
+ * So the cost of a sample falls with the chunk size and then rises again: climb by doubling while it falls by
+ * more than the noise, turn around if growing did not pay at all, rest at the best.
+ */
+#include "met.h"
+
+/* A step must pay by this much: timings vary by a few per cent. */
+#define GAIN 0.95
+/* Timings of a chunk size before it is judged: the first one warms caches and code. */
+#define TRIALS 2
+/* Growing only shares the fixed price of a call (a millisecond or so) among more samples: no use in longer calls. */
+#define LONG_CALL 0.010
+
+void met_tuner_start(met_tuner *t, size_t first, size_t most, bool may_grow) {
+    *t = (met_tuner){0};
+    t->most = most > 0 ? most : 1;
+    t->first = first < 1 ? 1 : first > t->most ? t->most : first;
+    t->chunk = t->best = t->first;
+    t->direction = may_grow && t->first < t->most ? 1 : t->first > 1 ? -1 : 0;
+}
+
+/* The next size to try from the best one, or the best one itself where there is none. */
+static size_t next_size(const met_tuner *t) {
+    if (t->direction > 0) {
+        return t->best > t->most / 2 ? t->most : 2 * t->best;
+    }
+    return t->best > 1 ? t->best / 2 : 1;
+}
+
+size_t met_tuner_next(met_tuner *t, size_t n, double seconds) {
+    if (t->direction == 0 || n != t->chunk) { /* at rest, or the last, smaller chunk of a run */
+        return t->chunk;
+    }
+    double cost = seconds / (double)n;
+    t->cost = t->measured == 0 || cost < t->cost ? cost : t->cost;
+    if (++t->measured < TRIALS) {
+        return t->chunk;
+    }
+    t->measured = 0;
+    if (t->best_cost == 0 || t->cost < GAIN * t->best_cost) {
+        t->best = t->chunk;
+        t->best_cost = t->cost;
+        if (t->direction > 0 && t->cost * (double)t->chunk > LONG_CALL) {
+            t->direction = t->best == t->first && t->first > 1 ? -1 : 0;
+        }
+    } else {
+        bool turn = t->direction > 0 && t->best == t->first && t->first > 1;
+        t->direction = turn ? -1 : 0;
+    }
+    size_t next = t->direction == 0 ? t->best : next_size(t);
+    if (next == t->best) {
+        t->direction = 0;
+    }
+    t->chunk = next;
+    return t->chunk;
+}
