@@ -1,0 +1,22 @@
+/* capsule.h - vtables that come from, or go to, another extension module. */
+#ifndef MET_PY_CAPSULE_H
+#define MET_PY_CAPSULE_H
+
+#include <Python.h>
+
+#include "met.h"
+
+/* The model in a capsule named MET_MODEL_CAPSULE; NULL with a TypeError otherwise. */
+const met_model *met_py_model(PyObject *capsule);
+
+/* The thread pool in a capsule named MET_PARALLEL_CAPSULE, or NULL for None; -1 with a TypeError otherwise. */
+int met_py_parallel(PyObject *capsule, const met_parallel **out);
+
+/* Add the capsule MET_HOST_CAPSULE to the module. */
+int met_py_add_host(PyObject *module);
+
+/* callable_model(forward, gradient=None) -> capsule; see callable_model.c. */
+PyObject *met_py_callable_model(PyObject *module, PyObject *args, PyObject *kwargs);
+extern const char met_py_callable_model_doc[];
+
+#endif

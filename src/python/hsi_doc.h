@@ -1,0 +1,227 @@
+/* hsi_doc.h - the docstrings of HSI, for hsi.c alone. */
+#ifndef MET_PY_HSI_DOC_H
+#define MET_PY_HSI_DOC_H
+
+#include <Python.h>
+
+PyDoc_STRVAR(hsi_doc,
+"HSI(*, image, wavelengths, orientation=('C', 'H', 'W'), device=None, binary_mask=None)\n"
+"--\n"
+"\n"
+"A hyperspectral image: values, the wavelengths of its bands, and which values to use.\n"
+"\n"
+"The image is a view of the memory that was given. It is copied only where a tensor can't share that memory: another\n"
+"byte order, negative strides, read-only arrays, another device.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+"image : torch.Tensor, numpy.ndarray, DLPack or buffer object\n"
+"    Three axes in the order of `orientation`, of bools, integers or floats; the dtype is kept.\n"
+"wavelengths : torch.Tensor, numpy.ndarray, list or tuple\n"
+"    Centre of each band in nm, shape ``(bands,)``.\n"
+"orientation : tuple, list or str\n"
+"    The letters C (bands), H (rows) and W (columns) in the order of the image's axes.\n"
+"device : str, torch.device or None\n"
+"    Where image and mask live; None: where the image is.\n"
+"binary_mask : torch.Tensor, numpy.ndarray, 'artificial' or None\n"
+"    True means: use this value. Broadcast to the shape of the image. None: use all; ``'artificial'``: the pixels whose\n"
+"    first band is not zero.\n"
+"\n"
+"Raises\n"
+"------\n"
+"TypeError\n"
+"    An argument of a type that can't be used, or an image that is not 3-D.\n"
+"ShapeMismatchError\n"
+"    Wavelengths or mask that do not fit the image.\n"
+"OrientationError, DeviceError\n"
+"    An orientation or a device that is none.\n"
+"ValidationError\n"
+"    The base of those three; by itself for an argument that is missing, an empty image or an unknown mask name.\n"
+"\n"
+"Notes\n"
+"-----\n"
+"Attributes can be replaced. Each new value is checked for itself; whether image, wavelengths, orientation and mask\n"
+"agree is checked where they are used together. Two HSI are equal where all fields are, value by value (so an image\n"
+"with NaN equals only itself); like other mutable values, they are not hashable.");
+
+PyDoc_STRVAR(image_doc, "The values: a 3-D torch.Tensor on the memory that was given.");
+
+PyDoc_STRVAR(wavelengths_doc, "Centres of the bands in nm: torch.Tensor of shape (bands,).");
+
+PyDoc_STRVAR(orientation_doc, "The letters C, H and W in the order of the image's axes, as a tuple.");
+
+PyDoc_STRVAR(device_doc, "The torch.device where masks and later work go. Replacing it moves nothing: see to().");
+
+PyDoc_STRVAR(mask_doc,
+"Which values to use: bool torch.Tensor of the image's shape. It may repeat memory along axes that it does not depend\n"
+"on. Assigning None means all.");
+
+PyDoc_STRVAR(spectral_axis_doc, "The axis of the bands: 0, 1 or 2.");
+
+PyDoc_STRVAR(spatial_mask_doc, "The mask at the first band: bool torch.Tensor over the two spatial axes.");
+
+PyDoc_STRVAR(to_doc,
+"to($self, /, device)\n"
+"--\n"
+"\n"
+"Move image and mask, in place.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+"device : str or torch.device\n"
+"\n"
+"Returns\n"
+"-------\n"
+"HSI\n"
+"    This object.\n"
+"\n"
+"Raises\n"
+"------\n"
+"DeviceError\n"
+"    There is no such device; nothing has changed.");
+
+PyDoc_STRVAR(change_orientation_doc,
+"change_orientation($self, /, target_orientation, inplace=False)\n"
+"--\n"
+"\n"
+"Permute the axes of image and mask, as views of the same memory.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+"target_orientation : tuple, list or str\n"
+"    C, H and W in the order wanted.\n"
+"inplace : bool\n"
+"    Change this object instead of returning another one.\n"
+"\n"
+"Returns\n"
+"-------\n"
+"HSI\n"
+"    This object, or a new one that shares all other fields.\n"
+"\n"
+"Raises\n"
+"------\n"
+"OrientationError\n"
+"    A ValueError; nothing has changed.");
+
+PyDoc_STRVAR(get_image_doc,
+"get_image($self, /, apply_mask=True)\n"
+"--\n"
+"\n"
+"The image with unused values set to zero.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+"apply_mask : bool\n"
+"    False: the image itself, not a copy.\n"
+"\n"
+"Returns\n"
+"-------\n"
+"torch.Tensor\n"
+"    ``image * binary_mask`` in a new tensor of the image's shape and dtype; differentiable where the image is.");
+
+#define BAND_PARAMETERS \
+    "apply_mask : bool\n" \
+    "    Set unused values to zero, at the end.\n" \
+    "apply_min_cutoff : bool\n" \
+    "    Take the minimum over the values that are not zero, and set the smallest values to zero afterwards. Ignored\n" \
+    "    without `normalize`.\n"
+
+PyDoc_STRVAR(extract_band_doc,
+"extract_band_by_name($self, /, band_name, selection_method='center',\n"
+"                     apply_mask=True, apply_min_cutoff=False, normalize=True)\n"
+"--\n"
+"\n"
+"The central band of a named range of wavelengths.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+"band_name : str\n"
+"    A name of spyndex's band table, such as 'R', 'RE1' or 'N'.\n"
+"selection_method : str\n"
+"    Only 'center': of the m bands inside the range, the one m // 2 behind that of the smallest wavelength.\n"
+BAND_PARAMETERS
+"normalize : bool\n"
+"    Stretch the band to [0, 1]; a constant band stays as it is.\n"
+"\n"
+"Returns\n"
+"-------\n"
+"torch.Tensor\n"
+"    The two spatial axes in the image's order. Integers become float32 where they are normalised.\n"
+"\n"
+"Raises\n"
+"------\n"
+"BandSelectionError\n"
+"    An unknown name, or no wavelength of the image inside its range.\n"
+"NotImplementedError\n"
+"    Another selection method.");
+
+PyDoc_STRVAR(get_rgb_doc,
+"get_rgb_image($self, /, apply_mask=True, apply_min_cutoff=False,\n"
+"              output_channel_axis=None, normalize=True)\n"
+"--\n"
+"\n"
+"The bands R, G and B, stacked.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+BAND_PARAMETERS
+"output_channel_axis : int or None\n"
+"    Where the three colours go; None: where the bands are.\n"
+"normalize : bool\n"
+"    Stretch each colour to [0, 1].\n"
+"\n"
+"Returns\n"
+"-------\n"
+"torch.Tensor\n"
+"    Three axes, the spatial ones in the image's order.\n"
+"\n"
+"Raises\n"
+"------\n"
+"BandSelectionError\n"
+"    The image has no wavelength in one of the three ranges.");
+
+PyDoc_STRVAR(central_slice_doc,
+"_extract_central_slice_from_band($self, /, band_wavelengths, apply_mask=True,\n"
+"                                 apply_min_cutoff=False, normalize=True)\n"
+"--\n"
+"\n"
+"The central band of a set of wavelengths; see extract_band_by_name().\n"
+"\n"
+"Parameters\n"
+"----------\n"
+"band_wavelengths : torch.Tensor, numpy.ndarray, list or tuple\n"
+"    Wavelengths of the image, nm.\n"
+BAND_PARAMETERS
+"normalize : bool\n"
+"    Stretch the band to [0, 1].\n"
+"\n"
+"Returns\n"
+"-------\n"
+"torch.Tensor\n"
+"    The two spatial axes in the image's order.\n"
+"\n"
+"Raises\n"
+"------\n"
+"ValueError\n"
+"    A wavelength that the image does not have.");
+
+PyDoc_STRVAR(model_copy_doc,
+"model_copy($self, /, *, update=None, deep=False)\n"
+"--\n"
+"\n"
+"A copy that shares image, wavelengths and mask.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+"update : dict or None\n"
+"    Attributes to set on the copy.\n"
+"deep : bool\n"
+"    Copy the values too.\n"
+"\n"
+"Returns\n"
+"-------\n"
+"HSI");
+
+#undef BAND_PARAMETERS
+
+#endif

@@ -1,0 +1,340 @@
+/* hsi_fields.c - the fields of an HSI: each value of a user checked and converted, on its own. */
+#include "errors.h"
+#include "hsi_object.h"
+#include "image.h"
+
+#include <string.h>
+
+#define MASK_KINDS        "None, 'artificial', a torch tensor or a NumPy array"
+#define WAVELENGTHS_KINDS "a tensor, an array, a list or a tuple of numbers"
+
+/* ------------------------------------------------------------------ image, wavelengths */
+
+static Py_ssize_t count_axes(PyObject *tensor) {
+    PyObject *axes = PyObject_GetAttrString(tensor, "ndim");
+    Py_ssize_t n = axes == NULL ? -1 : PyLong_AsSsize_t(axes);
+    Py_XDECREF(axes);
+    return n;
+}
+
+static PyObject *shape_of(PyObject *tensor) {
+    PyObject *shape = PyObject_GetAttrString(tensor, "shape");
+    PyObject *tuple = shape == NULL ? NULL : PySequence_Tuple(shape);
+    PyObject *plain = tuple == NULL ? NULL : PyTuple_GetSlice(tuple, 0, PyTuple_GET_SIZE(tuple));
+    Py_XDECREF(shape);
+    Py_XDECREF(tuple);
+    return plain;
+}
+
+PyObject *met_py_image_field(PyObject *value) {
+    size_t shape[MET_AXES];
+    PyObject *image = met_py_as_tensor(value, "Image", MET_PY_ARRAY);
+    PyObject *sizes = image == NULL ? NULL : PyObject_GetAttrString(image, "shape");
+    if (sizes == NULL) {
+        Py_CLEAR(image);
+    } else if (count_axes(image) != MET_AXES) {
+        PyErr_Format(PyExc_TypeError, "Image must be 3-D (bands and two spatial axes), but its shape is %S", sizes);
+        Py_CLEAR(image);
+    } else if (met_py_shape(image, shape) < 0) {
+        Py_CLEAR(image);
+    } else if (shape[0] == 0 || shape[1] == 0 || shape[2] == 0) {
+        met_py_error("ValidationError", "Image must hold values, but its shape is %S", sizes);
+        Py_CLEAR(image);
+    }
+    Py_XDECREF(sizes);
+    return image;
+}
+
+static PyObject *wavelengths_tensor(PyObject *value) {
+    PyObject *listed = NULL;
+    if (PyList_Check(value) || PyTuple_Check(value)) {
+        PyObject *torch = PyImport_ImportModule("torch");
+        listed = torch == NULL ? NULL : PyObject_CallMethod(torch, "tensor", "(O)", value);
+        Py_XDECREF(torch);
+        if (listed == NULL) {
+            if (PyErr_ExceptionMatches(PyExc_Exception)) {
+                met_py_error_of(PyExc_TypeError, "The wavelengths must be " WAVELENGTHS_KINDS
+                                                 ", but the values given are no numbers");
+            }
+            return NULL;
+        }
+    }
+    PyObject *wavelengths = met_py_as_tensor(listed != NULL ? listed : value, "The wavelengths", WAVELENGTHS_KINDS);
+    Py_XDECREF(listed);
+    return wavelengths;
+}
+
+PyObject *met_py_wavelengths_field(PyObject *value) {
+    PyObject *wavelengths = wavelengths_tensor(value);
+    if (wavelengths != NULL && count_axes(wavelengths) != 1) {
+        PyObject *shape = shape_of(wavelengths);
+        if (shape != NULL) {
+            met_py_error("ShapeMismatchError", "wavelengths must be 1-D, one for each band, but their shape is %R",
+                         shape);
+        }
+        Py_XDECREF(shape);
+        Py_CLEAR(wavelengths);
+    }
+    return wavelengths;
+}
+
+int met_py_check_wavelengths(PyObject *wavelengths, PyObject *image, int axis) {
+    size_t shape[MET_AXES];
+    PyObject *count = PyObject_CallMethod(wavelengths, "numel", NULL);
+    size_t n = count == NULL ? 0 : PyLong_AsSize_t(count);
+    Py_XDECREF(count);
+    if (PyErr_Occurred() || met_py_shape(image, shape) < 0) {
+        return -1;
+    }
+    if (axis < 0 || axis >= MET_AXES) {
+        PyErr_Format(PyExc_ValueError, "the spectral axis must be 0, 1 or 2, not %d", axis);
+        return -1;
+    }
+    if (n != shape[axis]) {
+        return met_py_error("ShapeMismatchError",
+                            "wavelengths must have one value for each band, but there are %zu wavelengths and %zu "
+                            "bands (axis %d of the image)",
+                            n, shape[axis], axis);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ orientation, device */
+
+PyObject *met_py_orientation_field(PyObject *value) {
+    PyObject *letters = NULL;
+    int seen = 0;
+    if (PyTuple_Check(value) || PyList_Check(value) || PyUnicode_Check(value)) {
+        letters = PySequence_Tuple(value);
+        if (letters == NULL) {
+            return NULL;
+        }
+    }
+    for (Py_ssize_t i = 0; letters != NULL && i < PyTuple_GET_SIZE(letters); i++) {
+        PyObject *letter = PyTuple_GET_ITEM(letters, i);
+        for (int axis = 0; axis < MET_AXES && PyUnicode_Check(letter); axis++) {
+            const char known[2] = {"CHW"[axis], '\0'};
+            if (PyUnicode_CompareWithASCIIString(letter, known) == 0) {
+                seen |= 1 << axis;
+            }
+        }
+    }
+    if (letters == NULL || PyTuple_GET_SIZE(letters) != MET_AXES || seen != (1 << MET_AXES) - 1) {
+        met_py_error("OrientationError",
+                     "orientation must be a tuple, list or string of the letters C, H and W in any order, not %R",
+                     value);
+        Py_CLEAR(letters);
+    }
+    return letters;
+}
+
+int met_py_spectral_axis(PyObject *orientation) {
+    for (int axis = 0; axis < MET_AXES; axis++) {
+        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(orientation, axis), "C") == 0) {
+            return axis;
+        }
+    }
+    return -1;
+}
+
+PyObject *met_py_device_field(PyObject *value) {
+    PyObject *type = met_py_import("torch", "device");
+    PyObject *device = NULL;
+    int is = type == NULL ? -1 : PyObject_IsInstance(value, type);
+    if (is > 0) {
+        device = Py_NewRef(value);
+    } else if (is == 0 && PyUnicode_Check(value)) {
+        device = PyObject_CallOneArg(type, value);
+        if (device == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+            met_py_error("DeviceError", "device %R is not one that torch knows; give one like 'cpu' or 'cuda:0'", value);
+        }
+    } else if (is == 0) {
+        PyErr_Format(PyExc_TypeError, "device must be a string or a torch.device, not %s", Py_TYPE(value)->tp_name);
+    }
+    Py_XDECREF(type);
+    return device;
+}
+
+/* DeviceError with the words of the pending exception, which becomes its cause. */
+static void refuse_device(PyObject *device) {
+    PyObject *type, *reason, *trace;
+    PyErr_Fetch(&type, &reason, &trace);
+    PyErr_NormalizeException(&type, &reason, &trace);
+    PyObject *shown = Py_XNewRef(reason);
+    PyErr_Restore(type, reason, trace);
+    met_py_error("DeviceError", "device %S can't be used here: %S", device, shown);
+    Py_XDECREF(shown);
+}
+
+PyObject *met_py_move(PyObject *tensor, PyObject *device) {
+    PyObject *kind = PyObject_GetAttrString(device, "type");
+    PyObject *moved = NULL;
+    if (kind != NULL && PyUnicode_CompareWithASCIIString(kind, "meta") == 0) {
+        met_py_error("DeviceError", "device 'meta' holds no values: an image can't live there");
+    } else if (kind != NULL) {
+        moved = PyObject_CallMethod(tensor, "to", "O", device);
+        if (moved == NULL && !PyErr_ExceptionMatches(PyExc_MemoryError) && PyErr_ExceptionMatches(PyExc_Exception)) {
+            refuse_device(device);
+        }
+    }
+    Py_XDECREF(kind);
+    return moved;
+}
+
+/* ------------------------------------------------------------------ mask */
+
+PyObject *met_py_expand_mask(PyObject *mask, PyObject *image) {
+    PyObject *shape = PyObject_GetAttrString(image, "shape");
+    PyObject *expanded = shape == NULL ? NULL : PyObject_CallMethod(mask, "expand", "O", shape);
+    if (expanded == NULL && shape != NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_Clear();
+        PyObject *from = shape_of(mask);
+        PyObject *to = from == NULL ? NULL : shape_of(image);
+        if (to != NULL) {
+            met_py_error("ShapeMismatchError",
+                         "binary_mask of shape %R can't be expanded to the shape %R of the image", from, to);
+        }
+        Py_XDECREF(from);
+        Py_XDECREF(to);
+    }
+    Py_XDECREF(shape);
+    return expanded;
+}
+
+PyObject *met_py_full_mask(PyObject *image, PyObject *device) {
+    PyObject *ones = met_py_import("torch", "ones");
+    PyObject *boolean = ones == NULL ? NULL : met_py_import("torch", "bool");
+    PyObject *shape = boolean == NULL ? NULL : PyObject_GetAttrString(image, "shape");
+    PyObject *arguments = shape == NULL ? NULL : PyTuple_Pack(1, shape);
+    PyObject *keywords = arguments == NULL ? NULL : Py_BuildValue("{s:O,s:O}", "dtype", boolean, "device", device);
+    PyObject *mask = keywords == NULL ? NULL : PyObject_Call(ones, arguments, keywords);
+    Py_XDECREF(keywords);
+    Py_XDECREF(arguments);
+    Py_XDECREF(shape);
+    Py_XDECREF(boolean);
+    Py_XDECREF(ones);
+    return mask;
+}
+
+/* True where the first band is not zero: one plane, repeated along the spectral axis. */
+static PyObject *artificial_mask(PyObject *image, PyObject *orientation) {
+    const int axis = met_py_spectral_axis(orientation);
+    met_image view;
+    PyObject *keep = NULL, *mask = NULL;
+    void *data;
+    /* narrowed before it is viewed, so that images on other devices or in half precision give one band only */
+    PyObject *band = PyObject_CallMethod(image, "narrow", "iii", axis, 0, 1);
+    if (band != NULL && met_py_tensor_view(band, &view, &keep) == 0) {
+        view.bands = axis;
+        mask = met_py_tensor_new(view.shape, MET_AXES, "bool", &data);
+        if (mask != NULL) {
+            int status = met_band_nonzero(&view, 0, data);
+            if (status != MET_OK) {
+                met_py_raise(status);
+                Py_CLEAR(mask);
+            }
+        }
+    }
+    Py_XDECREF(keep);
+    Py_XDECREF(band);
+    return mask;
+}
+
+PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientation, PyObject *device) {
+    PyObject *mask = NULL;
+    if (value == Py_None) {
+        return Py_NewRef(value);
+    }
+    if (!PyUnicode_Check(value)) {
+        mask = met_py_as_tensor(value, "Binary mask", MASK_KINDS);
+    } else if (PyUnicode_CompareWithASCIIString(value, "artificial") == 0) {
+        mask = artificial_mask(image, orientation);
+    } else {
+        met_py_error("ValidationError", "binary_mask must be None, an array, a tensor or 'artificial', not %R", value);
+    }
+    if (mask != NULL) {
+        PyObject *boolean = met_py_import("torch", "bool");
+        PyObject *cast = boolean == NULL ? NULL : PyObject_CallMethod(mask, "to", "O", boolean);
+        Py_XDECREF(boolean);
+        Py_SETREF(mask, cast);
+    }
+    if (mask != NULL) {
+        Py_SETREF(mask, met_py_move(mask, device));
+    }
+    return mask;
+}
+
+/* ------------------------------------------------------------------ functions of the module */
+
+static PyObject *image_function(PyObject *module, PyObject *value) {
+    (void)module;
+    return met_py_as_tensor(value, "Image", MET_PY_ARRAY);
+}
+
+static PyObject *mask_tensor_function(PyObject *module, PyObject *value) {
+    (void)module;
+    return met_py_as_tensor(value, "Binary mask", MASK_KINDS);
+}
+
+static PyObject *wavelengths_function(PyObject *module, PyObject *value) {
+    (void)module;
+    return wavelengths_tensor(value);
+}
+
+static PyObject *orientation_function(PyObject *module, PyObject *value) {
+    (void)module;
+    return met_py_orientation_field(value);
+}
+
+static PyObject *device_function(PyObject *module, PyObject *value) {
+    (void)module;
+    return met_py_device_field(value);
+}
+
+static PyObject *shapes_function(PyObject *module, PyObject *args) {
+    PyObject *wavelengths, *image;
+    int axis;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOi", &wavelengths, &image, &axis) ||
+        met_py_check_wavelengths(wavelengths, image, axis) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *mask_function(PyObject *module, PyObject *args) {
+    PyObject *value, *image_value, *orientation_value, *device_value;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOOO", &value, &image_value, &orientation_value, &device_value)) {
+        return NULL;
+    }
+    PyObject *image = met_py_image_field(image_value);
+    PyObject *orientation = image == NULL ? NULL : met_py_orientation_field(orientation_value);
+    PyObject *device = orientation == NULL ? NULL : met_py_device_field(device_value);
+    PyObject *mask = device == NULL ? NULL : met_py_mask_field(value, image, orientation, device);
+    if (mask == Py_None) { /* a mask of ones that may be written to */
+        Py_SETREF(mask, met_py_full_mask(image, device));
+    } else if (mask != NULL) {
+        Py_SETREF(mask, met_py_expand_mask(mask, image));
+    }
+    Py_XDECREF(image);
+    Py_XDECREF(orientation);
+    Py_XDECREF(device);
+    return mask;
+}
+
+PyMethodDef met_py_hsi_functions[] = {
+    {"_hsi_image", image_function, METH_O, PyDoc_STR("_hsi_image(image, /)\n--\n\nAny array as a tensor.")},
+    {"_hsi_mask_tensor", mask_tensor_function, METH_O,
+     PyDoc_STR("_hsi_mask_tensor(mask, /)\n--\n\nA mask as a tensor, of whatever dtype and shape.")},
+    {"_hsi_wavelengths", wavelengths_function, METH_O,
+     PyDoc_STR("_hsi_wavelengths(wavelengths, /)\n--\n\nWavelengths as a tensor.")},
+    {"_hsi_orientation", orientation_function, METH_O,
+     PyDoc_STR("_hsi_orientation(orientation, /)\n--\n\nAn orientation as a tuple.")},
+    {"_hsi_device", device_function, METH_O, PyDoc_STR("_hsi_device(device, /)\n--\n\nA device as a torch.device.")},
+    {"_hsi_check_wavelengths", shapes_function, METH_VARARGS,
+     PyDoc_STR("_hsi_check_wavelengths(wavelengths, image, spectral_axis, /)\n--\n\nOne wavelength for each band?")},
+    {"_hsi_mask", mask_function, METH_VARARGS,
+     PyDoc_STR("_hsi_mask(mask, image, orientation, device, /)\n--\n\nA mask as a bool tensor of the image's shape.")},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,63 @@
+/* hsi_object.h - the HSI object, for the files that make up the type. */
+#ifndef MET_PY_HSI_OBJECT_H
+#define MET_PY_HSI_OBJECT_H
+
+#include <Python.h>
+
+#include "hsi.h"
+
+/*
+ * Every field has been checked for itself. Whether fields agree is asked where they are used together, so that a
+ * user may replace two of them one after the other.
+ */
+typedef struct met_py_hsi {
+    PyObject_HEAD
+    PyObject *image;       /* dense 3-D torch.Tensor of real numbers; NULL: not initialised */
+    PyObject *wavelengths; /* 1-D torch.Tensor, nm */
+    PyObject *orientation; /* tuple of "C", "H" and "W" */
+    PyObject *device;      /* torch.device */
+    PyObject *mask;        /* bool torch.Tensor of at most 3 axes; NULL: all true, made when somebody looks */
+    PyObject *dict;
+    PyObject *weak;
+} met_py_hsi;
+
+/* hsi_fields.c: one value of a user as a field; a new reference, or NULL with the exception of the specification */
+PyObject *met_py_image_field(PyObject *value);
+PyObject *met_py_wavelengths_field(PyObject *value);
+PyObject *met_py_orientation_field(PyObject *value);
+PyObject *met_py_device_field(PyObject *value);
+/* None where all values are used */
+PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientation, PyObject *device);
+/* A mask of ones, (the image's shape), that may be written to */
+PyObject *met_py_full_mask(PyObject *image, PyObject *device);
+/* tensor.to(device), DeviceError where there is no such device */
+PyObject *met_py_move(PyObject *tensor, PyObject *device);
+/* mask.expand(image.shape), ShapeMismatchError with both shapes */
+PyObject *met_py_expand_mask(PyObject *mask, PyObject *image);
+/* ShapeMismatchError unless there is one wavelength for each band */
+int met_py_check_wavelengths(PyObject *wavelengths, PyObject *image, int axis);
+/* The position of the bands in an orientation */
+int met_py_spectral_axis(PyObject *orientation);
+/* The module functions that meteors_c.hsi wraps */
+extern PyMethodDef met_py_hsi_functions[];
+
+/* hsi.c: -1 with an exception where __init__ has not run; the mask, made and expanded to the image (new reference) */
+int met_py_hsi_ready(const met_py_hsi *self);
+PyObject *met_py_hsi_mask(met_py_hsi *self);
+
+/* hsi_bands.c */
+PyObject *met_py_hsi_get_image(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *met_py_hsi_extract_band(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *met_py_hsi_get_rgb(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *met_py_hsi_central_slice(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/* hsi_copy.c */
+PyObject *met_py_hsi_model_copy(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *met_py_hsi_reduce(PyObject *self, PyObject *unused);
+PyObject *met_py_hsi_setstate(PyObject *self, PyObject *state);
+PyObject *met_py_hsi_compare(PyObject *self, PyObject *other, int operation);
+PyObject *met_py_hsi_repr(PyObject *self);
+/* A new object of the same class with the same fields and attributes */
+PyObject *met_py_hsi_shallow(PyObject *self);
+
+#endif

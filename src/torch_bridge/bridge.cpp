@@ -1,0 +1,357 @@
+/*
+ * bridge.cpp - forward and gradient of torch models.
+ *
+ * An eager model is called with the GIL, which is given up before autograd runs (torch's engine refuses to run while
+ * it is held). A TorchScript module runs without Python. Gradients are asked for with respect to the input alone, so
+ * those of parameters are neither computed nor touched.
+ */
+#include "bridge.h"
+
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
+#include <torch/csrc/autograd/python_variable.h>
+
+#include <algorithm>
+#include <atomic>
+#include <functional>
+#include <sstream>
+
+namespace bridge {
+
+int guarded(const met_host *host, const std::function<void()> &body) {
+    try {
+        body();
+        return MET_OK;
+    } catch (const Pending &) {
+        return MET_ECALLBACK;
+    } catch (python_error &error) {
+        WithGil gil;
+        error.restore();
+        return MET_ECALLBACK;
+    } catch (const Failure &failure) {
+        return host->fail(failure.status, "%s", failure.what());
+    } catch (const c10::Error &error) {
+        std::string text = error.what_without_backtrace();
+        bool memory = text.find("not enough memory") != std::string::npos ||
+                      text.find("out of memory") != std::string::npos;
+        return host->fail(memory ? MET_ENOMEM : MET_EMODEL, "the model failed: %s", text.c_str());
+    } catch (const std::bad_alloc &) {
+        return host->fail(MET_ENOMEM, "the model ran out of memory");
+    } catch (const std::exception &error) {
+        return host->fail(MET_EMODEL, "the model failed: %s", error.what());
+    } catch (...) {
+        return host->fail(MET_EMODEL, "the model failed with an unknown C++ exception");
+    }
+}
+
+std::string shape_text(at::IntArrayRef shape) {
+    std::ostringstream text;
+    text << "(";
+    for (size_t i = 0; i < shape.size(); i++) {
+        text << (i > 0 ? ", " : "") << shape[i];
+    }
+    text << (shape.size() == 1 ? ",)" : ")");
+    return text.str();
+}
+
+/* ---- memory in and out */
+
+at::Tensor batch_tensor(const met_batch &x) {
+    met_owner *owner = x.owner;
+    owner->retain(owner);
+    auto type = x.dtype == MET_FLOAT64 ? at::kDouble : at::kFloat;
+    return at::from_blob(x.data,
+                         {static_cast<int64_t>(x.n), static_cast<int64_t>(x.shape[0]),
+                          static_cast<int64_t>(x.shape[1]), static_cast<int64_t>(x.shape[2])},
+                         [owner](void *) { owner->release(owner); }, at::TensorOptions().dtype(type));
+}
+
+namespace {
+
+struct TensorOwner {
+    met_owner owner; /* first: an owner pointer is a pointer to this */
+    std::atomic<size_t> references;
+    at::Tensor tensor;
+};
+
+void retain_tensor(met_owner *self) {
+    reinterpret_cast<TensorOwner *>(self)->references++;
+}
+
+void release_tensor(met_owner *self) {
+    auto *held = reinterpret_cast<TensorOwner *>(self);
+    if (--held->references == 0) {
+        delete held;
+    }
+}
+
+std::vector<int64_t> images_of(const met_batch &x) {
+    return {x.image, x.image + x.n};
+}
+
+} // namespace
+
+void lend(const at::Tensor &values, met_batch *out) {
+    auto *held = new TensorOwner{{retain_tensor, release_tensor}, {1}, values.detach().to(at::kCPU).contiguous()};
+    out->owner = &held->owner;
+    out->data = held->tensor.data_ptr();
+    out->n = static_cast<size_t>(held->tensor.size(0));
+    out->dtype = held->tensor.scalar_type() == at::kDouble ? MET_FLOAT64 : MET_FLOAT32;
+    out->device = {MET_CPU, 0};
+    out->image = nullptr;
+    out->touched = false;
+    for (int a = 0; a < MET_AXES; a++) {
+        out->shape[a] = static_cast<size_t>(held->tensor.size(a + 1));
+    }
+}
+
+/* ---- calling */
+
+namespace {
+
+/* The extra tensor for samples of these images. */
+at::Tensor batched_extra(const Extra &extra, const std::vector<int64_t> &images) {
+    auto index = at::tensor(images, at::kLong).to(extra.tensor.device());
+    return extra.tensor.index_select(0, index);
+}
+
+at::Tensor call_python(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images) {
+    WithGil gil;
+    Object arguments = checked(PyTuple_New(1 + static_cast<Py_ssize_t>(model.extras.size())));
+    PyTuple_SET_ITEM(arguments.get(), 0, THPVariable_Wrap(x));
+    for (size_t i = 0; i < model.extras.size(); i++) {
+        const Extra &extra = model.extras[i];
+        PyObject *value = extra.batched ? THPVariable_Wrap(batched_extra(extra, images)) : extra.python.get();
+        if (!extra.batched) {
+            Py_INCREF(value);
+        }
+        PyTuple_SET_ITEM(arguments.get(), 1 + static_cast<Py_ssize_t>(i), value);
+    }
+    Object answer = checked(PyObject_CallObject(model.callable.get(), arguments.get()));
+    if (!THPVariable_Check(answer.get())) {
+        throw Failure(MET_ETYPE, std::string("the model must return a torch.Tensor, not ") +
+                                     Py_TYPE(answer.get())->tp_name);
+    }
+    return THPVariable_Unpack(answer.get());
+}
+
+at::Tensor call_script(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images) {
+    std::vector<c10::IValue> inputs{x};
+    for (const Extra &extra : model.extras) {
+        if (extra.batched) {
+            inputs.emplace_back(batched_extra(extra, images));
+        } else if (extra.tensor.defined()) {
+            inputs.emplace_back(extra.tensor);
+        } else {
+            WithGil gil;
+            PyObject *value = extra.python.get();
+            if (value == Py_None) {
+                inputs.emplace_back();
+            } else if (PyBool_Check(value)) {
+                inputs.emplace_back(value == Py_True);
+            } else if (PyLong_Check(value)) {
+                inputs.emplace_back(static_cast<int64_t>(PyLong_AsLongLong(value)));
+            } else if (PyFloat_Check(value)) {
+                inputs.emplace_back(PyFloat_AsDouble(value));
+            } else {
+                throw Failure(MET_ETYPE, std::string("additional_forward_args of a TorchScript model must be tensors, "
+                                                     "numbers or None, not ") +
+                                             Py_TYPE(value)->tp_name);
+            }
+        }
+    }
+    auto module = *model.script; /* forward() is not const; the handle is shared */
+    c10::IValue answer = module.forward(std::move(inputs));
+    if (!answer.isTensor()) {
+        throw Failure(MET_ETYPE, "the model must return a tensor, not " + answer.tagKind());
+    }
+    return answer.toTensor();
+}
+
+} // namespace
+
+at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images) {
+    at::Tensor y = model.script ? call_script(model, x, images) : call_python(model, x, images);
+    if (!y.defined() || y.is_meta()) {
+        throw Failure(MET_EMODEL, "the model returned a tensor without values (device meta)");
+    }
+    if (!at::isFloatingType(y.scalar_type()) && !at::isIntegralType(y.scalar_type(), true)) {
+        throw Failure(MET_ETYPE, std::string("the model must return real numbers, not ") +
+                                     c10::toString(y.scalar_type()));
+    }
+    return y;
+}
+
+/* ---- outputs */
+
+namespace {
+
+/* Outputs as (n, ...): a lone number for one sample gets its batch axis. */
+at::Tensor with_batch(const at::Tensor &y, size_t n) {
+    auto samples = static_cast<int64_t>(n);
+    if (y.dim() == 0 && samples == 1) {
+        return y.reshape({1});
+    }
+    if (y.dim() == 0 || y.size(0) != samples) {
+        throw Failure(MET_EMODEL, "the model must return (n,) or (n, outputs, ...) for n samples: it was given " +
+                                      std::to_string(n) + " and returned shape " + shape_text(y.sizes()));
+    }
+    return y;
+}
+
+} // namespace
+
+at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_target *const *targets, size_t n) {
+    at::Tensor outputs = with_batch(y, n);
+    auto shape = outputs.sizes().slice(1);
+    std::vector<int64_t> flat(n);
+    for (size_t i = 0; i < n; i++) {
+        size_t position = 0;
+        int status = model.host->target_resolve(targets[i], shape.data(), static_cast<int>(shape.size()), &position);
+        if (status != MET_OK) {
+            throw Failure(status, model.host->detail());
+        }
+        flat[i] = static_cast<int64_t>(position);
+    }
+    at::Tensor rows = outputs.reshape({static_cast<int64_t>(n), -1});
+    bool same = std::all_of(flat.begin(), flat.end(), [&](int64_t f) { return f == flat[0]; });
+    if (same) {
+        return rows.select(1, flat[0]);
+    }
+    auto index = at::tensor(flat, at::kLong).to(rows.device()).unsqueeze(1);
+    return rows.gather(1, index).squeeze(1);
+}
+
+namespace {
+
+/* `values` as doubles on the host, refused where the model gave NaN. */
+at::Tensor host_values(const at::Tensor &values) {
+    at::Tensor plain = values.detach().to(at::kCPU, at::kDouble).contiguous();
+    if (plain.isnan().any().item<bool>()) {
+        throw Failure(MET_EMODEL, "the model returned NaN: check the image, the baseline and the model's weights");
+    }
+    return plain;
+}
+
+void reserve(met_outputs *y, size_t width) {
+    int status = y->value != nullptr && y->width == width ? MET_OK : y->reserve(y, width);
+    if (status != MET_OK) {
+        throw Failure(status, "the model's outputs do not fit: " + std::to_string(width) + " for each sample");
+    }
+}
+
+} // namespace
+
+void write_values(const at::Tensor &selected, size_t from, met_outputs *y) {
+    at::Tensor plain = host_values(selected);
+    reserve(y, 1);
+    std::copy_n(plain.data_ptr<double>(), plain.numel(), y->value + from);
+}
+
+namespace {
+
+/* Every output of samples from `from` on. */
+void write_all(const at::Tensor &outputs, size_t from, met_outputs *y) {
+    at::Tensor plain = host_values(outputs);
+    auto width = static_cast<size_t>(plain.numel() / plain.size(0));
+    if (y->value != nullptr && y->width != width) {
+        throw Failure(MET_EMODEL, "the model returned " + std::to_string(y->width) + " outputs for one sample and " +
+                                      std::to_string(width) + " for another");
+    }
+    reserve(y, width);
+    std::copy_n(plain.data_ptr<double>(), plain.numel(), y->value + from * width);
+}
+
+/* Samples of x; outputs go to y from sample `from` on. */
+void forward_samples(Model &model, const at::Tensor &x, const std::vector<int64_t> &images, size_t from,
+                     met_outputs *y) {
+    size_t n = images.size();
+    if (!(model.one_at_a_time && n > 1)) {
+        at::Tensor outputs = call(model, x.to(model.device), images);
+        if (!is_lone(outputs, n)) {
+            if (y->targets != nullptr) {
+                write_values(select_targets(model, outputs, y->targets + from, n), from, y);
+            } else {
+                write_all(with_batch(outputs, n), from, y);
+            }
+            return;
+        }
+        model.one_at_a_time = true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        auto row = static_cast<int64_t>(i);
+        forward_samples(model, x.slice(0, row, row + 1), {images[i]}, from + i, y);
+    }
+}
+
+int forward(void *ctx, met_batch *batch, met_outputs *y) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        /* Not inference mode: a model may keep what it makes here (a cache of positions, say) and train with it. */
+        at::NoGradGuard off;
+        at::Tensor x = batch_tensor(*batch);
+        auto version = x._version();
+        forward_samples(model, x, images_of(*batch), 0, y);
+        batch->touched = x._version() != version;
+    });
+}
+
+/* ---- gradients */
+
+/* d selected / d x for samples that do not influence each other. */
+at::Tensor input_gradient(const at::Tensor &selected, const at::Tensor &x) {
+    if (!at::isFloatingType(selected.scalar_type()) || !selected.requires_grad()) {
+        throw Failure(MET_EGRADIENT, "the model's output is cut off from its input (detached, computed outside torch, or "
+                                     "by integers), so it has no gradient");
+    }
+    auto found = torch::autograd::grad({selected.sum()}, {x}, {}, false, false, true);
+    if (!found[0].defined()) {
+        throw Failure(MET_EGRADIENT, "the model's output does not depend on its input, so it has no gradient");
+    }
+    return found[0];
+}
+
+at::Tensor gradient_samples(Model &model, const at::Tensor &source, const std::vector<int64_t> &images, size_t from,
+                            met_outputs *y) {
+    size_t n = images.size();
+    if (!(model.one_at_a_time && n > 1)) {
+        at::AutoGradMode on(true);
+        at::Tensor x = source.detach().to(model.device).requires_grad_();
+        at::Tensor outputs = call(model, x, images);
+        if (!is_lone(outputs, n)) {
+            at::Tensor selected = select_targets(model, outputs, y->targets + from, n);
+            outputs.reset();
+            at::Tensor dx = input_gradient(selected, x);
+            write_values(selected, from, y);
+            return dx;
+        }
+        model.one_at_a_time = true;
+    }
+    at::Tensor dx = at::empty_like(source);
+    for (size_t i = 0; i < n; i++) {
+        auto row = static_cast<int64_t>(i);
+        dx.slice(0, row, row + 1)
+            .copy_(gradient_samples(model, source.slice(0, row, row + 1), {images[i]}, from + i, y));
+    }
+    return dx;
+}
+
+int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        at::Tensor x = batch_tensor(*batch);
+        auto version = x._version();
+        lend(gradient_samples(model, x, images_of(*batch), 0, y), dx);
+        batch->touched = x._version() != version;
+    });
+}
+
+} // namespace
+
+met_model torch_table(Model *model) {
+    return {model, forward, gradient, &affine_stem};
+}
+
+} // namespace bridge

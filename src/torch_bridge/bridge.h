@@ -1,0 +1,134 @@
+/* bridge.h - torch models behind the vtable of met.h. */
+#ifndef METEORS_C_BRIDGE_H
+#define METEORS_C_BRIDGE_H
+
+#include <Python.h>
+
+#include <ATen/ATen.h>
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/jit/api/module.h>
+
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "met.h"
+
+namespace bridge {
+
+/* Holds the GIL for a scope. */
+class WithGil {
+  public:
+    WithGil() : state_(PyGILState_Ensure()) {}
+    ~WithGil() { PyGILState_Release(state_); }
+    WithGil(const WithGil &) = delete;
+    WithGil &operator=(const WithGil &) = delete;
+
+  private:
+    PyGILState_STATE state_;
+};
+
+/* A new reference to a Python object, given back in any thread. */
+class Object {
+  public:
+    Object() = default;
+    explicit Object(PyObject *stolen) : object_(stolen) {}
+    Object(Object &&other) noexcept : object_(other.object_) { other.object_ = nullptr; }
+    Object &operator=(Object &&other) noexcept {
+        std::swap(object_, other.object_);
+        return *this;
+    }
+    Object(const Object &) = delete;
+    Object &operator=(const Object &) = delete;
+    ~Object() {
+        if (object_ != nullptr && Py_IsInitialized()) {
+            WithGil gil;
+            Py_DECREF(object_);
+        }
+    }
+    static Object borrow(PyObject *object) {
+        Py_XINCREF(object);
+        return Object(object);
+    }
+    PyObject *get() const { return object_; }
+    explicit operator bool() const { return object_ != nullptr; }
+
+  private:
+    PyObject *object_ = nullptr;
+};
+
+/* A Python exception is pending: the caller of the core will see it. */
+struct Pending {};
+
+/* `object`, or Pending where a C API call has failed. */
+inline Object checked(PyObject *object) {
+    if (object == nullptr) {
+        throw Pending();
+    }
+    return Object(object);
+}
+
+/* A status with its detail. */
+struct Failure : std::runtime_error {
+    Failure(int code, const std::string &text) : std::runtime_error(text), status(code) {}
+    int status;
+};
+
+/* Run `body` and turn every exception into a status. */
+int guarded(const met_host *host, const std::function<void()> &body);
+
+/* An argument behind the input; `batched`: a tensor with one entry for each image of the call. */
+struct Extra {
+    Object python;
+    at::Tensor tensor;
+    bool batched = false;
+};
+
+struct Model {
+    met_model table;
+    const met_host *host = nullptr;
+    Object callable;                          /* called as callable(x, *extras) */
+    Object module;                            /* the nn.Module inside it, or empty */
+    std::optional<torch::jit::Module> script; /* run without Python */
+    std::vector<Extra> extras;
+    at::Device device = at::kCPU;
+    bool one_at_a_time = false; /* gave one number for a whole batch */
+};
+
+/* Shape as text, "(2, 150, 8, 8)". */
+std::string shape_text(at::IntArrayRef shape);
+
+/* The extra arguments for samples of these images. */
+std::vector<at::Tensor> batched_extras(const Model &model, const std::vector<int64_t> &images);
+
+/* Call the model on x, whose samples belong to `images`; autograd records as the thread's grad mode says. */
+at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images);
+
+/* The target output of each sample, (n,). Throws Failure where outputs or targets do not fit. */
+at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_target *const *targets, size_t n);
+
+/* Write the values of `selected` (n,) to y, from sample `from` on. */
+void write_values(const at::Tensor &selected, size_t from, met_outputs *y);
+
+/* The batch's memory as a tensor that holds a claim on it. */
+at::Tensor batch_tensor(const met_batch &x);
+
+/* Lend a tensor (n, d0, d1, d2) of any device as a batch of the host's memory. */
+void lend(const at::Tensor &values, met_batch *out);
+
+/* Whether the model gave one number for several samples. */
+inline bool is_lone(const at::Tensor &y, size_t n) {
+    return n > 1 && y.numel() == 1;
+}
+
+/* The vtable of a model whose fields are filled; it borrows `model`. */
+met_model torch_table(Model *model);
+
+/* The affine stem shortcut (stem.cpp). */
+extern const met_shortcut affine_stem;
+
+} // namespace bridge
+
+#endif

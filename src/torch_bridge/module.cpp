@@ -1,0 +1,123 @@
+/* module.cpp - meteors_c._torch: makes models for the core, and lends it torch's threads. */
+#include "bridge.h"
+
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/jit/python/module_python.h>
+
+#include <memory>
+
+namespace {
+
+using bridge::Model;
+using bridge::Object;
+
+void run_parallel(size_t n, size_t grain, void (*body)(void *, size_t, size_t), void *arg) {
+    at::parallel_for(0, static_cast<int64_t>(n), static_cast<int64_t>(grain), [&](int64_t from, int64_t to) {
+        body(arg, static_cast<size_t>(from), static_cast<size_t>(to));
+    });
+}
+
+const met_parallel torch_threads = {run_parallel};
+
+void free_model(PyObject *capsule) {
+    auto *table = static_cast<met_model *>(PyCapsule_GetPointer(capsule, MET_MODEL_CAPSULE));
+    delete static_cast<Model *>(table->ctx);
+}
+
+/* Remember the arguments behind the input. */
+void read_extras(Model &model, PyObject *extras, Py_ssize_t images) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(extras); i++) {
+        PyObject *value = PyTuple_GET_ITEM(extras, i);
+        bridge::Extra extra;
+        extra.python = Object::borrow(value);
+        if (THPVariable_Check(value)) {
+            extra.tensor = THPVariable_Unpack(value);
+            extra.batched = extra.tensor.dim() > 0 && extra.tensor.size(0) == images;
+        }
+        model.extras.push_back(std::move(extra));
+    }
+}
+
+PyDoc_STRVAR(make_model_doc,
+             "make_model(callable, module, extras, images, device)\n--\n\n"
+             "A torch model in a capsule for the core.\n\n"
+             "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. Tensors among\n"
+             "extras whose first size is `images` are repeated with the samples of each image. device is a string.");
+
+PyObject *make_model(PyObject *, PyObject *args) {
+    PyObject *callable, *module, *extras;
+    Py_ssize_t images;
+    const char *device;
+    if (!PyArg_ParseTuple(args, "OOO!ns", &callable, &module, &PyTuple_Type, &extras, &images, &device)) {
+        return nullptr;
+    }
+    auto *host = static_cast<const met_host *>(PyCapsule_Import(MET_HOST_CAPSULE, 0));
+    if (host == nullptr) {
+        return nullptr;
+    }
+    auto model = std::make_unique<Model>();
+    model->host = host;
+    int status = bridge::guarded(host, [&] {
+        model->device = at::Device(device);
+        model->callable = Object::borrow(callable);
+        if (module != Py_None) {
+            model->module = Object::borrow(module);
+        }
+        if (auto script = torch::jit::as_module(pybind11::handle(callable))) {
+            model->script = *script;
+        }
+        read_extras(*model, extras, images);
+    });
+    if (status != MET_OK) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_RuntimeError, host->detail());
+        }
+        return nullptr;
+    }
+    model->table = bridge::torch_table(model.get());
+    PyObject *capsule = PyCapsule_New(&model->table, MET_MODEL_CAPSULE, free_model);
+    if (capsule != nullptr) {
+        model.release(); /* the capsule's now */
+    }
+    return capsule;
+}
+
+PyMethodDef functions[] = {
+    {"make_model", make_model, METH_VARARGS, make_model_doc},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+int fill_module(PyObject *module) {
+    auto *host = static_cast<const met_host *>(PyCapsule_Import(MET_HOST_CAPSULE, 0));
+    if (host == nullptr) {
+        return -1;
+    }
+    if (host->version != MET_HOST_VERSION) {
+        PyErr_Format(PyExc_ImportError, "meteors_c._torch was built for core interface %d, not %d: reinstall meteors_c",
+                     MET_HOST_VERSION, host->version);
+        return -1;
+    }
+    PyObject *threads = PyCapsule_New(const_cast<met_parallel *>(&torch_threads), MET_PARALLEL_CAPSULE, nullptr);
+    int failed = threads == nullptr ? -1 : PyModule_AddObjectRef(module, "parallel", threads);
+    Py_XDECREF(threads);
+    /* Python looks for this sentence in the file before it loads it. */
+    const char *built = "meteors_c was built for torch " METEORS_C_TORCH_VERSION;
+    return failed < 0 ? -1 : PyModule_AddStringConstant(module, "built", built);
+}
+
+PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, reinterpret_cast<void *>(fill_module)},
+    {0, nullptr},
+};
+
+struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_torch", "Torch models behind the vtable of meteors_c._core.", 0, functions, slots, nullptr,
+    nullptr,               nullptr,
+};
+
+} // namespace
+
+PyMODINIT_FUNC PyInit__torch() {
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,631 @@
+/*
+ * stem.cpp - evaluation of MET_LERP samples behind the model's affine stem.
+ *
+ * Where a model begins with affine layers, z(x) = A x + c, then z(b + a (x - b)) = z(b) + a (z(x) - z(b)): two
+ * evaluations of the stem serve every sample, gradients are summed at z, and one backward pass through the stem
+ * gives the sum at x. The stem is found in the graph that autograd records, and then proved:
+ *
+ *   found   from x on, each operation is affine in one argument and alone reads what the one before it made; the cut
+ *           is the last of these that is the output of a module called once
+ *   proved  the model is run with the cut's output put in place of its computation and NaN in place of its input: at
+ *           the image, the baseline and halfway it must give what the whole model gives there. A model that reads
+ *           the input elsewhere, or whose stem is not affine, does not.
+ *
+ * Otherwise the shortcut is declined with the reason. Compare incremental inference: Nakandala et al., SIGMOD 2019.
+ */
+#include "bridge.h"
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/grad_mode.h>
+#include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+using torch::autograd::Node;
+
+namespace bridge {
+namespace {
+
+struct Declined : Failure {
+    explicit Declined(const std::string &why) : Failure(MET_EDECLINED, why) {}
+};
+
+/* ---- what modules are called, and with what result */
+
+struct Call {
+    PyObject *module; /* borrowed: the model keeps it */
+    at::Tensor output;
+    int count;
+};
+
+struct Recorder {
+    unsigned long thread;
+    std::vector<Call> calls;
+    PyObject *wanted = nullptr; /* record this module only */
+};
+
+const char *const RECORDER = "meteors_c.recorder";
+
+/* The global forward hook: (module, args, output) -> None. */
+PyObject *record(PyObject *self, PyObject *args) {
+    auto *recorder = static_cast<Recorder *>(PyCapsule_GetPointer(self, RECORDER));
+    PyObject *module, *inputs, *output;
+    if (!PyArg_ParseTuple(args, "OOO", &module, &inputs, &output)) {
+        return nullptr;
+    }
+    bool ours = PyThread_get_thread_ident() == recorder->thread;
+    if (ours && (recorder->wanted == nullptr || recorder->wanted == module)) {
+        int count = 1;
+        for (Call &call : recorder->calls) {
+            count += call.module == module ? call.count++, 1 : 0;
+        }
+        bool tensor = THPVariable_Check(output);
+        recorder->calls.push_back({module, tensor ? THPVariable_Unpack(output) : at::Tensor(), count});
+    }
+    Py_RETURN_NONE;
+}
+
+PyMethodDef record_definition = {"record", record, METH_VARARGS, nullptr};
+
+/* Records module calls of this thread while it lives. */
+class Recording {
+  public:
+    explicit Recording(PyObject *wanted = nullptr) {
+        WithGil gil;
+        recorder_.thread = PyThread_get_thread_ident();
+        recorder_.wanted = wanted;
+        Object self = checked(PyCapsule_New(&recorder_, RECORDER, nullptr));
+        Object hook = checked(PyCFunction_New(&record_definition, self.get()));
+        Object torch_module = checked(PyImport_ImportModule("torch.nn.modules.module"));
+        handle_ = checked(PyObject_CallMethod(torch_module.get(), "register_module_forward_hook", "O", hook.get()));
+    }
+    ~Recording() {
+        WithGil gil;
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        Object answer(PyObject_CallMethod(handle_.get(), "remove", nullptr));
+        PyErr_Restore(type, value, trace);
+    }
+    std::vector<Call> &calls() { return recorder_.calls; }
+
+  private:
+    Recorder recorder_;
+    Object handle_;
+};
+
+/* ---- a module's output put in place of its computation */
+
+struct Replacement {
+    unsigned long thread;
+    PyObject *module; /* borrowed */
+    at::Tensor output;
+};
+
+const char *const REPLACEMENT = "meteors_c.replacement";
+
+/* forward(*args) of a replaced module; other threads get the module's own. */
+PyObject *replaced_forward(PyObject *self, PyObject *args, PyObject *kwargs) {
+    auto *replacement = static_cast<Replacement *>(PyCapsule_GetPointer(self, REPLACEMENT));
+    if (PyThread_get_thread_ident() == replacement->thread) {
+        return THPVariable_Wrap(replacement->output);
+    }
+    Object function(PyObject_GetAttrString(reinterpret_cast<PyObject *>(Py_TYPE(replacement->module)), "forward"));
+    Object bound(function ? PyMethod_New(function.get(), replacement->module) : nullptr);
+    return bound ? PyObject_Call(bound.get(), args, kwargs) : nullptr;
+}
+
+PyMethodDef replaced_definition = {"forward",
+                                   reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(replaced_forward)),
+                                   METH_VARARGS | METH_KEYWORDS, nullptr};
+
+void free_replacement(PyObject *capsule) {
+    delete static_cast<Replacement *>(PyCapsule_GetPointer(capsule, REPLACEMENT));
+}
+
+/* Replaces the outputs of modules while it lives. */
+class Replacing {
+  public:
+    void add(PyObject *module, const at::Tensor &output) {
+        WithGil gil;
+        auto made = std::make_unique<Replacement>(Replacement{PyThread_get_thread_ident(), module, output});
+        Object self = checked(PyCapsule_New(made.get(), REPLACEMENT, free_replacement));
+        made.release();
+        Object function = checked(PyCFunction_New(&replaced_definition, self.get()));
+        Object dict = checked(PyObject_GenericGetDict(module, nullptr));
+        if (PyDict_SetItemString(dict.get(), "forward", function.get()) < 0) {
+            throw Pending();
+        }
+        dicts_.push_back(std::move(dict));
+    }
+    ~Replacing() {
+        WithGil gil;
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        for (Object &dict : dicts_) {
+            if (PyDict_DelItemString(dict.get(), "forward") < 0) {
+                PyErr_Clear();
+            }
+        }
+        PyErr_Restore(type, value, trace);
+    }
+
+  private:
+    std::vector<Object> dicts_;
+};
+
+/* ---- conditions that need no run */
+
+bool truth(PyObject *object, const char *attribute) {
+    Object value(PyObject_GetAttrString(object, attribute));
+    int answer = value ? PyObject_IsTrue(value.get()) : 0;
+    PyErr_Clear();
+    return answer == 1;
+}
+
+std::string type_name(PyObject *object) {
+    return Py_TYPE(object)->tp_name;
+}
+
+/* The model's modules must be as they are read: in eval mode, without hooks or replaced methods. */
+void check_modules(PyObject *root) {
+    WithGil gil;
+    Object modules = checked(PyObject_CallMethod(root, "modules", nullptr));
+    Object iterator = checked(PyObject_GetIter(modules.get()));
+    for (Object module(PyIter_Next(iterator.get())); module; module = Object(PyIter_Next(iterator.get()))) {
+        std::string name = type_name(module.get());
+        if (truth(module.get(), "training")) {
+            throw Declined("the model is in train mode (" + name + "): call model.eval()");
+        }
+        for (const char *hooks : {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}) {
+            if (truth(module.get(), hooks)) {
+                throw Declined("the model carries hooks (" + name + ")");
+            }
+        }
+        Object dict = checked(PyObject_GenericGetDict(module.get(), nullptr));
+        if (PyDict_GetItemString(dict.get(), "forward") != nullptr) {
+            throw Declined("forward of " + name + " was replaced on the object");
+        }
+    }
+    if (PyErr_Occurred()) {
+        throw Pending();
+    }
+}
+
+/* ---- the affine chain in autograd's graph */
+
+/* Whether a node is affine in its argument number `argument`, all others being constants. */
+bool is_affine(const Node &node, size_t argument) {
+    static const std::unordered_set<std::string> in_any = {
+        "AddBackward0",     "SubBackward0",       "RsubBackward1",     "MulBackward0",     "NegBackward0",
+        "MmBackward0",      "BmmBackward0",       "MvBackward0",       "AddmmBackward0",   "BaddbmmBackward0",
+        "LinearBackward0",  "ViewBackward0",      "UnsafeViewBackward0", "ReshapeAliasBackward0",
+        "UnsqueezeBackward0", "SqueezeBackward0", "SqueezeBackward1",  "SqueezeBackward2", "PermuteBackward0",
+        "TransposeBackward0", "TBackward0",       "ExpandBackward0",   "CloneBackward0",   "ContiguousBackward0",
+        "AliasBackward0",   "SliceBackward0",     "SelectBackward0",   "ConstantPadNdBackward0",
+        "FlipBackward0",    "AvgPool2DBackward0", "AvgPool3DBackward0", "MeanBackward0",   "MeanBackward1",
+        "SumBackward0",     "SumBackward1",       "AdaptiveAvgPool2DBackward0", "AdaptiveAvgPool3DBackward0",
+        "ReflectionPad1DBackward0", "ReflectionPad2DBackward0", "ReplicationPad2DBackward0",
+    };
+    static const std::unordered_set<std::string> in_first = {
+        "ConvolutionBackward0", "MkldnnConvolutionBackward0", "ThnnConv2DBackward0", "SlowConv3DBackward0",
+        "NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0", "DivBackward0",
+    };
+    std::string name = node.name();
+    return in_any.count(name) > 0 || (argument == 0 && in_first.count(name) > 0);
+}
+
+struct Consumer {
+    Node *node;
+    size_t argument;
+};
+
+using Consumers = std::unordered_map<Node *, std::vector<Consumer>>;
+
+/* Who reads what, among the nodes between `leaf` and `root`. */
+Consumers consumers_between(Node *root, Node *leaf) {
+    std::unordered_map<Node *, bool> reaches = {{leaf, true}};
+    std::vector<std::pair<Node *, size_t>> path = {{root, 0}};
+    Consumers consumers;
+    while (!path.empty()) { /* depth first, without recursion: graphs are deep */
+        auto [node, next] = path.back();
+        if (next == 0 && reaches.count(node) > 0) {
+            path.pop_back();
+            continue;
+        }
+        const auto &edges = node->next_edges();
+        if (next < edges.size()) {
+            path.back().second++;
+            Node *child = edges[next].function.get();
+            if (child != nullptr && reaches.count(child) == 0) {
+                path.emplace_back(child, 0);
+            }
+            continue;
+        }
+        bool found = false;
+        for (size_t i = 0; i < edges.size(); i++) {
+            Node *child = edges[i].function.get();
+            if (child != nullptr && reaches[child]) {
+                consumers[child].push_back({node, i});
+                found = true;
+            }
+        }
+        reaches[node] = found;
+        path.pop_back();
+    }
+    return consumers;
+}
+
+/* The affine operations that follow the leaf in a chain, in order; why the chain ended goes to `end`. */
+std::vector<Node *> affine_chain(Node *root, Node *leaf, std::string *end) {
+    Consumers consumers = consumers_between(root, leaf);
+    std::vector<Node *> chain;
+    for (Node *node = leaf; node != root;) {
+        const auto &readers = consumers[node];
+        if (readers.size() != 1) {
+            *end = (node == leaf ? "the input" : "the output of " + node->name()) + " is read in " +
+                   std::to_string(readers.size()) + " places";
+            break;
+        }
+        Node *reader = readers[0].node;
+        size_t changing = 0;
+        for (const auto &edge : reader->next_edges()) {
+            Node *child = edge.function.get();
+            changing += child != nullptr && (child == leaf || consumers.count(child) > 0) ? 1 : 0;
+        }
+        if (changing != 1 || !is_affine(*reader, readers[0].argument)) {
+            *end = reader->name() + " is not affine";
+            break;
+        }
+        chain.push_back(reader);
+        node = reader;
+    }
+    return chain;
+}
+
+/* ---- the prepared stem */
+
+struct Upstream {
+    PyObject *module;
+    std::vector<int64_t> shape; /* of its output for `samples` samples */
+    int64_t samples;
+};
+
+} // namespace
+} // namespace bridge
+
+struct met_prepared {
+    bridge::Model *model = nullptr;
+    std::vector<int64_t> images; /* of the job, in order */
+    std::vector<int64_t> input;  /* shape of one input */
+    at::TensorOptions options;
+    PyObject *cut = nullptr; /* borrowed */
+    std::vector<bridge::Upstream> upstream;
+    std::vector<at::Tensor> inputs;   /* leaves, a chunk of images each */
+    std::vector<at::Tensor> features; /* z(inputs), with their graphs */
+    at::Tensor start;                 /* z(b) of all images */
+    at::Tensor way;                   /* z(x) - z(b) of all images */
+    at::Tensor sum;                   /* weighted sum of gradients at z, in double */
+};
+
+namespace bridge {
+namespace {
+
+std::vector<int64_t> with_samples(std::vector<int64_t> shape, int64_t samples, int64_t of) {
+    if (shape.empty() || shape[0] % of != 0) {
+        throw Declined("the stem mixes the batch axis with others");
+    }
+    shape[0] = shape[0] / of * samples;
+    return shape;
+}
+
+at::Tensor poison(const std::vector<int64_t> &shape, const at::TensorOptions &options) {
+    return at::full({}, std::numeric_limits<double>::quiet_NaN(), options).expand(shape);
+}
+
+/* The model behind the cut, at features z (n, ...). */
+at::Tensor call_behind(const met_prepared &p, const at::Tensor &z, const std::vector<int64_t> &images) {
+    auto n = static_cast<int64_t>(images.size());
+    Replacing replacing;
+    replacing.add(p.cut, z);
+    for (const Upstream &upstream : p.upstream) {
+        replacing.add(upstream.module, poison(with_samples(upstream.shape, n, upstream.samples), p.options));
+    }
+    std::vector<int64_t> shape = p.input;
+    shape.insert(shape.begin(), n);
+    return call(*p.model, poison(shape, p.options), images);
+}
+
+/* Choose the cut among recorded calls: the last node of the chain that a module, called once, gave. */
+void choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::vector<Node *> &chain, int64_t samples,
+                const std::string &end) {
+    bool twice = false;
+    for (size_t i = chain.size(); i-- > 0 && p.cut == nullptr;) {
+        for (size_t c = calls.size(); c-- > 0 && p.cut == nullptr;) { /* last first: the outermost module */
+            const at::Tensor &output = calls[c].output;
+            if (!output.defined() || output.grad_fn().get() != chain[i]) {
+                continue;
+            }
+            twice = twice || calls[c].count > 1;
+            if (calls[c].count == 1 && output.dim() > 0 && output.size(0) == samples) {
+                p.cut = calls[c].module;
+                p.features.push_back(output);
+                std::unordered_set<const Node *> before(chain.begin(), chain.begin() + static_cast<ptrdiff_t>(i));
+                for (const Call &call : calls) {
+                    if (!call.output.defined() || before.count(call.output.grad_fn().get()) == 0) {
+                        continue;
+                    }
+                    if (call.count > 1) {
+                        throw Declined("a layer of the stem is called twice (" + type_name(call.module) + ")");
+                    }
+                    p.upstream.push_back({call.module, call.output.sizes().vec(), samples});
+                }
+            }
+        }
+    }
+    if (p.cut == nullptr) {
+        throw Declined(twice           ? "a layer of the stem is called twice"
+                       : chain.empty() ? "the model does not begin with an affine layer: " + end
+                                       : "no module gives what the affine operations at the input compute");
+    }
+}
+
+/* Run the whole model on x (n, ...), with gradients to the chunk's leaf; find the cut at the first call. */
+at::Tensor record_image(met_prepared &p, const at::Tensor &values, const std::vector<int64_t> &images) {
+    at::AutoGradMode on(true);
+    at::Tensor x = values.detach().requires_grad_();
+    Recording recording(p.cut);
+    at::Tensor y = call(*p.model, x, images);
+    std::vector<Call> &calls = recording.calls();
+    if (p.cut != nullptr) {
+        if (calls.size() != 1 || !calls[0].output.defined() || !calls[0].output.requires_grad()) {
+            throw Declined("the model does not run the same way for every image");
+        }
+        p.features.push_back(calls[0].output);
+    } else {
+        if (!y.requires_grad()) {
+            throw Declined("the model's output is cut off from its input");
+        }
+        std::string end;
+        auto leaf = torch::autograd::impl::grad_accumulator(x);
+        auto chain = affine_chain(y.grad_fn().get(), leaf.get(), &end);
+        choose_cut(p, calls, chain, static_cast<int64_t>(images.size()), end);
+    }
+    p.inputs.push_back(x);
+    return y.detach();
+}
+
+/* Run the whole model on x; the features at the cut go to `z`. */
+at::Tensor record_features(const met_prepared &p, const at::Tensor &x, const std::vector<int64_t> &images,
+                           at::Tensor *z) {
+    Recording recording(p.cut);
+    at::Tensor y = call(*p.model, x, images);
+    if (recording.calls().size() != 1 || !recording.calls()[0].output.defined()) {
+        throw Declined("the model does not run the same way for every image");
+    }
+    *z = recording.calls()[0].output.detach();
+    return y;
+}
+
+/* Whether the outputs of the folded model are those of the whole one. */
+void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance, const char *where) {
+    if (whole.sizes() != folded.sizes()) {
+        throw Declined("the model behind the stem gives outputs of another shape");
+    }
+    at::Tensor a = whole.to(at::kDouble).reshape({-1});
+    at::Tensor b = folded.to(at::kDouble).reshape({-1});
+    if (b.isnan().any().item<bool>()) {
+        throw Declined("the input is read again behind the stem");
+    }
+    double scale = a.abs().max().item<double>();
+    double error = (a - b).abs().max().item<double>();
+    if (!(error <= tolerance * scale)) {
+        throw Declined(std::string("the model behind the stem does not give the whole model's output at ") + where);
+    }
+}
+
+/* Prove the shortcut on the first image: three points of the way, two of them in one call where that is allowed. */
+void prove(const met_prepared &p, const at::Tensor &x, const at::Tensor &b, const at::Tensor &y_x,
+           const at::Tensor &y_b, size_t most) {
+    bool wide = x.scalar_type() == at::kDouble;
+    double exact = wide ? 1e-12 : 1e-5; /* the same features: rounding of another batch size only */
+    double linear = wide ? 1e-10 : 1e-3; /* the features themselves were rounded, and the model amplifies that */
+    std::vector<int64_t> one = {p.images[0]};
+    at::Tensor half = b.slice(0, 0, 1) + 0.5 * (x.slice(0, 0, 1) - b.slice(0, 0, 1));
+    at::Tensor y_half = call(*p.model, half, one);
+    at::Tensor z_b = p.start.slice(0, 0, 1);
+    at::Tensor z_x = p.features[0].detach().slice(0, 0, 1);
+    at::Tensor z_half = z_b + 0.5 * p.way.slice(0, 0, 1);
+    if (y_half.numel() == 0 || y_x.size(0) != static_cast<int64_t>(p.features[0].size(0))) {
+        throw Declined("the model gives one number for a whole batch");
+    }
+    at::Tensor folded_b = call_behind(p, z_b, one);
+    at::Tensor folded_x;
+    at::Tensor folded_half;
+    if (most > 1) {
+        at::Tensor both = call_behind(p, at::cat({z_x, z_half}), {one[0], one[0]});
+        if (both.dim() == 0 || both.size(0) != 2) {
+            throw Declined("the model gives one number for a whole batch");
+        }
+        folded_x = both.slice(0, 0, 1);
+        folded_half = both.slice(0, 1, 2);
+    } else {
+        folded_x = call_behind(p, z_x, one);
+        folded_half = call_behind(p, z_half, one);
+    }
+    compare(y_x.slice(0, 0, 1), folded_x, exact, "the image");
+    compare(y_b.slice(0, 0, 1), folded_b, exact, "the baseline");
+    compare(y_half, folded_half, linear, "the point halfway");
+}
+
+/* A Python exception of the model while it was being proved is a reason to decline, not an error of the run. */
+[[noreturn]] void decline_pending() {
+    WithGil gil;
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        throw Pending(); /* an interrupt, say */
+    }
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    std::string name = type == nullptr ? "an exception" : reinterpret_cast<PyTypeObject *>(type)->tp_name;
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    throw Declined("the model raised " + name + " when run from its stem");
+}
+
+void prepare_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, size_t most) {
+    int64_t n = x.size(0);
+    int64_t step = std::max<int64_t>(1, std::min<int64_t>(n, static_cast<int64_t>(std::min<size_t>(most, 64))));
+    at::Tensor first_x;
+    at::Tensor first_b;
+    std::vector<at::Tensor> starts;
+    for (int64_t from = 0; from < n; from += step) {
+        int64_t to = std::min(n, from + step);
+        std::vector<int64_t> images(p.images.begin() + from, p.images.begin() + to);
+        at::Tensor y_x = record_image(p, x.slice(0, from, to), images);
+        at::NoGradGuard off;
+        at::Tensor z_b;
+        at::Tensor y_b = record_features(p, b.slice(0, from, to), images, &z_b);
+        starts.push_back(z_b);
+        if (from == 0) {
+            first_x = y_x;
+            first_b = y_b;
+        }
+    }
+    at::NoGradGuard off;
+    std::vector<at::Tensor> ends;
+    for (const at::Tensor &z : p.features) {
+        ends.push_back(z.detach());
+    }
+    p.start = starts.size() == 1 ? starts[0] : at::cat(starts);
+    p.way = (ends.size() == 1 ? ends[0] : at::cat(ends)) - p.start;
+    p.sum = at::zeros(p.start.sizes(), p.start.options().dtype(at::kDouble));
+    prove(p, x, b, first_x, first_b, most);
+}
+
+int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, met_kind kind, size_t most,
+            met_prepared **out) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        if (kind != MET_LERP) {
+            throw Declined("there is no shortcut for samples of this kind");
+        }
+        if (model.script) {
+            throw Declined("a TorchScript module runs as a whole");
+        }
+        if (!model.module) {
+            throw Declined("the model is not a torch.nn.Module");
+        }
+        auto p = std::make_unique<met_prepared>();
+        p->model = &model;
+        p->images.assign(x->image, x->image + x->n);
+        at::Tensor image = batch_tensor(*x).to(model.device);
+        at::Tensor baseline = batch_tensor(*b).to(model.device);
+        p->input = image.sizes().slice(1).vec();
+        p->options = image.options();
+        check_modules(model.module.get());
+        try {
+            prepare_all(*p, image, baseline, most);
+        } catch (const Pending &) {
+            decline_pending();
+        } catch (const c10::Error &error) {
+            throw Declined(std::string("the model failed when run from its stem: ") +
+                           error.what_without_backtrace());
+        }
+        *out = p.release();
+    });
+}
+
+/* Features of samples that share runs of images. */
+at::Tensor features_of(const met_prepared &p, const met_sample *s, size_t n, const std::vector<int64_t> &rows) {
+    if (n == 1) {
+        return at::add(p.start.slice(0, rows[0], rows[0] + 1), p.way.slice(0, rows[0], rows[0] + 1), s[0].alpha);
+    }
+    std::vector<double> alphas(n);
+    for (size_t i = 0; i < n; i++) {
+        alphas[i] = s[i].alpha;
+    }
+    std::vector<int64_t> shape(static_cast<size_t>(p.start.dim()), 1);
+    shape[0] = static_cast<int64_t>(n);
+    at::Tensor alpha = at::tensor(alphas, at::kDouble).to(p.start.options()).reshape(shape);
+    if (rows.front() == rows.back()) {
+        return at::addcmul(p.start.slice(0, rows[0], rows[0] + 1), p.way.slice(0, rows[0], rows[0] + 1), alpha);
+    }
+    at::Tensor index = at::tensor(rows, at::kLong).to(p.start.device());
+    return at::addcmul(p.start.index_select(0, index), p.way.index_select(0, index), alpha);
+}
+
+/* Add gradients (n, ...) at the cut to the sums of their images; samples of one image are neighbours. */
+void add_gradients(met_prepared &p, const at::Tensor &g, const std::vector<int64_t> &rows) {
+    for (size_t from = 0; from < rows.size();) {
+        size_t to = from;
+        while (to < rows.size() && rows[to] == rows[from]) {
+            to++;
+        }
+        at::Tensor part = g.slice(0, static_cast<int64_t>(from), static_cast<int64_t>(to));
+        p.sum.select(0, rows[from]).add_(to - from == 1 ? part.select(0, 0) : part.sum(0));
+        from = to;
+    }
+}
+
+int gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        std::vector<int64_t> rows(n);
+        std::vector<int64_t> images(n);
+        for (size_t i = 0; i < n; i++) {
+            images[i] = static_cast<int64_t>(s[i].image);
+            rows[i] = images[i] - p->images[0];
+        }
+        at::AutoGradMode on(true);
+        at::Tensor z;
+        {
+            at::NoGradGuard off;
+            z = features_of(*p, s, n, rows);
+        }
+        z.requires_grad_();
+        at::Tensor outputs = call_behind(*p, z, images);
+        at::Tensor selected = select_targets(model, outputs, y->targets, n);
+        outputs.reset();
+        auto weights = at::tensor(at::ArrayRef<double>(weight, n), at::kDouble).to(selected.options());
+        auto found = torch::autograd::grad({selected}, {z}, {weights}, false, false, true);
+        write_values(selected, 0, y);
+        if (found[0].defined()) { /* else this output does not depend on the input: nothing to add */
+            at::NoGradGuard off;
+            add_gradients(*p, found[0], rows);
+        }
+    });
+}
+
+int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        std::vector<at::Tensor> sums;
+        int64_t from = 0;
+        for (size_t i = 0; i < p->inputs.size(); i++) {
+            int64_t to = from + p->features[i].size(0);
+            at::Tensor g = p->sum.slice(0, from, to).to(p->features[i].scalar_type());
+            sums.push_back(torch::autograd::grad({p->features[i]}, {p->inputs[i]}, {g})[0]);
+            p->features[i].reset();
+            p->inputs[i].reset();
+            from = to;
+        }
+        lend(sums.size() == 1 ? sums[0] : at::cat(sums), dx_sum);
+    });
+}
+
+void release(void *, met_prepared *p) {
+    delete p;
+}
+
+} // namespace
+
+const met_shortcut affine_stem = {"affine stem", prepare, nullptr, gradient, collect, release};
+
+} // namespace bridge
