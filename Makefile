@@ -1,0 +1,117 @@
+# Every target makes what it needs: the virtual environment, the extension modules, the peer's environment.
+#
+#   PYTHON=python3.12           the interpreter to make the environment with
+#   TORCH_PIP_ARGS="..."        more arguments for installing torch, such as an index of CPU builds
+#   METEORS_C_WERROR=1          compiler warnings are errors
+#   SCENE=path/to/0.npz         a real field for `make demo`
+#   ARGS="-k occlusion"         more arguments for pytest or for the benchmarks
+PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(if $(shell command -v $(name)),$(name))))
+TORCH ?= torch==2.13.0
+TORCH_PIP_ARGS ?=
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PEER := .venv-peer
+METEORS_PEER_PYTHON ?= $(PEER)/bin/python
+
+SOURCES := $(wildcard src/*/*.c src/*/*.cpp src/*/*.h)
+C_FILES := $(wildcard src/core/*.c tests/core/*.c)
+FORMATTED := $(SOURCES) $(wildcard tests/core/*.c tests/core/*.h)
+
+CCACHE := $(shell command -v ccache)
+CHECK_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -g -fno-math-errno -Wall -Wextra -Wshadow -Wconversion \
+    $(if $(filter-out 0,$(METEORS_C_WERROR)),-Werror) -Isrc/core -Itests/core -MMD -MP
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build demo test check asan lint format bench docs clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+# --- the environment ---------------------------------------------------------------------------------------------
+
+$(VENV)/.torch:
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install $(TORCH_PIP_ARGS) "$(TORCH)"
+	$(PIP) install "setuptools>=77" "numpy>=2.0"
+	touch $@
+
+build/.built: $(SOURCES) setup.py meteors_c/_version.py $(VENV)/.torch
+	$(PY) setup.py --quiet build_ext --inplace
+	touch $@
+
+$(VENV)/.installed: pyproject.toml | build/.built
+	$(PIP) install --no-build-isolation -e ".[test]"
+	touch $@
+
+$(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/.installed
+	$(PIP) install --no-build-isolation -e ".[$*]"
+	touch $@
+
+$(PEER)/.installed:
+	test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/python -m pip --quiet install $(TORCH_PIP_ARGS) "$(TORCH)"
+	$(PEER)/bin/python -m pip --quiet install \
+	    captum spyndex pydantic scikit-image scikit-learn shap seaborn loguru pandas pyarrow matplotlib
+	$(PEER)/bin/python -m pip --quiet install --no-deps meteors==0.2.0
+	touch $@
+
+build: build/.built $(VENV)/.installed  ## build the extension modules in place
+
+# --- what a person runs ------------------------------------------------------------------------------------------
+
+demo: build  ## run the attribution showcase; pages and figures go to out/
+	SCENE="$(SCENE)" $(PY) tools/run_notebook.py
+
+test: build check  ## run the C tests, then pytest
+	$(PY) -m pytest $(ARGS)
+
+check: build/check/run  ## run the C tests of the core alone
+	build/check/run
+
+asan: build/asan/run  ## run the C tests under AddressSanitizer and UndefinedBehaviorSanitizer, leaks included
+	ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 build/asan/run
+
+lint: $(VENV)/.lint build  ## ruff, mypy and clang-format, changing nothing
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/clang-format --dry-run -Werror $(FORMATTED)
+
+format: $(VENV)/.lint  ## put every file into the project's style
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
+	$(VENV)/bin/clang-format -i $(FORMATTED)
+
+bench: $(VENV)/.bench build $(filter $(PEER)/%,$(METEORS_PEER_PYTHON:$(PEER)/bin/python=$(PEER)/.installed))  ## measure against the peer; writes benchmarks/RESULTS.md
+	METEORS_PEER_PYTHON=$(METEORS_PEER_PYTHON) $(PY) -m benchmarks $(ARGS)
+
+docs: $(VENV)/.docs build  ## make the reference pages in docs/_build
+	$(PY) -m pdoc --docformat numpy --output-directory docs/_build meteors_c
+
+clean:  ## remove what the other targets made, but for the environments
+	rm -rf build out docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache meteors_c/*.so
+	rm -f $(VENV)/.installed
+	find meteors_c tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the C tests: one executable from the core and its tests -----------------------------------------------------
+
+build/check/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CCACHE) $(CC) $(CHECK_FLAGS) -O2 -c $< -o $@
+
+build/asan/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CCACHE) $(CC) $(CHECK_FLAGS) $(SANITIZE) -O1 -c $< -o $@
+
+build/check/run: $(C_FILES:%.c=build/check/%.o)
+	$(CC) $^ -lm -pthread -o $@
+
+build/asan/run: $(C_FILES:%.c=build/asan/%.o)
+	$(CC) $(SANITIZE) $^ -lm -pthread -o $@
+
+-include $(C_FILES:%.c=build/check/%.d) $(C_FILES:%.c=build/asan/%.d)

@@ -1,0 +1,189 @@
+"""Builds the two extension modules; everything else about the package is in pyproject.toml.
+
+``meteors_c._core`` is C11 against the headers of Python and NumPy. ``meteors_c._torch`` is C++ against the torch that
+is installed beside the package; without one it is left out, and models are driven through Python calls instead.
+
+Environment: ``METEORS_C_WERROR=1`` makes warnings errors; ``METEORS_C_TORCH=off`` leaves the bridge out, and
+``METEORS_C_TORCH=<folder of the torch package>`` names the torch to build against; ``CC``, ``CXX`` and ``CFLAGS`` work
+as everywhere; ``MAX_JOBS`` bounds the compilers that run at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import site
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, PlatformError
+
+CORE, PYTHON, BRIDGE = (Path("src", name) for name in ("core", "python", "torch_bridge"))
+OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden"]
+WARN = ["-Wall", "-Wextra", "-Wshadow"]
+# Python.h sets the latter by itself, and what it and NumPy expand to is not written for the former.
+CORE_ONLY = ["-Wconversion", "-D_POSIX_C_SOURCE=200809L"]
+
+
+def find_torch() -> tuple[Path, str] | None:
+    """The installed torch as (its folder, its version), without importing it; None, and why, if there is none.
+
+    An isolated build hides the site-packages of the interpreter, but the extension will be loaded beside the torch
+    that is there: so it is there that we look.
+    """
+    wish = os.environ.get("METEORS_C_TORCH", "")
+    if wish.lower() in ("off", "no", "0"):
+        print("meteors_c: built without the native torch bridge, as METEORS_C_TORCH asks.", file=sys.stderr)
+        return None
+    paths = sysconfig.get_paths()
+    roots = [*sys.path, paths["platlib"], paths["purelib"], site.getusersitepackages()]
+    for folder in [Path(wish)] if wish else [Path(root, "torch") for root in roots]:
+        stated = folder / "version.py"
+        if stated.is_file() and (folder / "include" / "torch").is_dir():
+            version = re.search(r"""^__version__.*?=\s*['"]([^'"]+)""", stated.read_text(), re.MULTILINE)
+            if version:
+                return folder, version.group(1)
+    if wish:
+        sys.exit(f"error: METEORS_C_TORCH={wish} is not the folder of an installed torch package with headers.")
+    print(
+        "meteors_c: no torch found beside this Python, so the native torch bridge is left out and models run through "
+        "Python calls; install torch and then reinstall meteors_c to get it.",
+        file=sys.stderr,
+    )
+    return None
+
+
+def files(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.as_posix() for path in folder.glob(pattern))
+
+
+def system_includes(*folders: str | Path) -> list[str]:
+    """Include other people's headers without their warnings."""
+    return [argument for folder in folders for argument in ("-isystem", str(folder))]
+
+
+def werror() -> list[str]:
+    return ["-Werror"] if os.environ.get("METEORS_C_WERROR", "0") not in ("", "0") else []
+
+
+def core_extension() -> Extension:
+    try:
+        import numpy
+    except ImportError:
+        sys.exit("error: meteors_c needs NumPy to be built: pip install numpy")
+    return Extension(
+        "meteors_c._core",
+        sources=files(CORE, "*.c") + files(PYTHON, "*.c"),
+        depends=["setup.py", *files(CORE, "*.h"), *files(PYTHON, "*.h")],
+        include_dirs=[CORE.as_posix()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
+        libraries=[] if sys.platform == "darwin" else ["m"],
+        extra_compile_args=[
+            "-std=c11", *OPTIMISE, *WARN, *werror(),
+            *system_includes(sysconfig.get_paths()["include"], numpy.get_include()),
+        ],
+    )  # fmt: skip
+
+
+def bridge_extension(folder: Path, version: str) -> Extension:
+    # Torch brings an OpenMP runtime. Compiled with -fopenmp, at::parallel_for runs on torch's threads; linked without
+    # it, the symbols resolve in the runtime that torch has loaded and no second pool starts beside it.
+    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
+    include = folder / "include"
+    return Extension(
+        "meteors_c._torch",
+        language="c++",
+        sources=files(BRIDGE, "*.cpp"),
+        depends=["setup.py", *files(BRIDGE, "*.h"), *files(CORE, "*.h")],
+        include_dirs=[CORE.as_posix(), BRIDGE.as_posix()],
+        define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"')],
+        library_dirs=[str(folder / "lib")],
+        libraries=["c10", "torch_cpu", "torch", "torch_python"],  # found at run time because torch is imported first
+        extra_compile_args=[
+            "-std=c++17", *OPTIMISE, *openmp, *WARN, *werror(),
+            *system_includes(
+                include, include / "torch" / "csrc" / "api" / "include", sysconfig.get_paths()["include"]
+            ),
+        ],
+    )  # fmt: skip
+
+
+def extensions() -> list[Extension]:
+    found = [core_extension()]
+    torch = find_torch() if files(BRIDGE, "*.cpp") else None
+    return [*found, bridge_extension(*torch)] if torch else found
+
+
+class BuildChanged(build_ext):
+    """Compiles only what changed, several files at once, through ccache where there is one."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.inplace:  # an editable install too: it would throw the objects away with its temporary folder
+            self.build_temp = os.path.join("build", f"temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}")
+
+    def build_extensions(self) -> None:
+        if sys.platform == "win32":
+            raise PlatformError("meteors_c is not built for Windows: use Linux, macOS or WSL.")
+        headers = Path(sysconfig.get_paths()["include"])
+        if not (headers / "Python.h").is_file():
+            raise PlatformError(f"meteors_c needs the headers of Python, but {headers} has no Python.h.")
+        if missing := self.missing("compiler_so"):
+            raise PlatformError(f"meteors_c needs a C compiler to be built, but there is no {missing!r} here.")
+        if missing := self.missing("compiler_so_cxx"):
+            print(
+                f"meteors_c: there is no C++ compiler ({missing!r}), so the native torch bridge is left out and models "
+                "run through Python calls.",
+                file=sys.stderr,
+            )
+            self.extensions = [ext for ext in self.extensions if ext.language != "c++"]
+        super().build_extensions()
+
+    def missing(self, kind: str) -> str | None:
+        """Name a compiler that is not there; put ccache before one that is."""
+        command = getattr(self.compiler, kind)
+        if shutil.which(command[0]) is None:
+            return str(command[0])
+        if shutil.which("ccache") and "ccache" not in command[0]:
+            self.compiler.set_executables(**{kind: ["ccache", *command]})
+        return None
+
+    def build_extension(self, ext: Extension) -> None:
+        compile_one = self.compiler.compile
+        newest_header = max((os.path.getmtime(path) for path in ext.depends), default=0.0)
+        record = Path(self.build_temp, f"{ext.name}.flags")
+        flags = repr((ext.extra_compile_args, ext.define_macros, ext.include_dirs, self.compiler.compiler_so))
+        same_flags = record.is_file() and record.read_text() == flags
+
+        def compile_changed(sources: list[str], extra_postargs: list[str] = [], **options: Any) -> list[str]:  # noqa: B006
+            def compile_source(source: str) -> str:
+                (made,) = self.compiler.object_filenames([source], output_dir=options["output_dir"])
+                newest = max(newest_header, os.path.getmtime(source))
+                if not (same_flags and os.path.isfile(made) and os.path.getmtime(made) > newest):
+                    more = CORE_ONLY if Path(source).parent == CORE else []
+                    compile_one([source], extra_postargs=[*extra_postargs, *more], **options)
+                return made
+
+            jobs = int(os.environ.get("MAX_JOBS", 0)) or os.cpu_count() or 1
+            with ThreadPoolExecutor(jobs) as pool:
+                return list(pool.map(compile_source, sources))
+
+        self.force = True  # linking costs nothing and follows files that were removed
+        self.compiler.compile = compile_changed
+        try:
+            super().build_extension(ext)
+        except CompileError as error:
+            hint = "; METEORS_C_TORCH=off builds without the torch bridge" if ext.language == "c++" else ""
+            raise CompileError(f"{ext.name} does not compile (the compiler says why, above){hint}.") from error
+        finally:
+            self.compiler.compile = compile_one
+        record.write_text(flags)
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildChanged})
