@@ -1,0 +1,32 @@
+"""Attribution methods for hyperspectral and multispectral models, with a native core.
+
+The modules load when they are first used: ``import meteors_c`` costs little more than ``import torch``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from meteors_c._options import options
+from meteors_c._version import __version__
+
+if TYPE_CHECKING:
+    from meteors_c import attr, datasets, exceptions, models, utils, visualize
+    from meteors_c.hsi import HSI
+
+__all__ = ["HSI", "__version__", "attr", "datasets", "exceptions", "models", "options", "utils", "visualize"]
+
+_MODULES = {"attr", "datasets", "exceptions", "models", "utils", "visualize"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "HSI":
+        return importlib.import_module("meteors_c.hsi").HSI
+    if name in _MODULES:
+        return importlib.import_module(f"meteors_c.{name}")
+    raise AttributeError(f"module 'meteors_c' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,97 @@
+"""Settings of the engine for a block of code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+__all__ = ["Options", "current", "options"]
+
+_UNSET = object()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the engine may do; see `options`."""
+
+    shortcuts: bool = True
+    native: bool = True
+    memory_limit: int | None = None
+
+
+_current: ContextVar[Options] = ContextVar("meteors_c_options", default=Options())
+
+
+def current() -> Options:
+    """Return the settings in force."""
+    return _current.get()
+
+
+@contextmanager
+def options(
+    *, shortcuts: bool | object = _UNSET, native: bool | object = _UNSET, memory_limit: int | None | object = _UNSET
+) -> Iterator[Options]:
+    """Change settings of the engine inside a ``with`` block, for this thread or task.
+
+    Parameters
+    ----------
+    shortcuts : bool, default True
+        Whether the engine may evaluate samples without rendering them, where that is proved to give the same
+        numbers. ``False`` forces the plain path.
+    native : bool, default True
+        Whether torch models are driven through torch's C++ interface. ``False`` drives them through Python calls.
+    memory_limit : int, optional
+        Bytes that one chunk of samples, with what the model makes of it, and the caches of a shortcut may take;
+        half of the memory that is available when a method is called if None.
+
+    Yields
+    ------
+    Options
+        The settings in force.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a value of another kind.
+
+    Examples
+    --------
+    >>> with meteors_c.options(shortcuts=False):
+    ...     attributes = explainer.attribute(hsi, target=0)
+    """
+    changes = {
+        name: value
+        for name, value in [("shortcuts", shortcuts), ("native", native), ("memory_limit", memory_limit)]
+        if value is not _UNSET
+    }
+    for name in ("shortcuts", "native"):
+        if name in changes and not isinstance(changes[name], bool):
+            raise TypeError(f"{name} must be True or False, not {changes[name]!r}")
+    limit = changes.get("memory_limit")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+        raise TypeError(f"memory_limit must be a number of bytes or None, not {limit!r}")
+    if isinstance(limit, int) and limit < 1:
+        raise ValueError(f"memory_limit must be a positive number of bytes, not {limit}")
+    token = _current.set(replace(_current.get(), **changes))  # type: ignore[arg-type]
+    try:
+        yield _current.get()
+    finally:
+        _current.reset(token)
+
+
+def memory_budget() -> int:
+    """Return the bytes that one chunk may take: the limit set by `options`, or half of what is available."""
+    limit = current().memory_limit
+    return limit if limit is not None else available_memory() // 2
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that this machine can still give, 4 GiB where it doesn't say."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        return int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        return 4 << 30

@@ -1,0 +1,19 @@
+"""Attribution methods and their results."""
+
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
+from meteors_c.attr.explainer import Explainer
+from meteors_c.attr.input_x_gradients import InputXGradient
+from meteors_c.attr.integrated_gradients import IntegratedGradients
+from meteors_c.attr.report import Report
+from meteors_c.attr.saliency import Saliency
+
+__all__ = [
+    "Explainer",
+    "HSIAttributes",
+    "HSIAttributesSpatial",
+    "HSIAttributesSpectral",
+    "InputXGradient",
+    "IntegratedGradients",
+    "Report",
+    "Saliency",
+]

@@ -1,0 +1,41 @@
+"""Progress of a run: a bar in terminals and notebooks, or a callback."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["progress"]
+
+
+@contextmanager
+def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Callable[[int, int], Any] | None]:
+    """Yield what the core calls with the evaluations done and to do, or None.
+
+    Parameters
+    ----------
+    show : bool or callable
+        True shows a tqdm bar; a callable is called as ``show(done, total)``.
+    name : str
+        The bar's label.
+    """
+    if callable(show):
+        yield show
+        return
+    if not isinstance(show, bool):
+        raise TypeError(f"show_progress must be True, False or a callable (done, total), not {show!r}")
+    if not show:
+        yield None
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm warns where a notebook has no widgets; its text bar serves
+        from tqdm.auto import tqdm
+    with tqdm(desc=name, unit="evaluation") as bar:
+
+        def update(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield update

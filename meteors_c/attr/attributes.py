@@ -1,0 +1,492 @@
+"""Attribution results: the attributions of one image, together with the image and what made them."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from meteors_c.exceptions import DeviceError, HSIAttributesError, MaskCreationError, ShapeMismatchError, ValidationError
+from meteors_c.hsi import HSI, resolve_inference_device_hsi
+from meteors_c.utils import tensor_from_array
+
+__all__ = ["AVAILABLE_ATTRIBUTION_METHODS", "HSIAttributes", "HSIAttributesSpatial", "HSIAttributesSpectral"]
+
+AVAILABLE_ATTRIBUTION_METHODS = [
+    "Lime",
+    "Integrated Gradients",
+    "Saliency",
+    "Input X Gradient",
+    "Occlusion",
+    "Hyper Noise Tunnel",
+    "Noise Tunnel",
+]
+
+_NOT_INCLUDED = "not_included"
+# A required field that is left out is refused in the same words as a wrong one.
+_REQUIRED: Any = None
+
+BandNames = dict[str | tuple[str, ...], int]
+Self = TypeVar("Self", bound="HSIAttributes")
+
+
+def ensure_torch_tensor(value: np.ndarray | torch.Tensor, context: str) -> torch.Tensor:
+    """Give an array or tensor as a tensor, sharing memory where possible.
+
+    Parameters
+    ----------
+    value : numpy.ndarray or torch.Tensor
+        The values.
+    context : str
+        What the values are, for the message.
+
+    Returns
+    -------
+    torch.Tensor
+        The values with their dtype and shape.
+
+    Raises
+    ------
+    TypeError
+        ``value`` is neither, or an array that holds no numbers.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return tensor_from_array(value)
+    raise TypeError(f"{context} must be a NumPy array or PyTorch tensor, not {type(value).__name__}")
+
+
+def validate_and_convert_attributes(value: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Give attributions as a tensor; see `ensure_torch_tensor`."""
+    return ensure_torch_tensor(value, "Attributes")
+
+
+def validate_and_convert_mask(value: np.ndarray | torch.Tensor | None) -> torch.Tensor | None:
+    """Give a mask of superpixels or superbands as a tensor, or None; see `ensure_torch_tensor`."""
+    return None if value is None else ensure_torch_tensor(value, "`superpixel` or `superband` mask")
+
+
+def validate_shapes(attributes: torch.Tensor, hsi: HSI) -> None:
+    """Check that attributions (or a mask) have the shape of the image.
+
+    Parameters
+    ----------
+    attributes : torch.Tensor
+        What to check.
+    hsi : HSI
+        The image.
+
+    Raises
+    ------
+    ShapeMismatchError
+        The shapes differ.
+    """
+    if attributes.shape != hsi.image.shape:
+        raise ShapeMismatchError(
+            f"Attributes and HSI have different, unmatching shapes: {tuple(attributes.shape)}, {tuple(hsi.image.shape)}"
+        )
+
+
+def align_band_names_with_mask(band_names: BandNames, band_mask: torch.Tensor) -> BandNames:
+    """Match the names of superbands with the ids in a mask.
+
+    Parameters
+    ----------
+    band_names : dict
+        Id of each name. Not changed.
+    band_mask : torch.Tensor
+        Ids of the superbands, of any shape and dtype.
+
+    Returns
+    -------
+    dict
+        The names whose id is in the mask (the others are dropped with a warning), and ``"not_included"`` for an id
+        without a name.
+
+    Raises
+    ------
+    MaskCreationError
+        More than one id has no name, or ``"not_included"`` is taken.
+    """
+    mask_ids = set(torch.unique(band_mask).tolist())
+    named_ids = set(band_names.values())
+    aligned = dict(band_names)
+
+    unnamed = sorted(mask_ids - named_ids)
+    if unnamed:
+        if _NOT_INCLUDED in band_names:
+            raise MaskCreationError(
+                f"Band names should not contain '{_NOT_INCLUDED}' while ids in the mask have no name: {unnamed}"
+            )
+        if len(unnamed) > 1 or unnamed[0] != int(unnamed[0]):
+            raise MaskCreationError(
+                f"Band names should have all unique values in mask, but these ids have no name: {unnamed}"
+            )
+        aligned[_NOT_INCLUDED] = int(unnamed[0])
+
+    absent = [name for name, label in band_names.items() if label not in mask_ids]
+    if absent:
+        warnings.warn(f"Dropping the band names whose id is not in the mask: {absent}", UserWarning, stacklevel=2)
+        aligned = {name: label for name, label in aligned.items() if label in mask_ids}
+    return aligned
+
+
+def validate_attribution_method(value: str | None) -> str | None:
+    """Bring the name of an attribution method to title case.
+
+    Parameters
+    ----------
+    value : str or None
+        The name; one outside ``AVAILABLE_ATTRIBUTION_METHODS`` warns.
+
+    Returns
+    -------
+    str or None
+        The name in title case.
+
+    Raises
+    ------
+    ValidationError
+        ``value`` is neither a string nor None.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValidationError(f"attribution_method must be a string or None, not {type(value).__name__}")
+    value = value.title()
+    if value not in AVAILABLE_ATTRIBUTION_METHODS:
+        warnings.warn(
+            f"Unknown attribution method: {value!r}. The implemented methods are {AVAILABLE_ATTRIBUTION_METHODS}",
+            UserWarning,
+            stacklevel=3,
+        )
+    return value
+
+
+def resolve_inference_device_attributes(device: str | torch.device | None, info: Any) -> torch.device:
+    """Find the device of a result.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        The device, or None for that of the image.
+    info : object
+        Has a mapping ``.data``, whose ``"hsi"`` is the image. Read only when ``device`` is None.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    HSIAttributesError
+        ``device`` is None and ``info`` has no image.
+    DeviceError
+        Torch does not know the device.
+    TypeError
+        ``device`` has another type.
+    """
+    if device is None:
+        if "hsi" not in info.data:
+            raise HSIAttributesError("The HSI image is not present in the attributes data")
+        return info.data["hsi"].device
+    return resolve_inference_device_hsi(device, info)
+
+
+def _validate_score(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValidationError(f"score must be a number or None, not {value!r}") from error
+
+
+def _validate_band_names(value: Any) -> BandNames:
+    if not isinstance(value, dict):
+        raise ValidationError(f"band_names must be a dict of names to ids, not {type(value).__name__}")
+    for name, label in value.items():
+        if not (isinstance(name, str) or (isinstance(name, tuple) and all(isinstance(part, str) for part in name))):
+            raise ValidationError(f"band_names must have strings or tuples of strings as keys, not {name!r}")
+        try:
+            whole = int(label) == float(label)
+        except (TypeError, ValueError, OverflowError):
+            whole = False
+        if not whole:
+            raise ValidationError(f"band_names must have integers as values, but {name!r} has {label!r}")
+    return {name: int(label) for name, label in value.items()}
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two fields hold the same, NaN being the same as NaN."""
+    if a is b:
+        return True
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        if type(a) is not type(b) or (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
+            return False
+        return bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(a, (tuple, list)) and type(a) is type(b):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or (a != a and b != b)
+    return bool(a == b)
+
+
+class HSIAttributes:
+    """The attributions of one image.
+
+    Parameters
+    ----------
+    hsi : HSI
+        The image. Kept, not copied; moved to ``device`` if it is elsewhere.
+    attributes : torch.Tensor or numpy.ndarray
+        One attribution per value of the image, in the orientation of the image.
+    attribution_method : str, optional
+        Name of the method, kept in title case; one outside ``AVAILABLE_ATTRIBUTION_METHODS`` warns.
+    score : float, optional
+        What the method says of its own result, such as the R2 of a surrogate or a convergence delta.
+    mask : torch.Tensor or numpy.ndarray, optional
+        The superpixel or superband of each value; shape of the image.
+    device : str or torch.device, optional
+        Where the result lives; the device of the image by default.
+    report : object, optional
+        What the run cost: evaluations, chunk size, seconds.
+    target : int, tuple or tensor, optional
+        The model output that is explained.
+
+    Raises
+    ------
+    HSIAttributesError
+        ``hsi`` is not an HSI.
+    TypeError
+        ``attributes``, ``mask`` or ``device`` has the wrong type.
+    ShapeMismatchError
+        ``attributes`` or ``mask`` has another shape than the image.
+    DeviceError
+        ``device`` is unknown or not there.
+    ValidationError
+        ``score`` is not a number, or ``attribution_method`` not a string.
+
+    Notes
+    -----
+    All fields may be assigned to afterwards; what is assigned is not checked.
+    """
+
+    def __init__(
+        self,
+        *,
+        hsi: HSI = _REQUIRED,
+        attributes: torch.Tensor | np.ndarray = _REQUIRED,
+        attribution_method: str | None = None,
+        score: float | None = None,
+        mask: torch.Tensor | np.ndarray | None = None,
+        device: str | torch.device | None = None,
+        report: Any = None,
+        target: Any = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            warnings.warn(
+                f"{type(self).__name__} ignores unknown keyword arguments: {', '.join(unknown)}",
+                UserWarning,
+                stacklevel=2 + (type(self).__init__ is not HSIAttributes.__init__),
+            )
+        if not isinstance(hsi, HSI):
+            raise HSIAttributesError(f"hsi must be an HSI, not {type(hsi).__name__}")
+        self.hsi = hsi
+        self.attributes = validate_and_convert_attributes(attributes)
+        self.attribution_method = validate_attribution_method(attribution_method)
+        self.score = _validate_score(score)
+        self.mask = validate_and_convert_mask(mask)
+        self.report = report
+        self.target = target
+        validate_shapes(self.attributes, hsi)
+        if self.mask is not None:
+            validate_shapes(self.mask, hsi)
+        self.to(hsi.device if device is None else resolve_inference_device_attributes(device, None))
+
+    @property
+    def orientation(self) -> tuple[str, str, str]:
+        """The order of the axes, that of the image."""
+        return self.hsi.orientation
+
+    @property
+    def flattened_attributes(self) -> torch.Tensor:
+        """The attributions without the axes along which they are constant; for the spatial and spectral results."""
+        raise NotImplementedError("`flattened_attributes` is defined for spatial and spectral attributes only")
+
+    def to(self: Self, device: str | torch.device) -> Self:
+        """Move the image, the attributions and the mask to a device, in place.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            Where to.
+
+        Returns
+        -------
+        HSIAttributes
+            This object.
+
+        Raises
+        ------
+        DeviceError
+            The device is unknown or not there. Nothing has moved then.
+        """
+        device = resolve_inference_device_attributes(device, None)
+        try:
+            attributes = self.attributes.to(device)
+            mask = None if self.mask is None else self.mask.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+            raise DeviceError(f"Can't move the attributes to device {device}: {error}") from error
+        if self.hsi.device != device or self.hsi.image.device != attributes.device:
+            self.hsi.to(device)
+        self.attributes, self.mask, self.device = attributes, mask, device
+        return self
+
+    def change_orientation(
+        self: Self, target_orientation: tuple[str, str, str] | list[str] | str, inplace: bool = False
+    ) -> Self:
+        """Permute the axes of the image, the attributions and the mask together, as views.
+
+        Parameters
+        ----------
+        target_orientation : tuple, list or str
+            The letters C, H and W in the wanted order.
+        inplace : bool, default False
+            Whether to change this object and its image, instead of a new one.
+
+        Returns
+        -------
+        HSIAttributes
+            This object or the new one.
+
+        Raises
+        ------
+        OrientationError
+            The orientation is not a permutation of C, H and W. Nothing has changed then.
+        """
+        hsi = self.hsi.change_orientation(target_orientation)
+        axes = [self.orientation.index(letter) for letter in hsi.orientation]
+        attributes = self.attributes.permute(axes)
+        mask = None if self.mask is None else self.mask.permute(axes)
+        result = self if inplace else self.model_copy()
+        result.hsi = self.hsi.change_orientation(target_orientation, inplace=True) if inplace else hsi
+        result.attributes, result.mask = attributes, mask
+        return result
+
+    def model_copy(self: Self) -> Self:
+        """Make a shallow copy: a new object with the same image and tensors."""
+        return copy.copy(self)
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        """Copy everything; tensors inside an autograd graph (``keep_gradient=True``) are copied without it."""
+        result = type(self).__new__(type(self))
+        memo[id(self)] = result
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                value = value.detach()
+            setattr(result, name, copy.deepcopy(value, memo))
+        return result
+
+    def __eq__(self, other: object) -> bool:
+        """Compare class and fields; the report, which holds timings, does not count."""
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented
+        mine, theirs = vars(self), vars(other)
+        return mine.keys() == theirs.keys() and all(
+            _same(value, theirs[name]) for name, value in mine.items() if name != "report"
+        )
+
+    def __repr__(self) -> str:
+        fields = [
+            f"shape={tuple(self.attributes.shape)}",
+            f"dtype={self.attributes.dtype}",
+            f"orientation={''.join(self.orientation)}",
+            f"attribution_method={self.attribution_method!r}",
+            f"score={self.score}",
+            f"mask={'None' if self.mask is None else '...'}",
+            f"device={self.device}",
+        ]
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    def _bands_first(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.movedim(self.hsi.spectral_axis, 0)
+
+
+class HSIAttributesSpatial(HSIAttributes):
+    """Attributions that are the same in all bands: one per superpixel or window.
+
+    Takes the arguments of `HSIAttributes`; ``mask`` holds the id of the superpixel of each value.
+    """
+
+    @property
+    def segmentation_mask(self) -> torch.Tensor:
+        """The ids of the superpixels, ``(height, width)`` in the image's order of these axes.
+
+        Raises
+        ------
+        HSIAttributesError
+            There is no mask.
+        """
+        if self.mask is None:
+            raise HSIAttributesError("Segmentation mask is not provided in the attributes object")
+        return self._bands_first(self.mask)[0]
+
+    @property
+    def flattened_attributes(self) -> torch.Tensor:
+        """The attribution of each pixel, ``(height, width)`` in the image's order of these axes."""
+        return self._bands_first(self.attributes)[0]
+
+
+class HSIAttributesSpectral(HSIAttributes):
+    """Attributions that are the same in all pixels: one per superband.
+
+    Parameters
+    ----------
+    band_names : dict
+        The id in the mask of each named superband; aligned with the mask by `align_band_names_with_mask`.
+    **kwargs
+        The arguments of `HSIAttributes`, where ``mask``, the id of the superband of each value, is required.
+
+    Raises
+    ------
+    HSIAttributesError
+        There is no mask.
+    ValidationError
+        ``band_names`` is not a dict of names to ids.
+    MaskCreationError
+        The names do not cover the ids in the mask.
+    """
+
+    def __init__(self, *, band_names: BandNames = _REQUIRED, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        names = _validate_band_names(band_names)
+        if self.mask is None:
+            raise HSIAttributesError("Band mask is not provided in the attributes object")
+        self.band_names = align_band_names_with_mask(names, self.mask)
+
+    @property
+    def band_mask(self) -> torch.Tensor:
+        """The id of the superband of each band, ``(bands,)``.
+
+        Raises
+        ------
+        ValueError
+            The mask has been set to None.
+        """
+        if self.mask is None:
+            raise ValueError("Band mask is not provided")
+        return self._bands_first(self.mask)[:, 0, 0]
+
+    @property
+    def flattened_attributes(self) -> torch.Tensor:
+        """The attribution of each band, ``(bands,)``."""
+        return self._bands_first(self.attributes)[:, 0, 0]

@@ -1,0 +1,295 @@
+"""What all attribution methods share: arguments in, one call of the core, results out."""
+
+from __future__ import annotations
+
+import operator
+import re
+import warnings
+from abc import ABC
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from meteors_c._native import make_model, parallel
+from meteors_c._options import current, memory_budget
+from meteors_c.attr._progress import progress
+from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.attr.report import Report
+from meteors_c.exceptions import HSIAttributesError, ShapeMismatchError
+from meteors_c.hsi import HSI
+from meteors_c.models import ExplainableModel
+
+__all__ = ["Explainer", "validate_and_transform_baseline"]
+
+Target = int | tuple[int, ...] | torch.Tensor | list[Any] | None
+Baseline = int | float | torch.Tensor | list[Any] | None
+ShowProgress = bool | Callable[[int, int], Any]
+
+
+def validate_and_transform_baseline(baseline: int | float | torch.Tensor | None, hsi: HSI) -> torch.Tensor:
+    """Return a baseline as a tensor of the image's shape.
+
+    Parameters
+    ----------
+    baseline : None, int, float or torch.Tensor
+        None is 0; a number stands for an image full of it.
+    hsi : HSI
+        The image it belongs to.
+
+    Returns
+    -------
+    torch.Tensor
+        Of the image's shape, on its device. A number is expanded, not stored.
+
+    Raises
+    ------
+    TypeError
+        For a baseline of another type.
+    ShapeMismatchError
+        For a tensor of another shape.
+    """
+    value = _checked_baseline(baseline, hsi)
+    if isinstance(value, torch.Tensor):
+        return value.to(hsi.image.device)
+    dtype = hsi.image.dtype if hsi.image.dtype.is_floating_point else torch.float32
+    return torch.full((), value, dtype=dtype, device=hsi.image.device).expand(hsi.image.shape)
+
+
+def _checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:
+    """Return a baseline as the core takes it: a number or a tensor of the image's shape."""
+    if baseline is None:
+        return 0.0
+    if isinstance(baseline, int | float):
+        return float(baseline)
+    if not isinstance(baseline, torch.Tensor):
+        raise TypeError(f"baseline must be None, a number or a torch.Tensor, not {type(baseline).__name__}")
+    if baseline.shape != hsi.image.shape:
+        raise ShapeMismatchError(
+            f"baseline must have the shape of its image, {tuple(hsi.image.shape)}, not {tuple(baseline.shape)}"
+        )
+    return baseline.detach()
+
+
+def _baselines(baseline: Any, images: list[HSI]) -> list[float | torch.Tensor]:
+    given = list(baseline) if isinstance(baseline, list | tuple) else [baseline] * len(images)
+    if len(given) != len(images):
+        raise ValueError(f"baseline has {len(given)} entries for {len(images)} images; give one, or one for each image")
+    return list(map(_checked_baseline, given, images))
+
+
+def _images(hsi: Any) -> list[HSI]:
+    """Return the images of a call, which share a shape and an orientation."""
+    images = list(hsi) if isinstance(hsi, list | tuple) else [hsi]
+    if not images:
+        raise ValueError("hsi must be an HSI or a list of HSI, not an empty list")
+    wrong = next((image for image in images if not isinstance(image, HSI)), None)
+    if wrong is not None:
+        raise TypeError(f"hsi must be an HSI or a list of HSI, not {type(wrong).__name__}")
+    odd = next((image for image in images if image.image.shape != images[0].image.shape), None)
+    if odd is not None:
+        raise ShapeMismatchError(
+            "the images of one call must share a shape: the first has "
+            f"{tuple(images[0].image.shape)}, another {tuple(odd.image.shape)}"
+        )
+    return images
+
+
+def _one_target(target: Any) -> tuple[int, ...]:
+    """Return the target of one image as a tuple of indices, () for None."""
+    if target is None:
+        return ()
+    indices = target if isinstance(target, tuple) else (target,)
+    try:
+        return tuple(map(operator.index, indices))
+    except TypeError:
+        raise TypeError(
+            f"target must be None, an int, a tuple of int, or one of these for each image, not {target!r}"
+        ) from None
+
+
+def _targets(target: Any, images: int) -> list[tuple[int, ...]]:
+    """Return one target for each image."""
+    if isinstance(target, torch.Tensor | np.ndarray) and target.ndim > 0:
+        if target.ndim > 1:
+            raise ValueError(f"a target tensor must have no or one axis, not shape {tuple(target.shape)}")
+        target = list(target) if len(target) != 1 else target[0]
+    if not isinstance(target, list):
+        return [_one_target(target)] * images
+    if len(target) != images:
+        raise ValueError(f"target has {len(target)} entries for {images} images; give one, or one for each image")
+    return list(map(_one_target, target))
+
+
+def _batch_size(value: Any, name: str) -> int | None:
+    """Return a limit on the samples that the model sees at once."""
+    if value is None:
+        return None
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a positive int or None, not {value!r}") from None
+    if size < 1:
+        raise ValueError(f"{name} must be a positive int or None, not {size}")
+    return size
+
+
+class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as users of meteors expect
+    """Base of the attribution methods.
+
+    Parameters
+    ----------
+    callable : ExplainableModel or Explainer
+        The model, or an explainer of it that this one builds on (one level deep).
+
+    Attributes
+    ----------
+    explainable_model : ExplainableModel
+        The model.
+    chained_explainer : Explainer or None
+        The explainer given instead of a model.
+
+    Raises
+    ------
+    TypeError
+        If `callable` is neither.
+    ValueError
+        If `callable` is an explainer of an explainer.
+    """
+
+    _attribution_method: Callable[..., Any] | None = None
+    multiplies_by_inputs: bool = False
+
+    def __init__(self, callable: ExplainableModel | Explainer) -> None:  # noqa: A002
+        self.chained_explainer: Explainer | None = None
+        if isinstance(callable, Explainer):
+            if callable.chained_explainer is not None:
+                raise ValueError(
+                    f"callable: a {callable.get_name()} that wraps an explainer can't be wrapped again; "
+                    "a chain has one level"
+                )
+            self.chained_explainer = callable
+            self.explainable_model = callable.explainable_model
+        elif isinstance(callable, ExplainableModel):
+            self.explainable_model = callable
+        else:
+            raise TypeError(f"callable must be an ExplainableModel or an Explainer, not {type(callable).__name__}")
+
+    @property
+    def forward_func(self) -> Callable[..., Any]:
+        """What is called: the model's `forward_func`."""
+        return self.explainable_model.forward_func
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's first parameter lies; the CPU, with a warning, where it has none."""
+        device = self.explainable_model.device
+        if device is None:
+            warnings.warn("the model has no parameters that tell its device; taking the CPU", stacklevel=2)
+            return torch.device("cpu")
+        return device
+
+    @classmethod
+    def get_name(cls) -> str:
+        """Return the method's name in words, such as ``Integrated Gradients``."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", cls.__name__)
+
+    def has_convergence_delta(self) -> bool:
+        """Return whether the method can tell its error of completeness."""
+        return False
+
+    def compute_convergence_delta(self, *args: Any, **kwargs: Any) -> Any:
+        """Not available; ask `attribute` of IntegratedGradients for ``return_convergence_delta`` instead."""
+        raise NotImplementedError(f"{self.get_name()} has no compute_convergence_delta")
+
+    def to(self, device: str | torch.device) -> Explainer:
+        """Move the model to a device.
+
+        Returns
+        -------
+        Explainer
+            This object.
+        """
+        self.explainable_model.to(device)
+        return self
+
+    # ---- one call of the core
+
+    def _native(self) -> Callable[..., Any]:
+        if self._attribution_method is None:
+            raise RuntimeError(f"{self.get_name()} has no attribution method: it was set to None")
+        return self._attribution_method
+
+    def _run(
+        self,
+        native: Callable[..., Any],
+        images: list[HSI],
+        targets: list[tuple[int, ...]],
+        *,
+        additional_forward_args: Any = None,
+        most: int | None = None,
+        show_progress: ShowProgress = False,
+        **arguments: Any,
+    ) -> tuple[list[torch.Tensor], Any, Report]:
+        """Call the core and return one tensor for each image, whatever else it tells, and the report."""
+        extras = additional_forward_args
+        extras = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
+        device = self.explainable_model.device
+        device = images[0].image.device if device is None else device
+        model, driven = make_model(self.explainable_model, extras, len(images), device)
+        with progress(show_progress, self.get_name()) as bar:
+            options = {
+                "most": most,
+                "memory": memory_budget(),
+                "shortcuts": current().shortcuts,
+                "parallel": parallel(),
+                "progress": bar,
+            }
+            arrays, *rest, counts = native(images=images, targets=targets, model=model, options=options, **arguments)
+        report = Report(method=self.get_name(), model=driven, images=len(images), **counts)
+        return list(map(_result_tensor, arrays, images)), rest[0] if rest else None, report
+
+    def _results(
+        self,
+        images: list[HSI],
+        attributes: Sequence[torch.Tensor],
+        targets: list[tuple[int, ...]],
+        report: Report,
+        scores: Sequence[float | None] | None = None,
+    ) -> HSIAttributes | list[HSIAttributes]:
+        """Return one result for each image, bare where there is one."""
+
+        def result(hsi: HSI, values: torch.Tensor, target: tuple[int, ...], score: float | None) -> HSIAttributes:
+            return HSIAttributes(
+                hsi=hsi,
+                attributes=values,
+                attribution_method=self.get_name(),
+                score=score,
+                report=report,
+                target=None if not target else target[0] if len(target) == 1 else target,
+            )
+
+        scores = [None] * len(images) if scores is None else scores
+        try:
+            results = list(map(result, images, attributes, targets, scores))
+        except Exception as error:
+            raise HSIAttributesError(f"the result of {self.get_name()} could not be built: {error}") from error
+        return results[0] if len(results) == 1 else results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.chained_explainer or self.explainable_model!r})"
+
+
+def _result_tensor(array: np.ndarray, hsi: HSI) -> torch.Tensor:
+    """Return an array of the core as a tensor of the image's floating dtype, on its device."""
+    values = torch.from_numpy(array)
+    dtype = hsi.image.dtype if hsi.image.dtype.is_floating_point else torch.float32
+    return values.to(device=hsi.image.device, dtype=dtype)
+
+
+def _differentiable_image(hsi: HSI) -> torch.Tensor:
+    """Return the masked image as a tensor that requires grad."""
+    image = hsi.get_image()
+    image = image if image.dtype.is_floating_point else image.to(torch.float32)
+    return image if image.requires_grad else image.detach().requires_grad_()

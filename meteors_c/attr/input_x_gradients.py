@@ -1,0 +1,87 @@
+"""Input x gradient: the image times the gradient of the output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meteors_c import _core
+from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.attr.explainer import Explainer, ShowProgress, Target, _differentiable_image, _images, _targets
+from meteors_c.hsi import HSI
+from meteors_c.models import ExplainableModel
+
+__all__ = ["InputXGradient"]
+
+
+class InputXGradient(Explainer):
+    """The image times the gradient of the target output with respect to it [1]_.
+
+    Parameters
+    ----------
+    explainable_model : ExplainableModel
+        The model.
+
+    References
+    ----------
+    .. [1] A. Shrikumar, P. Greenside, A. Shcherbina and A. Kundaje, "Not Just a Black Box: Learning Important
+       Features Through Propagating Activation Differences", 2016, arXiv:1605.01713.
+    """
+
+    multiplies_by_inputs = True
+
+    def __init__(self, explainable_model: ExplainableModel) -> None:
+        super().__init__(explainable_model)
+        self._attribution_method = _core.input_x_gradient
+
+    def attribute(
+        self,
+        hsi: HSI | list[HSI],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        keep_gradient: bool = False,
+        show_progress: ShowProgress = False,
+    ) -> HSIAttributes | list[HSIAttributes]:
+        """Attribute the target output to the values of the image.
+
+        Parameters
+        ----------
+        hsi : HSI or list of HSI
+            The images, of one shape. The model gets each with its mask applied, in its own orientation.
+        target : int, tuple of int, tensor or list, optional
+            Which output to explain; see `Saliency.attribute`.
+        additional_forward_args : Any, optional
+            What the model takes after the input; see `Saliency.attribute`.
+        keep_gradient : bool, default False
+            Leave the attributes connected to the image: the graph runs through the image factor, in which the
+            model's gradient is a constant.
+        show_progress : bool or callable, default False
+            True shows a bar; a callable is called with the evaluations done and to do.
+
+        Returns
+        -------
+        HSIAttributes or list of HSIAttributes
+            For each image, products of its shape and floating dtype, in output units.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For arguments of another type or value; an index that the model's outputs don't have.
+        RuntimeError
+            If the model can't be differentiated.
+        """
+        native, images = self._native(), _images(hsi)
+        targets = _targets(target, len(images))
+        arguments: dict[str, Any] = {"absolute": False} if keep_gradient else {}
+        attributes, _, report = self._run(
+            _core.saliency if keep_gradient else native,
+            images,
+            targets,
+            additional_forward_args=additional_forward_args,
+            show_progress=show_progress,
+            **arguments,
+        )
+        if keep_gradient:
+            attributes = [
+                _differentiable_image(image) * values for image, values in zip(images, attributes, strict=True)
+            ]
+        return self._results(images, attributes, targets, report)

@@ -1,0 +1,145 @@
+"""Integrated gradients: the gradient averaged on the way from a baseline to the image."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from meteors_c import _core
+from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.attr.explainer import (
+    Baseline,
+    Explainer,
+    ShowProgress,
+    Target,
+    _baselines,
+    _batch_size,
+    _differentiable_image,
+    _images,
+    _targets,
+)
+from meteors_c.hsi import HSI
+from meteors_c.models import ExplainableModel
+
+__all__ = ["IntegratedGradients"]
+
+
+def _steps(value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"n_steps must be a positive int, not {value!r}") from None
+
+
+class IntegratedGradients(Explainer):
+    """The gradient averaged on the straight way from a baseline to the image, times their difference [1]_.
+
+    Parameters
+    ----------
+    explainable_model : ExplainableModel
+        The model.
+    multiply_by_inputs : bool, default True
+        Whether the averaged gradient is multiplied by ``image - baseline``, which makes the attributions sum to the
+        difference of the outputs.
+
+    References
+    ----------
+    .. [1] M. Sundararajan, A. Taly and Q. Yan, "Axiomatic Attribution for Deep Networks", ICML 2017,
+       arXiv:1703.01365.
+    """
+
+    def __init__(self, explainable_model: ExplainableModel, multiply_by_inputs: bool = True) -> None:
+        super().__init__(explainable_model)
+        self.multiplies_by_inputs = bool(multiply_by_inputs)
+        self._attribution_method = _core.integrated_gradients
+
+    def has_convergence_delta(self) -> bool:
+        """Return True: see ``return_convergence_delta`` of `attribute`."""
+        return True
+
+    def attribute(
+        self,
+        hsi: HSI | list[HSI],
+        baseline: Baseline = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        n_steps: int = 50,
+        internal_batch_size: int | None = None,
+        method: str = "gausslegendre",
+        return_convergence_delta: bool = False,
+        keep_gradient: bool = False,
+        show_progress: ShowProgress = False,
+    ) -> HSIAttributes | list[HSIAttributes]:
+        """Attribute the difference of the target output between image and baseline to the values of the image.
+
+        Memory does not depend on `n_steps`. Where the model begins with affine layers and allows it, they are
+        evaluated twice instead of once a step (``attributes.report`` says so, or why not).
+
+        Parameters
+        ----------
+        hsi : HSI or list of HSI
+            The images, of one shape. The model gets each with its mask applied, in its own orientation.
+        baseline : int, float, tensor or list, optional
+            Where the way begins: a number, a tensor of the image's shape (not masked), or a list with one for each
+            image. None is 0.
+        target : int, tuple of int, tensor or list, optional
+            Which output to explain; see `Saliency.attribute`.
+        additional_forward_args : Any, optional
+            What the model takes after the input; see `Saliency.attribute`.
+        n_steps : int, default 50
+            Evaluations for each image.
+        internal_batch_size : int, optional
+            The most samples that the model may see at once. The engine chooses where None.
+        method : str, default "gausslegendre"
+            Quadrature rule: ``gausslegendre``, ``riemann_left``, ``riemann_right``, ``riemann_middle`` or
+            ``riemann_trapezoid``.
+        return_convergence_delta : bool, default False
+            Put the error of completeness, the sum of attributions minus the difference of outputs, into ``score``.
+        keep_gradient : bool, default False
+            Leave the attributes connected to the image: the graph runs through ``image - baseline``, in which the
+            averaged gradient is a constant. Without effect if not `multiplies_by_inputs`.
+        show_progress : bool or callable, default False
+            True shows a bar; a callable is called with the evaluations done and to do.
+
+        Returns
+        -------
+        HSIAttributes or list of HSIAttributes
+            For each image, attributions of its shape and floating dtype, in output units.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For arguments of another type or value; an index that the model's outputs don't have.
+        ShapeMismatchError
+            If a baseline and its image differ in shape.
+        RuntimeError
+            If the model can't be differentiated.
+        """
+        native, images = self._native(), _images(hsi)
+        targets, baselines = _targets(target, len(images)), _baselines(baseline, images)
+        in_graph = keep_gradient and self.multiplies_by_inputs
+        attributes, deltas, report = self._run(
+            native,
+            images,
+            targets,
+            additional_forward_args=additional_forward_args,
+            most=_batch_size(internal_batch_size, "internal_batch_size"),
+            show_progress=show_progress,
+            baselines=baselines,
+            n_steps=_steps(n_steps),
+            method=method,
+            multiply_by_inputs=self.multiplies_by_inputs and not in_graph,
+            delta=return_convergence_delta,
+        )
+        if in_graph:
+            gradients = attributes
+            attributes = [
+                (_differentiable_image(image) - start) * values
+                for image, start, values in zip(images, baselines, gradients, strict=True)
+            ]
+            if deltas is not None:  # the core summed the gradients, not yet the products
+                deltas = [
+                    delta + float(product.detach().double().sum() - values.double().sum())
+                    for delta, product, values in zip(deltas, attributes, gradients, strict=True)
+                ]
+        return self._results(images, attributes, targets, report, deltas)

@@ -1,0 +1,90 @@
+"""What a run of the engine did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run of the engine did, for all images of one call.
+
+    Attributes
+    ----------
+    method : str
+        Name of the attribution method.
+    model : str
+        How the model was driven: ``torch``, ``TorchScript``, ``torch through Python calls``, ``callable on arrays``.
+    images : int
+        Images of the call.
+    evaluations : int
+        Samples that the model evaluated.
+    evaluations_saved : int
+        Samples whose result was known without the model.
+    model_calls : int
+        Calls of the model that evaluated them.
+    chunk_first, chunk_size, chunk_largest : int
+        Samples in the first call, where the engine came to rest, and the most in one call.
+    seconds, seconds_in_model : float
+        Wall time of the run, and its part inside the model (for a shortcut: inside the model's share of it).
+    peak_bytes : int
+        The most that the engine's own buffers took at one time, without what the model allocates.
+    shortcut : str or None
+        The shortcut that was taken.
+    shortcut_evaluations : int
+        Samples that went through it.
+    shortcut_declined : str or None
+        Why a shortcut was not taken.
+    """
+
+    method: str
+    model: str
+    images: int
+    evaluations: int
+    evaluations_saved: int
+    model_calls: int
+    chunk_first: int
+    chunk_size: int
+    chunk_largest: int
+    seconds: float
+    seconds_in_model: float
+    peak_bytes: int
+    shortcut: str | None
+    shortcut_evaluations: int
+    shortcut_declined: str | None
+
+    @property
+    def seconds_outside_model(self) -> float:
+        """Wall time of the engine itself."""
+        return max(0.0, self.seconds - self.seconds_in_model)
+
+    @property
+    def overhead(self) -> float:
+        """Time outside the model as a fraction of the time inside."""
+        return self.seconds_outside_model / self.seconds_in_model if self.seconds_in_model > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict of plain values."""
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        if self.shortcut is not None:
+            shortcut = f"{self.shortcut} ({self.shortcut_evaluations} evaluations)"
+        else:
+            shortcut = "none" + (f" ({self.shortcut_declined})" if self.shortcut_declined else "")
+        saved = f", {self.evaluations_saved} saved" if self.evaluations_saved else ""
+        plural = "" if self.images == 1 else "s"
+        return "\n".join(
+            [
+                f"{self.method} of {self.images} image{plural}, model driven by {self.model}",
+                f"  evaluations  {self.evaluations}{saved}, in {self.model_calls} calls",
+                f"  chunk        {self.chunk_size} samples (first {self.chunk_first}, largest {self.chunk_largest})",
+                f"  time         {self.seconds:.3f} s: {self.seconds_in_model:.3f} s in the model, "
+                f"{self.seconds_outside_model:.3f} s outside ({100 * self.overhead:.1f} %)",
+                f"  memory       {self.peak_bytes / 1e6:.1f} MB at most in the engine's buffers",
+                f"  shortcut     {shortcut}",
+            ]
+        )

@@ -1,0 +1,82 @@
+"""Saliency: the gradient of the output with respect to the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meteors_c import _core
+from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.attr.explainer import Explainer, ShowProgress, Target, _images, _targets
+from meteors_c.hsi import HSI
+from meteors_c.models import ExplainableModel
+
+__all__ = ["Saliency"]
+
+
+class Saliency(Explainer):
+    """The gradient of the target output with respect to the image [1]_.
+
+    Parameters
+    ----------
+    explainable_model : ExplainableModel
+        The model.
+
+    References
+    ----------
+    .. [1] K. Simonyan, A. Vedaldi and A. Zisserman, "Deep Inside Convolutional Networks: Visualising Image
+       Classification Models and Saliency Maps", 2013, arXiv:1312.6034.
+    """
+
+    def __init__(self, explainable_model: ExplainableModel) -> None:
+        super().__init__(explainable_model)
+        self._attribution_method = _core.saliency
+
+    def attribute(
+        self,
+        hsi: HSI | list[HSI],
+        target: Target = None,
+        abs: bool = True,  # noqa: A002
+        additional_forward_args: Any = None,
+        show_progress: ShowProgress = False,
+    ) -> HSIAttributes | list[HSIAttributes]:
+        """Attribute the target output to the values of the image.
+
+        Parameters
+        ----------
+        hsi : HSI or list of HSI
+            The images, of one shape. The model gets each with its mask applied, in its own orientation.
+        target : int, tuple of int, tensor or list, optional
+            Which output to explain: an index into the axes behind the batch; a list or 1-D tensor has one for each
+            image. None where the model has one output.
+        abs : bool, default True
+            Take the absolute value.
+        additional_forward_args : Any, optional
+            An argument, or a tuple of them, that the model takes after the input. Tensors whose first size is the
+            number of images go along with the images; others are passed as they are.
+        show_progress : bool or callable, default False
+            True shows a bar; a callable is called with the evaluations done and to do.
+
+        Returns
+        -------
+        HSIAttributes or list of HSIAttributes
+            For each image, gradients of its shape and floating dtype, in output units per image unit. Not multiplied
+            by the mask.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For arguments of another type or value; an index that the model's outputs don't have.
+        RuntimeError
+            If the model can't be differentiated.
+        """
+        native, images = self._native(), _images(hsi)
+        targets = _targets(target, len(images))
+        attributes, _, report = self._run(
+            native,
+            images,
+            targets,
+            additional_forward_args=additional_forward_args,
+            show_progress=show_progress,
+            absolute=abs,
+        )
+        return self._results(images, attributes, targets, report)

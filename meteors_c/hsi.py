@@ -1,0 +1,229 @@
+"""Hyperspectral images: the type :class:`HSI`, and its checks one by one.
+
+The checks are what ``HSI(...)`` does to each of its arguments. ``info`` is any object with a ``.data`` mapping of the
+arguments that were checked before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+
+from meteors_c import _core
+from meteors_c._core import HSI
+
+__all__ = [
+    "HSI",
+    "ensure_image_tensor",
+    "ensure_wavelengths_tensor",
+    "get_channel_axis",
+    "process_and_validate_binary_mask",
+    "resolve_inference_device_hsi",
+    "validate_orientation",
+    "validate_shapes",
+]
+
+
+class _Info(Protocol):
+    @property
+    def data(self) -> Mapping[str, Any]: ...
+
+
+def get_channel_axis(orientation: tuple[str, str, str] | list[str] | str) -> int:
+    """Return the axis of the bands.
+
+    Parameters
+    ----------
+    orientation : tuple, list or str
+        The letters C, H and W in the order of the image's axes.
+
+    Returns
+    -------
+    int
+        0, 1 or 2.
+
+    Raises
+    ------
+    OrientationError
+        The letters are others.
+    """
+    return validate_orientation(orientation).index("C")
+
+
+def validate_orientation(value: tuple[str, str, str] | list[str] | str) -> tuple[str, str, str]:
+    """Return an orientation as a tuple.
+
+    Parameters
+    ----------
+    value : tuple, list or str
+        The letters C, H and W in any order.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    OrientationError
+        The letters are others.
+    """
+    return _core._hsi_orientation(value)
+
+
+def ensure_image_tensor(image: Any) -> torch.Tensor:
+    """Return an array as a tensor, on the same memory where that is possible.
+
+    Parameters
+    ----------
+    image : torch.Tensor, numpy.ndarray, DLPack or buffer object
+        Any number of axes.
+
+    Returns
+    -------
+    torch.Tensor
+
+    Raises
+    ------
+    TypeError
+        Something else, or values that are no real numbers.
+    """
+    return _core._hsi_image(image)
+
+
+def ensure_wavelengths_tensor(wavelengths: Any) -> torch.Tensor:
+    """Return wavelengths as a tensor.
+
+    Parameters
+    ----------
+    wavelengths : torch.Tensor, numpy.ndarray, list or tuple
+        Numbers, nm.
+
+    Returns
+    -------
+    torch.Tensor
+        A list of floats gives float32, one of ints int64; arrays keep their dtype.
+
+    Raises
+    ------
+    TypeError
+        Something else.
+    """
+    return _core._hsi_wavelengths(wavelengths)
+
+
+def validate_shapes(wavelengths: torch.Tensor, image: torch.Tensor, spectral_axis: int) -> None:
+    """Check that there is one wavelength for each band.
+
+    Parameters
+    ----------
+    wavelengths : torch.Tensor
+        Shape ``(bands,)``.
+    image : torch.Tensor
+        Three axes.
+    spectral_axis : int
+        The axis of the bands.
+
+    Raises
+    ------
+    ShapeMismatchError
+        The numbers differ; both are named.
+    """
+    _core._hsi_check_wavelengths(wavelengths, image, spectral_axis)
+
+
+def resolve_inference_device_hsi(device: str | torch.device | None, info: _Info) -> torch.device:
+    """Return a device, by default that of the image.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        None: where ``info.data["image"]`` is.
+    info : object with ``.data``
+        Read only where `device` is None.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    DeviceError
+        A string that torch does not know.
+    TypeError
+        Another type.
+    RuntimeError
+        No image in `info`.
+    """
+    if device is not None:
+        return _core._hsi_device(device)
+    if "image" not in info.data:
+        raise RuntimeError("the device is that of the image, but info.data has no 'image'")
+    image: torch.Tensor = info.data["image"]
+    return image.device
+
+
+def process_and_validate_binary_mask(mask: Any, info: _Info) -> torch.Tensor:
+    """Return a mask as a bool tensor of the image's shape.
+
+    Parameters
+    ----------
+    mask : torch.Tensor, numpy.ndarray, 'artificial' or None
+        As for :class:`HSI`.
+    info : object with ``.data``
+        With the image, its orientation and the device of the mask.
+
+    Returns
+    -------
+    torch.Tensor
+
+    Raises
+    ------
+    TypeError
+        Another type.
+    ShapeMismatchError
+        The mask can't be expanded to the image; both shapes are named.
+    ValueError
+        Another string.
+    RuntimeError
+        `info` lacks one of the three.
+    """
+    if mask is not None and not isinstance(mask, str):
+        mask = _core._hsi_mask_tensor(mask)
+    missing = [name for name in ("image", "orientation", "device") if name not in info.data]
+    if missing:
+        raise RuntimeError(f"a mask needs the image, its orientation and a device, but info.data has no {missing}")
+    return _core._hsi_mask(mask, info.data["image"], info.data["orientation"], info.data["device"])
+
+
+def _stretched_band(
+    band: torch.Tensor, mask: torch.Tensor | None, axis: int, apply_min_cutoff: bool, normalize: bool
+) -> torch.Tensor:
+    """Extract a band as the core does, for images whose gradients must flow through the result.
+
+    Parameters
+    ----------
+    band : torch.Tensor
+        One band of the image, its spectral `axis` kept with size 1.
+    mask : torch.Tensor or None
+        The same band of the mask.
+    axis : int
+    apply_min_cutoff, normalize : bool
+        As in :meth:`HSI.extract_band_by_name`.
+
+    Returns
+    -------
+    torch.Tensor
+        The two spatial axes.
+    """
+    plane = band.select(axis, 0)
+    if normalize:
+        counted = plane[plane != 0] if apply_min_cutoff else plane
+        if counted.numel():
+            low, high = counted.min(), plane.max()
+            if high > low:
+                plane = (plane - low) / (high - low)
+        if apply_min_cutoff:
+            plane = plane.masked_fill(plane == plane.min(), 0)
+    return plane.clone() if mask is None else plane * mask.select(axis, 0)
