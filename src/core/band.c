@@ -25,8 +25,8 @@ int met_band_center(const double *wavelengths, size_t n, double low, double high
     }
     if (start + inside / 2 >= n) {
         return met_fail(MET_EVALUE,
-                        "the centre of %g-%g nm lies behind the last band: sort the bands by ascending wavelength",
-                        low, high);
+                        "the centre of %g-%g nm lies behind the last band: sort the bands by ascending wavelength", low,
+                        high);
     }
     *index = start + inside / 2;
     return MET_OK;
@@ -61,33 +61,33 @@ int met_band_view(const met_image *image, size_t index, met_image *band) {
  *   with cutoff, values equal to the smallest become 0
  * A plane without a non-zero value has no such minimum: it stays zero.
  */
-#define STRETCH(T)                                                                                           \
-    static void stretch_##T(T *x, size_t n, bool cutoff) {                                                   \
-        T low = (T)INFINITY;                                                                                 \
-        T high = (T)-INFINITY;                                                                               \
-        T smallest = (T)INFINITY;                                                                            \
-        for (size_t i = 0; i < n; i++) {                                                                     \
-            if (isnan(x[i])) {                                                                               \
-                return;                                                                                      \
-            }                                                                                                \
-            if (x[i] < low && !(cutoff && x[i] == (T)0)) {                                                   \
-                low = x[i];                                                                                  \
-            }                                                                                                \
-            smallest = x[i] < smallest ? x[i] : smallest;                                                    \
-            high = x[i] > high ? x[i] : high;                                                                \
-        }                                                                                                    \
-        if (high > low) {                                                                                    \
-            const T range = high - low;                                                                      \
-            for (size_t i = 0; i < n; i++) {                                                                 \
-                x[i] = (x[i] - low) / range;                                                                 \
-            }                                                                                                \
-            smallest = (smallest - low) / range;                                                             \
-        }                                                                                                    \
-        if (cutoff) {                                                                                        \
-            for (size_t i = 0; i < n; i++) {                                                                 \
-                x[i] = x[i] == smallest ? (T)0 : x[i];                                                       \
-            }                                                                                                \
-        }                                                                                                    \
+#define STRETCH(T) \
+    static void stretch_##T(T *x, size_t n, bool cutoff) { \
+        T low = (T)INFINITY; \
+        T high = (T) - INFINITY; \
+        T smallest = (T)INFINITY; \
+        for (size_t i = 0; i < n; i++) { \
+            if (isnan(x[i])) { \
+                return; \
+            } \
+            if (x[i] < low && !(cutoff && x[i] == (T)0)) { \
+                low = x[i]; \
+            } \
+            smallest = x[i] < smallest ? x[i] : smallest; \
+            high = x[i] > high ? x[i] : high; \
+        } \
+        if (high > low) { \
+            const T range = high - low; \
+            for (size_t i = 0; i < n; i++) { \
+                x[i] = (x[i] - low) / range; \
+            } \
+            smallest = (smallest - low) / range; \
+        } \
+        if (cutoff) { \
+            for (size_t i = 0; i < n; i++) { \
+                x[i] = x[i] == smallest ? (T)0 : x[i]; \
+            } \
+        } \
     }
 
 STRETCH(float)

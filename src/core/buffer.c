@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ALIGNMENT 64
 
@@ -26,6 +27,17 @@ static void (*deallocate)(void *) = free;
 void met_set_allocator(void *(*new_allocate)(size_t bytes), void (*new_release)(void *memory)) {
     allocate = new_allocate != NULL ? new_allocate : malloc;
     deallocate = new_release != NULL ? new_release : free;
+}
+
+void *met_allocate(size_t count, size_t size) {
+    void *memory = size > 0 && count > SIZE_MAX / size ? NULL : allocate(count * size);
+    return memory == NULL ? NULL : memset(memory, 0, count * size);
+}
+
+void met_deallocate(void *memory) {
+    if (memory != NULL) {
+        deallocate(memory);
+    }
 }
 
 static void retain(met_owner *self) {

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define TILE 64              /* values along either axis of a tile: 64 rows of one cache line or more each */
+#define TILE 64                 /* values along either axis of a tile: 64 rows of one cache line or more each */
 #define GRAIN ((size_t)1 << 16) /* fewer values are not worth a thread */
 
 size_t met_image_size(const met_image *image) {
@@ -64,29 +64,28 @@ typedef void row_function(const char *in, ptrdiff_t step, const uint8_t *mask, p
 #define TIMES(FROM, TO, m, v) ((TO)(v) * (TO)((m) != 0))
 #define KEEP(FROM, TO, m, v) ((m) != 0 ? (TO)(v) : (TO)0)
 
-#define ROW(NAME, FROM, TO, MASKED)                                                                          \
-    static void NAME(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n,     \
-                     void *out) {                                                                            \
-        TO *to = out;                                                                                        \
-        if (mask == NULL && step == (ptrdiff_t)sizeof(FROM)) {                                               \
-            const FROM *from = (const FROM *)(const void *)in;                                               \
-            for (size_t i = 0; i < n; i++) {                                                                 \
-                to[i] = (TO)from[i];                                                                         \
-            }                                                                                                \
-        } else if (mask == NULL) {                                                                           \
-            for (size_t i = 0; i < n; i++, in += step) {                                                     \
-                to[i] = (TO)(*(const FROM *)(const void *)in);                                               \
-            }                                                                                                \
-        } else {                                                                                             \
-            for (size_t i = 0; i < n; i++, in += step, mask += mask_step) {                                  \
-                to[i] = MASKED(FROM, TO, *mask, *(const FROM *)(const void *)in);                            \
-            }                                                                                                \
-        }                                                                                                    \
+#define ROW(NAME, FROM, TO, MASKED) \
+    static void NAME(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n, void *out) { \
+        TO *to = out; \
+        if (mask == NULL && step == (ptrdiff_t)sizeof(FROM)) { \
+            const FROM *from = (const FROM *)(const void *)in; \
+            for (size_t i = 0; i < n; i++) { \
+                to[i] = (TO)from[i]; \
+            } \
+        } else if (mask == NULL) { \
+            for (size_t i = 0; i < n; i++, in += step) { \
+                to[i] = (TO)(*(const FROM *)(const void *)in); \
+            } \
+        } else { \
+            for (size_t i = 0; i < n; i++, in += step, mask += mask_step) { \
+                to[i] = MASKED(FROM, TO, *mask, *(const FROM *)(const void *)in); \
+            } \
+        } \
     }
 
-#define ROWS_OF_INTEGER(NAME, FROM)         \
-    ROW(NAME##_own, FROM, FROM, KEEP)       \
-    ROW(NAME##_float, FROM, float, KEEP)    \
+#define ROWS_OF_INTEGER(NAME, FROM) \
+    ROW(NAME##_own, FROM, FROM, KEEP) \
+    ROW(NAME##_float, FROM, float, KEEP) \
     ROW(NAME##_double, FROM, double, KEEP)
 
 /* bool is read as its byte, 0 or 1. */
@@ -117,10 +116,7 @@ static row_function *find_row(met_dtype from, met_dtype to) {
         [MET_FLOAT32] = {float_own, float_own, float_double},
         [MET_FLOAT64] = {double_own, double_float, double_own},
     };
-    return from == to            ? rows[from][0]
-           : to == MET_FLOAT32   ? rows[from][1]
-           : to == MET_FLOAT64   ? rows[from][2]
-                                 : NULL;
+    return from == to ? rows[from][0] : to == MET_FLOAT32 ? rows[from][1] : to == MET_FLOAT64 ? rows[from][2] : NULL;
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -128,9 +124,9 @@ static row_function *find_row(met_dtype from, met_dtype to) {
 typedef struct reading {
     const met_image *image;
     row_function *row;
-    size_t value;              /* bytes of an output value */
-    size_t steps[MET_AXES];    /* output values from one index to the next */
-    int outer, middle;         /* the axes besides the last; `middle` is the one whose values lie closest */
+    size_t value;           /* bytes of an output value */
+    size_t steps[MET_AXES]; /* output values from one index to the next */
+    int outer, middle;      /* the axes besides the last; `middle` is the one whose values lie closest */
     char *out;
 } reading;
 

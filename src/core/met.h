@@ -116,7 +116,11 @@ met_owner *met_buffer_owner(met_buffer *buffer);
 bool met_buffer_shared(const met_buffer *buffer);
 void met_buffer_release(met_buffer *buffer); /* NULL is fine */
 
-/* The allocator behind met_buffer_new(); tests replace it to make allocations fail. NULL restores malloc/free. */
+/* Small arrays of the core: cleared, NULL where count * size cannot be had. met_deallocate(NULL) is fine. */
+void *met_allocate(size_t count, size_t size);
+void met_deallocate(void *memory);
+
+/* The allocator behind all of the above; tests replace it to make allocations fail. NULL restores malloc/free. */
 void met_set_allocator(void *(*allocate)(size_t bytes), void (*release)(void *memory));
 
 /* ------------------------------------------------------------------ images (image.c) */

@@ -4,7 +4,6 @@
 #include "met.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #define PI 3.141592653589793238462643383280
 
@@ -130,7 +129,7 @@ int met_rule_new(met_quadrature kind, size_t n, met_rule *out) {
                         "take a Riemann rule such as \"riemann_middle\" for more steps",
                         MET_GAUSS_MAX, n);
     }
-    nodes = malloc(2 * n * sizeof *nodes);
+    nodes = met_allocate(2 * n, sizeof *nodes);
     if (nodes == NULL) {
         return met_fail(MET_ENOMEM, "no memory for the nodes and weights of n_steps=%zu", n);
     }
@@ -142,7 +141,7 @@ int met_rule_new(met_quadrature kind, size_t n, met_rule *out) {
 /* Release what the rule holds and leave it empty. NULL is fine, and so is a second call. */
 void met_rule_free(met_rule *rule) {
     if (rule != NULL) {
-        free(rule->nodes); /* the weights lie behind the nodes */
+        met_deallocate(rule->nodes); /* the weights lie behind the nodes */
         *rule = (met_rule){.kind = rule->kind};
     }
 }

@@ -68,9 +68,9 @@ static const struct {
     const char *name;
     met_dtype dtype;
 } dtypes[] = {
-    {"bool", MET_BOOL},     {"uint8", MET_UINT8},     {"int8", MET_INT8},     {"uint16", MET_UINT16},
-    {"int16", MET_INT16},   {"uint32", MET_UINT32},   {"int32", MET_INT32},   {"uint64", MET_UINT64},
-    {"int64", MET_INT64},   {"float32", MET_FLOAT32}, {"float64", MET_FLOAT64},
+    {"bool", MET_BOOL},   {"uint8", MET_UINT8},     {"int8", MET_INT8},       {"uint16", MET_UINT16},
+    {"int16", MET_INT16}, {"uint32", MET_UINT32},   {"int32", MET_INT32},     {"uint64", MET_UINT64},
+    {"int64", MET_INT64}, {"float32", MET_FLOAT32}, {"float64", MET_FLOAT64},
 };
 
 const char *met_py_dtype_name(met_dtype dtype) {
@@ -152,7 +152,7 @@ static int check_tensor(PyObject *tensor, const char *what) {
         met_py_error_of(PyExc_TypeError, "%s must be a dense tensor, not a %s one: call .to_dense() first", what,
                         nested == Py_True ? "nested" : PyUnicode_AsUTF8(layout));
     } else if (is_meta == Py_True) {
-        met_py_error("DeviceError", "%s must hold values, but it lies on the meta device", what);
+        met_py_error("DeviceError", "%s must hold values, but the tensor given lies on the meta device", what);
     } else {
         result = 0;
     }

@@ -129,8 +129,8 @@ static int hsi_init(PyObject *object, PyObject *args, PyObject *kwargs) {
         met_py_check_wavelengths(made[WAVELENGTHS], made[IMAGE], met_py_spectral_axis(made[ORIENTATION])) < 0) {
         goto fail;
     }
-    made[MASK] = met_py_mask_field(given[MASK] == NULL ? Py_None : given[MASK], made[IMAGE], made[ORIENTATION],
-                                   made[DEVICE]);
+    made[MASK] =
+        met_py_mask_field(given[MASK] == NULL ? Py_None : given[MASK], made[IMAGE], made[ORIENTATION], made[DEVICE]);
     if (made[MASK] != NULL && made[MASK] != Py_None) {
         Py_SETREF(made[MASK], met_py_expand_mask(made[MASK], made[IMAGE]));
     }
@@ -334,8 +334,7 @@ static void hsi_dealloc(PyObject *object) {
 
 /* ------------------------------------------------------------------ the type */
 
-#define FIELD(name, index, doc) \
-    { name, get_field, set_field, doc, (void *)(intptr_t)(index) }
+#define FIELD(name, index, doc) {name, get_field, set_field, doc, (void *)(intptr_t)(index)}
 
 static PyGetSetDef hsi_getset[] = {
     FIELD("image", IMAGE, image_doc),

@@ -11,10 +11,10 @@ static const struct {
     const char *name;
     double low, high;
 } bands[] = {
-    {"A", 400, 455},       {"B", 450, 530},       {"G", 510, 600},       {"G1", 510, 550},   {"N", 760, 900},
-    {"N2", 850, 880},      {"R", 620, 690},       {"RE1", 695, 715},     {"RE2", 730, 750},  {"RE3", 765, 795},
-    {"S1", 1550, 1750},    {"S2", 2080, 2350},    {"T", 10400, 12500},   {"T1", 10600, 11190}, {"T2", 11500, 12510},
-    {"WV", 930, 960},      {"Y", 585, 625},
+    {"A", 400, 455},    {"B", 450, 530},    {"G", 510, 600},     {"G1", 510, 550},     {"N", 760, 900},
+    {"N2", 850, 880},   {"R", 620, 690},    {"RE1", 695, 715},   {"RE2", 730, 750},    {"RE3", 765, 795},
+    {"S1", 1550, 1750}, {"S2", 2080, 2350}, {"T", 10400, 12500}, {"T1", 10600, 11190}, {"T2", 11500, 12510},
+    {"WV", 930, 960},   {"Y", 585, 625},
 };
 
 /* ------------------------------------------------------------------ common */
@@ -74,10 +74,8 @@ static PyObject *read_view(const met_image *view, const size_t *shape, int axes)
     if (result == NULL) {
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS
-    status = met_image_read(view, view->dtype, NULL, data);
-    Py_END_ALLOW_THREADS
-    if (status != MET_OK) {
+    Py_BEGIN_ALLOW_THREADS status = met_image_read(view, view->dtype, NULL, data);
+    Py_END_ALLOW_THREADS if (status != MET_OK) {
         met_py_raise(status);
         Py_CLEAR(result);
     }
@@ -145,10 +143,10 @@ static PyObject *extract(met_py_hsi *self, size_t index, const met_band_options 
         goto done;
     }
     if (graph) {
-        result = with_gradient("_stretched_band",
-                               Py_BuildValue("(OOiNN)", band, mask_band == NULL ? Py_None : mask_band, axis,
-                                             PyBool_FromLong(options->apply_min_cutoff),
-                                             PyBool_FromLong(options->normalize)));
+        result =
+            with_gradient("_stretched_band", Py_BuildValue("(OOiNN)", band, mask_band == NULL ? Py_None : mask_band,
+                                                           axis, PyBool_FromLong(options->apply_min_cutoff),
+                                                           PyBool_FromLong(options->normalize)));
         goto done;
     }
     if (met_py_tensor_view(band, &view, &keep) < 0) {
@@ -215,9 +213,10 @@ static void refuse_band(const char *name, double low, double high, const double 
         PyMem_Free(text);
     }
     met_py_error("BandSelectionError",
-                 inside == 0 ? "the image has no wavelength in band %s (%s-%s nm): it covers %s-%s nm"
-                             : "the centre of band %s (%s-%s nm) lies behind the last band of the image (%s-%s nm): sort "
-                               "the bands by ascending wavelength",
+                 inside == 0
+                     ? "the image has no wavelength in band %s (%s-%s nm): it covers %s-%s nm"
+                     : "the centre of band %s (%s-%s nm) lies behind the last band of the image (%s-%s nm): sort "
+                       "the bands by ascending wavelength",
                  name, numbers[0], numbers[1], numbers[2], numbers[3]);
 }
 
@@ -269,8 +268,7 @@ PyObject *met_py_hsi_extract_band(PyObject *object, PyObject *args, PyObject *kw
     if (name == NULL) {
         return NULL;
     }
-    if (method != NULL &&
-        (!PyUnicode_Check(method) || PyUnicode_CompareWithASCIIString(method, "center") != 0)) {
+    if (method != NULL && (!PyUnicode_Check(method) || PyUnicode_CompareWithASCIIString(method, "center") != 0)) {
         PyErr_Format(PyExc_NotImplementedError, "selection_method must be 'center', not %R", method);
         return NULL;
     }
@@ -363,8 +361,10 @@ PyObject *met_py_hsi_central_slice(PyObject *object, PyObject *args, PyObject *k
             at++;
         }
         if (at == count) {
-            PyErr_Format(PyExc_ValueError, "every one of band_wavelengths must be a wavelength of the image, but %R holds "
-                                           "others", value);
+            PyErr_Format(PyExc_ValueError,
+                         "every one of band_wavelengths must be a wavelength of the image, but %R holds "
+                         "others",
+                         value);
             goto done;
         }
         if (start == count || wavelengths[at] < wavelengths[start]) {
@@ -372,9 +372,10 @@ PyObject *met_py_hsi_central_slice(PyObject *object, PyObject *args, PyObject *k
         }
     }
     if (start + wanted_count / 2 >= count) {
-        met_py_error("BandSelectionError",
-                     "the centre of band_wavelengths lies behind the last band of the image: sort the bands by ascending "
-                     "wavelength");
+        met_py_error(
+            "BandSelectionError",
+            "the centre of band_wavelengths lies behind the last band of the image: sort the bands by ascending "
+            "wavelength");
         goto done;
     }
     const met_band_options options = {apply_mask, apply_min_cutoff, normalize};

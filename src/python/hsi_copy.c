@@ -73,8 +73,8 @@ PyObject *met_py_hsi_reduce(PyObject *object, PyObject *unused) {
 PyObject *met_py_hsi_setstate(PyObject *object, PyObject *state) {
     met_py_hsi *self = (met_py_hsi *)object;
     PyObject *given[5], *dict, *copied = NULL;
-    if (!PyTuple_Check(state) || !PyArg_ParseTuple(state, "(OOOOO)O", &given[0], &given[1], &given[2], &given[3],
-                                                   &given[4], &dict)) {
+    if (!PyTuple_Check(state) ||
+        !PyArg_ParseTuple(state, "(OOOOO)O", &given[0], &given[1], &given[2], &given[3], &given[4], &dict)) {
         PyErr_Clear();
         PyErr_SetString(PyExc_TypeError, "this is not the state of an HSI");
         return NULL;
@@ -200,9 +200,9 @@ PyObject *met_py_hsi_repr(PyObject *object) {
         PyMem_Free(first);
         PyMem_Free(last);
     }
-    text = PyUnicode_FromFormat("%s(shape=(%zu, %zu, %zu), dtype=%S, orientation=%U, wavelengths=%s, device=%S, masked=%s)",
-                                name, shape[0], shape[1], shape[2], dtype, letters, range, self->device,
-                                self->mask == NULL ? "False" : "True");
+    text = PyUnicode_FromFormat(
+        "%s(shape=(%zu, %zu, %zu), dtype=%S, orientation=%U, wavelengths=%s, device=%S, masked=%s)", name, shape[0],
+        shape[1], shape[2], dtype, letters, range, self->device, self->mask == NULL ? "False" : "True");
 done:
     Py_XDECREF(letters);
     Py_XDECREF(dtype);

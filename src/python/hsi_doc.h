@@ -4,6 +4,8 @@
 
 #include <Python.h>
 
+/* clang-format off */
+
 PyDoc_STRVAR(hsi_doc,
 "HSI(*, image, wavelengths, orientation=('C', 'H', 'W'), device=None, binary_mask=None)\n"
 "--\n"
@@ -223,5 +225,7 @@ PyDoc_STRVAR(model_copy_doc,
 "HSI");
 
 #undef BAND_PARAMETERS
+
+/* clang-format on */
 
 #endif

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define MASK_KINDS        "None, 'artificial', a torch tensor or a NumPy array"
+#define MASK_KINDS "None, 'artificial', a torch tensor or a NumPy array"
 #define WAVELENGTHS_KINDS "a tensor, an array, a list or a tuple of numbers"
 
 /* ------------------------------------------------------------------ image, wavelengths */
@@ -53,8 +53,8 @@ static PyObject *wavelengths_tensor(PyObject *value) {
         Py_XDECREF(torch);
         if (listed == NULL) {
             if (PyErr_ExceptionMatches(PyExc_Exception)) {
-                met_py_error_of(PyExc_TypeError, "The wavelengths must be " WAVELENGTHS_KINDS
-                                                 ", but the values given are no numbers");
+                met_py_error_of(PyExc_TypeError,
+                                "The wavelengths must be " WAVELENGTHS_KINDS ", but the values given are no numbers");
             }
             return NULL;
         }
@@ -146,7 +146,8 @@ PyObject *met_py_device_field(PyObject *value) {
     } else if (is == 0 && PyUnicode_Check(value)) {
         device = PyObject_CallOneArg(type, value);
         if (device == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
-            met_py_error("DeviceError", "device %R is not one that torch knows; give one like 'cpu' or 'cuda:0'", value);
+            met_py_error("DeviceError", "device %R is not one that torch knows; give one like 'cpu' or 'cuda:0'",
+                         value);
         }
     } else if (is == 0) {
         PyErr_Format(PyExc_TypeError, "device must be a string or a torch.device, not %s", Py_TYPE(value)->tp_name);
@@ -191,8 +192,8 @@ PyObject *met_py_expand_mask(PyObject *mask, PyObject *image) {
         PyObject *from = shape_of(mask);
         PyObject *to = from == NULL ? NULL : shape_of(image);
         if (to != NULL) {
-            met_py_error("ShapeMismatchError",
-                         "binary_mask of shape %R can't be expanded to the shape %R of the image", from, to);
+            met_py_error("ShapeMismatchError", "binary_mask of shape %R can't be expanded to the shape %R of the image",
+                         from, to);
         }
         Py_XDECREF(from);
         Py_XDECREF(to);

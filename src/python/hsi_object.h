@@ -11,12 +11,11 @@
  * user may replace two of them one after the other.
  */
 typedef struct met_py_hsi {
-    PyObject_HEAD
-    PyObject *image;       /* dense 3-D torch.Tensor of real numbers; NULL: not initialised */
-    PyObject *wavelengths; /* 1-D torch.Tensor, nm */
-    PyObject *orientation; /* tuple of "C", "H" and "W" */
-    PyObject *device;      /* torch.device */
-    PyObject *mask;        /* bool torch.Tensor of at most 3 axes; NULL: all true, made when somebody looks */
+    PyObject_HEAD PyObject *image; /* dense 3-D torch.Tensor of real numbers; NULL: not initialised */
+    PyObject *wavelengths;         /* 1-D torch.Tensor, nm */
+    PyObject *orientation;         /* tuple of "C", "H" and "W" */
+    PyObject *device;              /* torch.device */
+    PyObject *mask;                /* bool torch.Tensor of at most 3 axes; NULL: all true, made when somebody looks */
     PyObject *dict;
     PyObject *weak;
 } met_py_hsi;

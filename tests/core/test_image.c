@@ -6,10 +6,10 @@
 #include <math.h>
 #include <string.h>
 
-#define BANDS   3
-#define ROWS    70 /* more than a tile */
+#define BANDS 3
+#define ROWS 70 /* more than a tile */
 #define COLUMNS 90
-#define SIZE    (BANDS * ROWS * COLUMNS)
+#define SIZE (BANDS * ROWS * COLUMNS)
 
 static double value_at(size_t c, size_t h, size_t w) {
     return 10000.0 * (double)c + 100.0 * (double)h + (double)w;
@@ -66,24 +66,24 @@ void test_image_reads_every_order_of_axes(void) {
     }
 }
 
-#define CHECK_DTYPE(TYPE, TAG, A, B)                                                                         \
-    do {                                                                                                     \
-        const TYPE data[4] = {(TYPE)(A), (TYPE)(B), (TYPE)1, (TYPE)0};                                       \
-        const uint8_t mask[4] = {1, 1, 0, 1};                                                                \
-        const double want[4] = {(double)data[0], (double)data[1], 0.0, 0.0};                                 \
-        const float want_float[4] = {(float)data[0], (float)data[1], 0.0F, 0.0F};                            \
-        double wide[4];                                                                                      \
-        float narrow[4];                                                                                     \
-        TYPE own[4];                                                                                         \
-        met_image view = view_of(data, TAG, 1, 1, 4);                                                        \
-        view.mask = mask;                                                                                    \
-        view.mask_strides[2] = 1;                                                                            \
-        CHECK_INT(met_image_read(&view, MET_FLOAT64, NULL, wide), MET_OK);                                   \
-        CHECK_CLOSE_N(wide, want, 4, 0.0);                                                                   \
-        CHECK_INT(met_image_read(&view, MET_FLOAT32, NULL, narrow), MET_OK);                                 \
-        CHECK_CLOSE_NF(narrow, want_float, 4, 0.0);                                                          \
-        CHECK_INT(met_image_read(&view, TAG, NULL, own), MET_OK);                                            \
-        CHECK(own[0] == data[0] && own[1] == data[1] && own[2] == (TYPE)0 && own[3] == data[3]);             \
+#define CHECK_DTYPE(TYPE, TAG, A, B) \
+    do { \
+        const TYPE data[4] = {(TYPE)(A), (TYPE)(B), (TYPE)1, (TYPE)0}; \
+        const uint8_t mask[4] = {1, 1, 0, 1}; \
+        const double want[4] = {(double)data[0], (double)data[1], 0.0, 0.0}; \
+        const float want_float[4] = {(float)data[0], (float)data[1], 0.0F, 0.0F}; \
+        double wide[4]; \
+        float narrow[4]; \
+        TYPE own[4]; \
+        met_image view = view_of(data, TAG, 1, 1, 4); \
+        view.mask = mask; \
+        view.mask_strides[2] = 1; \
+        CHECK_INT(met_image_read(&view, MET_FLOAT64, NULL, wide), MET_OK); \
+        CHECK_CLOSE_N(wide, want, 4, 0.0); \
+        CHECK_INT(met_image_read(&view, MET_FLOAT32, NULL, narrow), MET_OK); \
+        CHECK_CLOSE_NF(narrow, want_float, 4, 0.0); \
+        CHECK_INT(met_image_read(&view, TAG, NULL, own), MET_OK); \
+        CHECK(own[0] == data[0] && own[1] == data[1] && own[2] == (TYPE)0 && own[3] == data[3]); \
     } while (0)
 
 void test_image_reads_every_dtype(void) {
@@ -282,7 +282,9 @@ static void *no_memory(size_t bytes) {
     return NULL;
 }
 
-static void no_release(void *memory) { (void)memory; }
+static void no_release(void *memory) {
+    (void)memory;
+}
 
 void test_band_without_memory(void) {
     const int16_t data[2] = {1, 2};

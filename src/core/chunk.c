@@ -1,0 +1,154 @@
+/*
+ * chunk.c - the memory of a run: one image as samples read it, and one chunk of samples.
+ *
+ * A slot is written in place. Where two samples of one slot differ from the same image in a part only, the first is
+ * undone and the second applied.
+ */
+#include "engine.h"
+
+#include <string.h>
+
+/* ---- images */
+
+/* View `image` as C-contiguous values of the job's dtype: its own memory where it is that already, else a copy. */
+static int readable(engine *e, const met_image *image, const char *what, met_buffer **copy, const void **out) {
+    if (met_image_is_plain(image, e->job->dtype)) {
+        *out = image->data;
+        return MET_OK;
+    }
+    int status = *copy != NULL ? MET_OK : met_buffer_new(e->bytes, what, &e->report->memory, copy);
+    if (status == MET_OK) {
+        status = met_image_read(image, e->job->dtype, e->options->pool, met_buffer_data(*copy));
+    }
+    if (status == MET_OK) {
+        *out = met_buffer_data(*copy);
+    }
+    return status;
+}
+
+/* Make e->base that of image i. */
+int met_take_base(engine *e, size_t i) {
+    const met_input *input = &e->job->inputs[i];
+    if (e->base_image == i) {
+        return MET_OK;
+    }
+    e->base_image = MET_NO_IMAGE;
+    int status = readable(e, &input->image, "an image", &e->image_copy, &e->base.image);
+    if (status != MET_OK) {
+        return status;
+    }
+    e->base.baseline = NULL;
+    e->base.baseline_value = input->baseline_value;
+    if (input->baseline.data != NULL) {
+        status = readable(e, &input->baseline, "a baseline", &e->baseline_copy, &e->base.baseline);
+        if (status != MET_OK) {
+            return status;
+        }
+    }
+    e->base.dtype = e->job->dtype;
+    memcpy(e->base.shape, input->image.shape, sizeof e->base.shape);
+    e->base.bands = input->image.bands;
+    e->base_image = i;
+    return MET_OK;
+}
+
+/* ---- the chunk */
+
+void met_forget_slots(engine *e) {
+    for (size_t i = 0; i < e->room; i++) {
+        e->slots[i].image = MET_NO_IMAGE;
+    }
+}
+
+void met_free_slots(engine *e) {
+    met_deallocate(e->slots);
+    met_deallocate(e->scratch);
+    met_deallocate(e->image_of);
+    met_deallocate(e->weights);
+    met_deallocate(e->samples);
+    met_deallocate(e->targets);
+    e->room = 0;
+}
+
+/* Room to describe n samples. */
+int met_take_slots(engine *e, size_t n) {
+    if (n <= e->room) {
+        return MET_OK;
+    }
+    met_free_slots(e);
+    e->slots = met_allocate(n, sizeof *e->slots);
+    e->scratch = met_allocate(n, e->job->scratch + 1);
+    e->image_of = met_allocate(n, sizeof *e->image_of);
+    e->weights = met_allocate(n, sizeof *e->weights);
+    e->samples = met_allocate(n, sizeof *e->samples);
+    e->targets = met_allocate(n, sizeof *e->targets);
+    if (!e->slots || !e->scratch || !e->image_of || !e->weights || !e->samples || !e->targets) {
+        return met_fail(MET_ENOMEM, "the description of %zu samples does not fit into memory", n);
+    }
+    e->room = n;
+    met_forget_slots(e);
+    return MET_OK;
+}
+
+/* Room to render n samples, in memory that nobody else looks at. */
+int met_take_chunk(engine *e, size_t n) {
+    int status = met_take_slots(e, n);
+    if (status != MET_OK || (n <= e->chunk_room && !met_buffer_shared(e->chunk))) {
+        return status;
+    }
+    if (n > SIZE_MAX / 2 / e->bytes) {
+        return met_fail(MET_ENOMEM, "a chunk of %zu samples of %zu bytes does not fit into memory", n, e->bytes);
+    }
+    n = n > e->chunk_room ? n : e->chunk_room;
+    met_buffer_release(e->chunk);
+    e->chunk = NULL;
+    e->chunk_room = 0;
+    met_forget_slots(e);
+    status = met_buffer_new(n * e->bytes, "a chunk of samples", &e->report->memory, &e->chunk);
+    e->chunk_room = status == MET_OK ? n : 0;
+    return status;
+}
+
+/* Describe evaluation k of image i for slot j. */
+int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s) {
+    const met_job *job = e->job;
+    *s = (met_sample){.kind = job->kind, .image = i, .scratch = e->scratch + j * job->scratch};
+    e->image_of[j] = i;
+    e->targets[j] = &job->inputs[i].target;
+    e->weights[j] = job->weight != NULL ? job->weight(job->method, k) : 1.0;
+    return job->describe(job->method, i, k, s);
+}
+
+/* Write evaluation k of image i into slot j. */
+int met_fill_slot(engine *e, size_t j, size_t i, size_t k) {
+    slot *held = &e->slots[j];
+    uint8_t *out = (uint8_t *)met_buffer_data(e->chunk) + j * e->bytes;
+    int status = met_take_base(e, i);
+    if (status != MET_OK) {
+        return status;
+    }
+    bool pristine = held->image == i && met_sample_is_local(&held->sample);
+    if (pristine) {
+        met_sample_undo(&e->base, &held->sample, out);
+    }
+    held->image = MET_NO_IMAGE;
+    status = met_describe(e, j, i, k, &held->sample);
+    if (status != MET_OK) {
+        return status;
+    }
+    if (pristine && met_sample_is_local(&held->sample)) {
+        met_sample_apply(&e->base, &held->sample, out);
+    } else {
+        met_sample_render(&e->base, &held->sample, e->options->pool, out);
+    }
+    held->image = i;
+    return MET_OK;
+}
+
+met_batch met_chunk_batch(engine *e, size_t n) {
+    met_batch x = {.dtype = e->job->dtype, .n = n, .image = e->image_of};
+    memcpy(x.shape, e->job->inputs[0].image.shape, sizeof x.shape);
+    x.data = met_buffer_data(e->chunk);
+    x.owner = met_buffer_owner(e->chunk);
+    return x;
+}

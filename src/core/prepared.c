@@ -1,0 +1,168 @@
+/*
+ * prepared.c - samples through the model's shortcut: images are prepared in groups, descriptions go to the model, and
+ * where it declines nothing was done and the engine renders.
+ */
+#include "engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What a shortcut caches for each image of a group, beside its features: image, baseline, sum of gradients. */
+#define GROUP_FACTOR 4
+#define GROUP_BYTES ((size_t)64 << 20)
+
+/* Render one description of every image in [from, to) into a batch of its own. */
+static int render_batch(engine *e, size_t from, size_t to, const met_sample *s, met_buffer **buffer, met_batch *out) {
+    int status = met_buffer_new((to - from) * e->bytes, "the images of a shortcut", &e->report->memory, buffer);
+    uint8_t *data = status == MET_OK ? met_buffer_data(*buffer) : NULL;
+    for (size_t i = from; i < to && status == MET_OK; i++) {
+        status = met_take_base(e, i);
+        if (status == MET_OK) {
+            met_sample_render(&e->base, s, e->options->pool, data + (i - from) * e->bytes);
+        }
+    }
+    *out = (met_batch){.dtype = e->job->dtype, .n = to - from, .data = data, .image = e->image_of};
+    memcpy(out->shape, e->job->inputs[0].image.shape, sizeof out->shape);
+    out->owner = status == MET_OK ? met_buffer_owner(*buffer) : NULL;
+    return status;
+}
+
+/* Samples of images [from, to) through prepared features. */
+static int run_prepared(engine *e, size_t from, size_t to, met_prepared *p, met_tuner *tuner) {
+    const met_job *job = e->job;
+    const met_shortcut *cut = e->model->shortcut;
+    size_t end = to * job->evaluations;
+    size_t chunk = tuner->chunk;
+    for (size_t first = from * job->evaluations; first < end;) {
+        size_t n = chunk < end - first ? chunk : end - first;
+        int status = met_take_slots(e, n);
+        for (size_t j = 0; j < n && status == MET_OK; j++) {
+            status = met_describe(e, j, (first + j) / job->evaluations, (first + j) % job->evaluations, &e->samples[j]);
+        }
+        if (status != MET_OK) {
+            return status;
+        }
+        answer a = met_ask(e, n);
+        double start = met_seconds();
+        status = job->gradient ? cut->gradient(e->model->ctx, p, e->samples, e->weights, n, &a.y)
+                               : cut->forward(e->model->ctx, p, e->samples, n, &a.y);
+        double seconds = met_seconds() - start;
+        if (status == MET_EDECLINED) {
+            return status;
+        }
+        met_count_call(e, n, seconds);
+        if (status == MET_OK && !job->gradient) {
+            met_batch none = {0};
+            status = met_fold(e, first, n, &none, &a.y);
+        }
+        status = status == MET_OK ? met_tick(e, n) : status;
+        if (status != MET_OK) {
+            return status;
+        }
+        e->report->shortcut_evaluations += n;
+        first += n;
+        e->report->chunk_last = chunk;
+        chunk = met_tuner_next(tuner, n, seconds);
+    }
+    return MET_OK;
+}
+
+/* Hand the sums of images [from, to) to the method. */
+static int collect(engine *e, size_t from, size_t to, met_prepared *p) {
+    const met_job *job = e->job;
+    met_batch sum = {0};
+    double start = met_seconds();
+    int status = e->model->shortcut->collect(e->model->ctx, p, &sum);
+    e->report->seconds_model += met_seconds() - start;
+    if (status == MET_OK && (sum.data == NULL || sum.n != to - from)) {
+        status = met_fail(MET_EMODEL, "the shortcut answered without a gradient for each image");
+    }
+    for (size_t i = from; i < to && status == MET_OK; i++) {
+        memcpy(job->sums[i], (const uint8_t *)sum.data + (i - from) * e->bytes, e->bytes);
+        if (job->finish != NULL) {
+            status = met_take_base(e, i);
+            status = status == MET_OK ? job->finish(job->method, i, &e->base) : status;
+        }
+    }
+    if (sum.owner != NULL) {
+        sum.owner->release(sum.owner);
+    }
+    return status;
+}
+
+/* Images [from, to) through the model's shortcut. MET_EDECLINED: nothing was done. */
+int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
+    const met_shortcut *cut = e->model->shortcut;
+    const met_sample image = {.kind = MET_IDENTITY};
+    const met_sample baseline = {.kind = MET_LERP, .alpha = 0};
+    met_buffer *x_buffer = NULL;
+    met_buffer *b_buffer = NULL;
+    met_prepared *p = NULL;
+    met_batch x;
+    met_batch b;
+    size_t done = e->done;
+    size_t most = met_chunk_limit(e);
+
+    int status = met_take_slots(e, to - from);
+    if (status == MET_OK) {
+        status = render_batch(e, from, to, &image, &x_buffer, &x);
+    }
+    if (status == MET_OK) {
+        status = render_batch(e, from, to, &baseline, &b_buffer, &b);
+    }
+    if (status != MET_OK) {
+        goto done;
+    }
+    for (size_t i = from; i < to; i++) {
+        e->image_of[i - from] = i;
+        e->targets[i - from] = &e->job->inputs[i].target;
+    }
+    double start = met_seconds();
+    status = cut->prepare(e->model->ctx, &x, &b, e->targets, e->job->kind, most, &p);
+    e->report->seconds_model += met_seconds() - start;
+    met_buffer_release(x_buffer);
+    met_buffer_release(b_buffer);
+    x_buffer = b_buffer = NULL;
+    if (status == MET_OK) {
+        status = run_prepared(e, from, to, p, tuner);
+    }
+    if (status == MET_OK && e->job->gradient) {
+        status = collect(e, from, to, p);
+    }
+done:
+    if (status == MET_EDECLINED) {
+        e->done = done;
+        snprintf(e->report->declined, sizeof e->report->declined, "%s", met_detail());
+    } else if (status == MET_OK) {
+        snprintf(e->report->shortcut, sizeof e->report->shortcut, "%s", cut->name);
+    }
+    if (p != NULL) {
+        cut->release(e->model->ctx, p);
+    }
+    met_buffer_release(x_buffer);
+    met_buffer_release(b_buffer);
+    return status;
+}
+
+/* Whether the job is of a form that a shortcut can take. */
+bool met_wants_shortcut(const engine *e) {
+    const met_job *job = e->job;
+    if (e->model->shortcut == NULL || job->kind == MET_IDENTITY || job->kind == MET_NOISE || job->evaluations < 3) {
+        return false;
+    }
+    if (!e->options->shortcuts) {
+        snprintf(e->report->declined, sizeof e->report->declined, "switched off");
+        return false;
+    }
+    return job->gradient ? job->weight != NULL && job->fold == NULL : e->model->shortcut->forward != NULL;
+}
+
+/* How many images a shortcut prepares at once. */
+size_t met_group_size(const engine *e) {
+    size_t room = GROUP_BYTES;
+    if (e->options->memory > 0 && e->options->memory / 4 < room) {
+        room = e->options->memory / 4;
+    }
+    size_t images = room / GROUP_FACTOR / e->bytes;
+    return images > 0 ? images : 1;
+}

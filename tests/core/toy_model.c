@@ -1,0 +1,322 @@
+#include "toy_model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+double toy_value(size_t s, size_t i) {
+    uint32_t words[4];
+    met_philox((met_stream){7, s}, i, words);
+    return (double)words[0] / 2147483648.0 - 1.0;
+}
+
+static double at(const met_batch *x, size_t sample, size_t i) {
+    size_t position = sample * TOY_SIZE + i;
+    return x->dtype == MET_FLOAT64 ? ((const double *)x->data)[position] : (double)((const float *)x->data)[position];
+}
+
+void toy_features(const toy *t, const double *x, double z[TOY_FEATURES]) {
+    for (size_t j = 0; j < TOY_FEATURES; j++) {
+        z[j] = 0;
+        for (size_t i = 0; i < TOY_SIZE; i++) {
+            z[j] += t->a[j][i] * x[i];
+        }
+    }
+}
+
+double toy_output(const double z[TOY_FEATURES], size_t target) {
+    double sum = 0;
+    for (size_t j = 0; j < TOY_FEATURES; j++) {
+        sum += (double)(target + 1 + j) * z[j] * z[j] / 2;
+    }
+    return sum;
+}
+
+static void batch_features(const toy *t, const met_batch *x, size_t sample, double z[TOY_FEATURES]) {
+    double values[TOY_SIZE];
+    for (size_t i = 0; i < TOY_SIZE; i++) {
+        values[i] = at(x, sample, i);
+    }
+    toy_features(t, values, z);
+}
+
+static int answer(met_outputs *y, size_t i, const double z[TOY_FEATURES], size_t *target) {
+    static const int64_t shape[1] = {TOY_OUTPUTS};
+    int status = y->value != NULL ? MET_OK : y->reserve(y, y->targets != NULL ? 1 : TOY_OUTPUTS);
+    if (status != MET_OK) {
+        return status;
+    }
+    if (y->targets == NULL) {
+        for (size_t k = 0; k < TOY_OUTPUTS; k++) {
+            y->value[i * TOY_OUTPUTS + k] = toy_output(z, k);
+        }
+        return MET_OK;
+    }
+    status = met_target_resolve(y->targets[i], shape, 1, target);
+    if (status == MET_OK) {
+        y->value[i] = toy_output(z, *target);
+    }
+    return status;
+}
+
+/* What every call does besides its work. */
+static int enter(toy *t, size_t n) {
+    t->calls++;
+    t->samples += n;
+    t->largest = n > t->largest ? n : t->largest;
+    return t->calls == t->fail_at ? MET_ECALLBACK : MET_OK;
+}
+
+static void leave(toy *t, met_batch *x) {
+    if (t->keep_batches && t->kept_count < 64) {
+        x->owner->retain(x->owner);
+        t->kept[t->kept_count] = *x;
+        t->kept_first[t->kept_count++] = at(x, 0, 0);
+    }
+    if (t->scribble) {
+        memset(x->data, 0x5a, x->n * TOY_SIZE * met_dtype_size(x->dtype));
+        x->touched = true;
+    }
+}
+
+static int forward(void *ctx, met_batch *x, met_outputs *y) {
+    toy *t = ctx;
+    int status = enter(t, x->n);
+    for (size_t i = 0; i < x->n && status == MET_OK && !t->no_output; i++) {
+        double z[TOY_FEATURES];
+        size_t target;
+        batch_features(t, x, i, z);
+        status = answer(y, i, z, &target);
+    }
+    leave(t, x);
+    return status;
+}
+
+/* ---- gradients, lent */
+
+typedef struct lent {
+    met_owner owner;
+    toy *lender;
+    size_t references;
+    void *data;
+} lent;
+
+static void lent_retain(met_owner *self) {
+    ((lent *)self)->references++;
+}
+
+static void lent_release(met_owner *self) {
+    lent *l = (lent *)self;
+    if (--l->references == 0) {
+        l->lender->lent--;
+        free(l->data);
+        free(l);
+    }
+}
+
+static void lend(toy *t, met_dtype dtype, size_t n, met_batch *dx) {
+    lent *l = calloc(1, sizeof *l);
+    *l = (lent){{lent_retain, lent_release}, t, 1, calloc(n * TOY_SIZE, met_dtype_size(dtype))};
+    t->lent++;
+    *dx = (met_batch){.dtype = dtype, .n = n, .shape = TOY_SHAPE, .data = l->data, .owner = &l->owner};
+}
+
+static void put(const met_batch *dx, size_t sample, size_t i, double value) {
+    if (dx->dtype == MET_FLOAT64) {
+        ((double *)dx->data)[sample * TOY_SIZE + i] = value;
+    } else {
+        ((float *)dx->data)[sample * TOY_SIZE + i] = (float)value;
+    }
+}
+
+/* sum_j w_j a_ji into row `sample` of dx. */
+static void stem_backward(const toy *t, const met_batch *dx, size_t sample, const double w[TOY_FEATURES]) {
+    for (size_t i = 0; i < TOY_SIZE; i++) {
+        double sum = 0;
+        for (size_t j = 0; j < TOY_FEATURES; j++) {
+            sum += w[j] * t->a[j][i];
+        }
+        put(dx, sample, i, sum);
+    }
+}
+
+static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
+    toy *t = ctx;
+    int status = enter(t, x->n);
+    if (status != MET_OK) {
+        return status;
+    }
+    if (!t->no_gradient) {
+        lend(t, x->dtype, x->n, dx);
+    }
+    for (size_t i = 0; i < x->n && status == MET_OK; i++) {
+        double z[TOY_FEATURES];
+        size_t target;
+        batch_features(t, x, i, z);
+        status = answer(y, i, z, &target);
+        if (status == MET_OK && !t->no_gradient) {
+            for (size_t j = 0; j < TOY_FEATURES; j++) {
+                z[j] *= (double)(target + 1 + j);
+            }
+            stem_backward(t, dx, i, z);
+        }
+    }
+    leave(t, x);
+    return status;
+}
+
+/* ---- the shortcut */
+
+struct met_prepared {
+    size_t n;
+    size_t first;
+    met_dtype dtype;
+    double *image;    /* (n, TOY_SIZE) */
+    double *baseline; /* (n, TOY_SIZE) */
+    double (*z)[TOY_FEATURES];
+    double (*zb)[TOY_FEATURES];
+    double (*sum)[TOY_FEATURES];
+};
+
+static void release(void *ctx, met_prepared *p) {
+    ((toy *)ctx)->prepared--;
+    free(p->image);
+    free(p->baseline);
+    free(p->z);
+    free(p->zb);
+    free(p->sum);
+    free(p);
+}
+
+static int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *targets, met_kind kind,
+                   size_t most, met_prepared **out) {
+    toy *t = ctx;
+    (void)targets;
+    (void)kind;
+    (void)most;
+    t->prepares++;
+    if (t->decline_prepare) {
+        return met_fail(MET_EDECLINED, "not today");
+    }
+    met_prepared *p = calloc(1, sizeof *p);
+    *p = (met_prepared){.n = x->n, .first = x->image[0], .dtype = x->dtype};
+    p->image = calloc(x->n * TOY_SIZE, sizeof(double));
+    p->baseline = calloc(x->n * TOY_SIZE, sizeof(double));
+    p->z = calloc(x->n, sizeof *p->z);
+    p->zb = calloc(x->n, sizeof *p->zb);
+    p->sum = calloc(x->n, sizeof *p->sum);
+    for (size_t i = 0; i < x->n; i++) {
+        for (size_t v = 0; v < TOY_SIZE; v++) {
+            p->image[i * TOY_SIZE + v] = at(x, i, v);
+            p->baseline[i * TOY_SIZE + v] = at(b, i, v);
+        }
+        batch_features(t, x, i, p->z[i]);
+        batch_features(t, b, i, p->zb[i]);
+    }
+    t->prepared++;
+    *out = p;
+    return MET_OK;
+}
+
+/* Whether a sample takes the baseline at flat position v. */
+static bool replaces(const met_sample *s, size_t v) {
+    const size_t i = v / 20, r = v / 5 % 4, c = v % 5;
+    switch (s->kind) {
+    case MET_BOX:
+        return i >= s->box.start[0] && i < s->box.stop[0] && r >= s->box.start[1] && r < s->box.stop[1] &&
+               c >= s->box.start[2] && c < s->box.stop[2];
+    case MET_BANDS: return s->dropped[i] != 0;
+    case MET_SEGMENTS: return s->dropped[s->segments[v]] != 0;
+    default: return false;
+    }
+}
+
+/* z of a sample, from what it changes alone. */
+static void sample_features(const toy *t, const met_prepared *p, const met_sample *s, double z[TOY_FEATURES]) {
+    const size_t row = s->image - p->first;
+    for (size_t j = 0; j < TOY_FEATURES; j++) {
+        z[j] = p->z[row][j];
+        if (s->kind == MET_LERP) {
+            z[j] = p->zb[row][j] + s->alpha * (p->z[row][j] - p->zb[row][j]);
+            continue;
+        }
+        for (size_t v = 0; v < TOY_SIZE; v++) {
+            if (replaces(s, v)) {
+                z[j] += t->a[j][v] * (p->baseline[row * TOY_SIZE + v] - p->image[row * TOY_SIZE + v]);
+            }
+        }
+    }
+}
+
+static int enter_shortcut(toy *t, size_t n) {
+    t->shortcut_calls++;
+    if (t->decline_later && t->shortcut_calls == 2) {
+        return met_fail(MET_EDECLINED, "changed my mind");
+    }
+    return enter(t, n);
+}
+
+static int shortcut_forward(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y) {
+    toy *t = ctx;
+    int status = enter_shortcut(t, n);
+    for (size_t i = 0; i < n && status == MET_OK; i++) {
+        double z[TOY_FEATURES];
+        size_t target;
+        sample_features(t, p, &s[i], z);
+        status = answer(y, i, z, &target);
+    }
+    return status;
+}
+
+static int shortcut_gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n,
+                             met_outputs *y) {
+    toy *t = ctx;
+    int status = enter_shortcut(t, n);
+    for (size_t i = 0; i < n && status == MET_OK; i++) {
+        double z[TOY_FEATURES];
+        size_t target;
+        sample_features(t, p, &s[i], z);
+        status = answer(y, i, z, &target);
+        for (size_t j = 0; j < TOY_FEATURES && status == MET_OK; j++) {
+            p->sum[s[i].image - p->first][j] += weight[i] * (double)(target + 1 + j) * z[j];
+        }
+    }
+    return status;
+}
+
+static int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
+    toy *t = ctx;
+    lend(t, p->dtype, p->n, dx_sum);
+    for (size_t i = 0; i < p->n; i++) {
+        stem_backward(t, dx_sum, i, p->sum[i]);
+    }
+    return MET_OK;
+}
+
+static const met_shortcut toy_shortcut = {"toy stem", prepare, shortcut_forward, shortcut_gradient, collect, release};
+
+void toy_init(toy *t, bool shortcut) {
+    memset(t, 0, sizeof *t);
+    for (size_t j = 0; j < TOY_FEATURES; j++) {
+        for (size_t i = 0; i < TOY_SIZE; i++) {
+            t->a[j][i] = toy_value(100 + j, i);
+        }
+    }
+    t->model = (met_model){t, forward, gradient, shortcut ? &toy_shortcut : NULL};
+}
+
+void toy_release(toy *t) {
+    for (size_t i = 0; i < t->kept_count; i++) {
+        t->kept[i].owner->release(t->kept[i].owner);
+    }
+    t->kept_count = 0;
+}
+
+met_input toy_input(const void *data, met_dtype dtype) {
+    ptrdiff_t bytes = (ptrdiff_t)met_dtype_size(dtype);
+    met_input input = {.image = {.data = data, .dtype = dtype, .shape = TOY_SHAPE}};
+    input.image.strides[0] = 20 * bytes;
+    input.image.strides[1] = 5 * bytes;
+    input.image.strides[2] = bytes;
+    input.target.axes = 1;
+    return input;
+}
