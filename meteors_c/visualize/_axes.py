@@ -1,0 +1,133 @@
+"""What all figures share: making or checking their axes, their colours, and numbers for matplotlib."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from meteors_c.attr.attributes import HSIAttributes
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Give a tensor of any dtype, device and autograd state as a float64 array."""
+    return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def check_type(value: Any, wanted: type, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is an instance of ``wanted``."""
+    if not isinstance(value, wanted):
+        raise TypeError(f"{name} must be an instance of {wanted.__name__}, not {type(value).__name__}")
+
+
+def as_height_width(attributes: HSIAttributes) -> HSIAttributes:
+    """Turn a result so that its axes are height, width, bands; the result itself stays as it is."""
+    return attributes.change_orientation(("H", "W", "C"))
+
+
+def hsv_palette(count: int) -> list[tuple[float, float, float]]:
+    """Give ``count`` colours evenly spread over the hues."""
+    import matplotlib
+
+    rgba = matplotlib.colormaps["hsv"](np.linspace(0, 1, count + 2)[1:-1])
+    return [(red, green, blue) for red, green, blue, _ in rgba.tolist()]
+
+
+def check_axes(ax: Any, shape: tuple[int, ...]) -> None:
+    """Check that there are enough axes to draw on.
+
+    Parameters
+    ----------
+    ax : numpy.ndarray of Axes or None
+        What the caller gave; None is fine.
+    shape : tuple of int
+        The least number of axes: ``(count,)`` in a row or column, or ``(rows, columns)``.
+
+    Raises
+    ------
+    ValueError
+        ``ax`` is not an array, has the wrong number of dimensions or too few axes.
+    """
+    if ax is None:
+        return
+    wanted = f"an array of at least {' x '.join(map(str, shape))} axes"
+    if not isinstance(ax, np.ndarray):
+        raise ValueError(f"ax is only one axes object ({type(ax).__name__}), but it should be {wanted}")
+    if ax.ndim != len(shape) or any(have < want for have, want in zip(ax.shape, shape, strict=True)):
+        raise ValueError(f"ax has the shape {ax.shape}, but it should be {wanted}")
+
+
+class Canvas:
+    """The axes of one figure: new ones, or those that the caller gave.
+
+    Parameters
+    ----------
+    ax : numpy.ndarray of Axes or None
+        Axes to draw on.
+    shape : tuple of int
+        ``(count,)`` or ``(rows, columns)``, as in `check_axes`.
+    size : tuple of float
+        Size of a new figure, in inches.
+    title : str
+        Title over the whole figure.
+
+    Raises
+    ------
+    ValueError
+        See `check_axes`.
+    """
+
+    def __init__(self, ax: np.ndarray | None, shape: tuple[int, ...], size: tuple[float, float], title: str) -> None:
+        check_axes(ax, shape)
+        self.is_given = ax is not None
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            rows, columns = shape if len(shape) == 2 else (1, *shape)
+            self.figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False)
+            self.axes: np.ndarray = grid.reshape(shape)
+        else:
+            self.figure, self.axes = ax.flat[0].get_figure(), ax
+        self.figure.suptitle(title)
+
+    def finish(self, use_pyplot: bool) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+        """Show the figure, or give back what the caller is to have."""
+        if self.is_given:
+            return self.axes
+        self.figure.tight_layout()
+        if use_pyplot:
+            import matplotlib.pyplot as plt
+
+            plt.show()
+            return None
+        return self.figure, self.axes
+
+
+def setup_visualization(ax: Axes | None, title: str, xlabel: str, ylabel: str) -> Axes:
+    """Title and label an axes.
+
+    Parameters
+    ----------
+    ax : Axes or None
+        The axes, or None for the current one.
+    title, xlabel, ylabel : str
+        The texts.
+
+    Returns
+    -------
+    Axes
+        ``ax`` or the current axes.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.gca()
+    ax.set_title(title)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    return ax

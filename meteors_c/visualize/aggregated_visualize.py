@@ -1,0 +1,202 @@
+"""Figures of attributions after aggregation over superpixels or superbands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral, ensure_torch_tensor
+from meteors_c.exceptions import BroadcastError
+from meteors_c.utils import aggregate_by_mask, expand_spectral_mask
+from meteors_c.visualize._axes import check_type
+from meteors_c.visualize.spatial_visualize import visualize_spatial_attributes
+from meteors_c.visualize.spectral_visualize import visualize_spectral_attributes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from meteors_c.attr.attributes import BandNames
+
+__all__ = [
+    "visualize_aggregated_attributes",
+    "visualize_spatial_aggregated_attributes",
+    "visualize_spectral_aggregated_attributes",
+]
+
+Aggregation = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _aggregated_fields(result: HSIAttributes, mask: torch.Tensor, aggregate_func: Aggregation) -> dict[str, Any]:
+    """Give the fields of ``result`` with its attributions aggregated over ``mask``, which has the image's shape."""
+    values = result.attributes.detach()
+    values = values if values.is_floating_point() else values.float()
+    return {
+        "hsi": result.hsi,
+        "attributes": aggregate_by_mask(values, mask, aggregate_func),
+        "mask": mask,
+        "score": result.score,
+    }
+
+
+def visualize_spatial_aggregated_attributes(
+    attributes: HSIAttributes,
+    aggregated_mask: torch.Tensor | np.ndarray,
+    ax: np.ndarray | None = None,
+    use_pyplot: bool = False,
+    aggregate_func: Aggregation = torch.mean,
+    title: str | None = None,
+) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+    """Draw the spatial figure of attributions aggregated over the segments of a mask.
+
+    Parameters
+    ----------
+    attributes : HSIAttributes
+        The result; any orientation.
+    aggregated_mask : torch.Tensor or numpy.ndarray
+        The segment of each pixel, 2-D in the image's order of the spatial axes, or of each value, 3-D and broadcast to
+        the image.
+    ax : numpy.ndarray of Axes, optional
+        A row of at least three axes to draw on.
+    use_pyplot : bool, default False
+        Whether to show the figure; not used with ``ax``.
+    aggregate_func : callable, default torch.mean
+        Takes the 1-D values of a segment and returns one.
+    title : str, optional
+        Title of the figure, ``"Spatial Attributes Visualization Aggregated"`` by default.
+
+    Returns
+    -------
+    tuple of Figure and numpy.ndarray, numpy.ndarray or None
+        The figure and its axes; ``ax`` if it was given; None if shown.
+
+    Raises
+    ------
+    TypeError
+        ``attributes`` is no HSIAttributes, or the mask neither tensor nor array.
+    ShapeMismatchError
+        The mask can't be broadcast to the image.
+    ValueError
+        ``ax`` is not a 1-D array of enough axes.
+    """
+    check_type(attributes, HSIAttributes, "attributes")
+    mask, shape = ensure_torch_tensor(aggregated_mask, "aggregated_mask"), attributes.hsi.image.shape
+    try:
+        expanded = (mask.unsqueeze(attributes.hsi.spectral_axis) if mask.ndim == 2 else mask).expand(shape)
+    except RuntimeError as error:
+        raise BroadcastError(
+            f"aggregated_mask of shape {tuple(mask.shape)} can't be broadcast to the image of shape {tuple(shape)}"
+        ) from error
+    aggregated = HSIAttributesSpatial(**_aggregated_fields(attributes, expanded, aggregate_func))
+    title = title or "Spatial Attributes Visualization Aggregated"
+    return visualize_spatial_attributes(aggregated, ax, use_pyplot, title)
+
+
+def visualize_spectral_aggregated_attributes(
+    attributes: HSIAttributes | list[HSIAttributes],
+    band_names: BandNames,
+    band_mask: torch.Tensor | np.ndarray,
+    ax: np.ndarray | None = None,
+    use_pyplot: bool = False,
+    color_palette: Sequence[Any] | None = None,
+    show_not_included: bool = True,
+    aggregate_func: Aggregation = torch.mean,
+    title: str | None = None,
+) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+    """Draw the spectral figure of attributions aggregated over superbands.
+
+    Parameters
+    ----------
+    attributes : HSIAttributes or list of HSIAttributes
+        The results; any orientation.
+    band_names : dict
+        The id of each superband.
+    band_mask : torch.Tensor or numpy.ndarray
+        The id of each band, ``(bands,)``, or a mask that `expand_spectral_mask` takes.
+    ax : numpy.ndarray of Axes, optional
+        A row of at least two axes to draw on, three for a list.
+    use_pyplot : bool, default False
+        Whether to show the figure; not used with ``ax``.
+    color_palette : sequence of colours, optional
+        One colour per superband; hues by default.
+    show_not_included : bool, default True
+        Whether to draw the superband of that name.
+    aggregate_func : callable, default torch.mean
+        Takes the 1-D values of a superband and returns one.
+    title : str, optional
+        Title of the figure, ``"Spectral Attributes Visualization"`` by default.
+
+    Returns
+    -------
+    tuple of Figure and numpy.ndarray, numpy.ndarray or None
+        The figure and its axes; ``ax`` if it was given; None if shown.
+
+    Raises
+    ------
+    TypeError
+        ``attributes`` holds anything but HSIAttributes, or the mask is neither tensor nor array.
+    MaskCreationError
+        The names do not cover the ids in the mask.
+    ShapeMismatchError
+        The mask can't be broadcast to the image.
+    ValueError
+        The results have different wavelengths, or ``ax`` is not a 1-D array of enough axes.
+    IndexError
+        The list is empty, or the palette too short.
+    """
+    is_list = isinstance(attributes, list)
+    mask = ensure_torch_tensor(band_mask, "band_mask")
+    aggregated = []
+    for result in attributes if isinstance(attributes, list) else [attributes]:
+        check_type(result, HSIAttributes, "attributes")
+        expanded = expand_spectral_mask(result.hsi, mask, repeat_dimensions=True)
+        fields = _aggregated_fields(result, expanded, aggregate_func)
+        aggregated.append(HSIAttributesSpectral(**fields, band_names=band_names))
+    return visualize_spectral_attributes(
+        aggregated if is_list else aggregated[0], ax, use_pyplot, color_palette, show_not_included, title
+    )
+
+
+def visualize_aggregated_attributes(
+    attributes: HSIAttributes | list[HSIAttributes],
+    mask: torch.Tensor | np.ndarray,
+    band_names: BandNames | None = None,
+    ax: np.ndarray | None = None,
+    use_pyplot: bool = False,
+    color_palette: Sequence[Any] | None = None,
+    show_not_included: bool = True,
+    aggregate_func: Aggregation = torch.mean,
+    title: str | None = None,
+) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+    """Draw aggregated attributions: the spectral figure if band names are given, else the spatial one.
+
+    Parameters
+    ----------
+    attributes : HSIAttributes or list of HSIAttributes
+        The result; a list for the spectral figure only.
+    mask : torch.Tensor or numpy.ndarray
+        The superbands or segments.
+    band_names : dict, optional
+        The id of each superband.
+    ax, use_pyplot, color_palette, show_not_included, aggregate_func, title
+        As in `visualize_spectral_aggregated_attributes` and `visualize_spatial_aggregated_attributes`.
+
+    Returns
+    -------
+    tuple of Figure and numpy.ndarray, numpy.ndarray or None
+        The figure and its axes; ``ax`` if it was given; None if shown.
+
+    Raises
+    ------
+    AssertionError
+        A list comes without band names.
+    """
+    if band_names is not None:
+        return visualize_spectral_aggregated_attributes(
+            attributes, band_names, mask, ax, use_pyplot, color_palette, show_not_included, aggregate_func, title
+        )
+    if isinstance(attributes, list):
+        raise AssertionError("In spatial analysis, attributes must be a single HSIAttributes object, not a list")
+    return visualize_spatial_aggregated_attributes(attributes, mask, ax, use_pyplot, aggregate_func, title)

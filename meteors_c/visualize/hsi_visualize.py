@@ -1,0 +1,62 @@
+"""The figure of an image itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.hsi import HSI
+from meteors_c.visualize._axes import to_numpy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["visualize_hsi"]
+
+
+def visualize_hsi(
+    hsi_or_attributes: HSI | HSIAttributes, ax: Axes | None = None, use_mask: bool = True, title: str | None = None
+) -> Axes:
+    """Draw an image in natural colours, from its red, green and blue bands.
+
+    Parameters
+    ----------
+    hsi_or_attributes : HSI or HSIAttributes
+        The image, or a result that holds it; any orientation.
+    ax : Axes, optional
+        Where to draw; the current axes by default.
+    use_mask : bool, default True
+        Whether to black out the pixels that the image's mask excludes.
+    title : str, optional
+        Title of the axes.
+
+    Returns
+    -------
+    Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    TypeError
+        ``hsi_or_attributes`` is neither.
+    BandSelectionError
+        The image has no wavelength in the red, green or blue.
+    """
+    if isinstance(hsi_or_attributes, HSIAttributes):
+        hsi = hsi_or_attributes.hsi
+    elif isinstance(hsi_or_attributes, HSI):
+        hsi = hsi_or_attributes
+    else:
+        raise TypeError(
+            f"hsi_or_attributes must be an instance of HSI or HSIAttributes, not {type(hsi_or_attributes).__name__}"
+        )
+    rgb = hsi.change_orientation(("H", "W", "C")).get_rgb_image(apply_mask=use_mask, output_channel_axis=2)
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.gca()
+    ax.imshow(to_numpy(rgb).clip(0.0, 1.0))
+    ax.set_axis_off()
+    if title is not None:
+        ax.set_title(title)
+    return ax

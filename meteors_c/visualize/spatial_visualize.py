@@ -1,0 +1,168 @@
+"""Figures of where attributions lie in the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial
+from meteors_c.visualize._axes import Canvas, as_height_width, check_type, hsv_palette, to_numpy
+from meteors_c.visualize._heat_map import draw_heat_map, scale_heat_map
+from meteors_c.visualize.hsi_visualize import visualize_hsi
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["visualize_bands_spatial_attributes", "visualize_spatial_attributes"]
+
+
+def _write_segment_ids(ax: Axes, mask: np.ndarray) -> None:
+    """Write the id of each segment of ``mask``, ``(height, width)``, at the mean of its pixels."""
+    from matplotlib.patheffects import withStroke
+
+    ids, segment, counts = np.unique(mask, return_inverse=True, return_counts=True)
+    segment = segment.ravel()
+    rows, columns = np.indices(mask.shape).reshape(2, -1)
+    x, y = np.bincount(segment, columns) / counts, np.bincount(segment, rows) / counts
+    colours = hsv_palette(len(ids))
+    outline = [withStroke(linewidth=1, foreground="black")]  # bright hues vanish on a pale map
+    for i, label in enumerate(ids):
+        ax.text(x[i], y[i], f"{label:g}", color=colours[i], fontsize=9, ha="center", va="center", path_effects=outline)
+
+
+def visualize_spatial_attributes(
+    spatial_attributes: HSIAttributesSpatial,
+    ax: np.ndarray | None = None,
+    use_pyplot: bool = False,
+    title: str | None = None,
+) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+    """Draw the image, the heat map of the attributions and, if there is a mask, its segments with their ids.
+
+    Parameters
+    ----------
+    spatial_attributes : HSIAttributesSpatial
+        The result; any orientation.
+    ax : numpy.ndarray of Axes, optional
+        A row of at least three axes to draw on; two suffice without a mask.
+    use_pyplot : bool, default False
+        Whether to show the figure; not used with ``ax``.
+    title : str, optional
+        Title of the figure, ``"Spatial Attributes Visualization"`` by default.
+
+    Returns
+    -------
+    tuple of Figure and numpy.ndarray, numpy.ndarray or None
+        The figure and its axes; ``ax`` if it was given; None if shown.
+
+    Raises
+    ------
+    TypeError
+        ``spatial_attributes`` is no HSIAttributesSpatial.
+    ValueError
+        ``ax`` is not a 1-D array of enough axes.
+    """
+    check_type(spatial_attributes, HSIAttributesSpatial, "spatial_attributes")
+    turned = as_height_width(spatial_attributes)
+    assert isinstance(turned, HSIAttributesSpatial)
+    has_mask = turned.mask is not None
+    canvas = Canvas(
+        ax, (3 if has_mask else 2,), (15, 5) if has_mask else (10, 4), title or "Spatial Attributes Visualization"
+    )
+    axes = canvas.axes
+    if not canvas.is_given:
+        for each in axes:
+            each.set_anchor("N")  # the colour bar below the map must not push the images apart
+
+    visualize_hsi(turned.hsi, axes[0], title="Original image")
+    draw_heat_map(axes[1], scale_heat_map(to_numpy(turned.flattened_attributes)), "Attribution Map")
+    if has_mask:
+        mask = to_numpy(turned.segmentation_mask)
+        axes[2].imshow(mask, cmap="gray")
+        axes[2].set_title("Mask")
+        axes[2].set_axis_off()
+        _write_segment_ids(axes[1], mask)
+        _write_segment_ids(axes[2], mask)
+    return canvas.finish(use_pyplot)
+
+
+def _band_indices(
+    wavelengths: torch.Tensor,
+    spectral_indexes: Sequence[int] | int | None,
+    spectral_wavelengths: Sequence[float] | float | None,
+) -> torch.Tensor:
+    """Find the chosen bands, as indices into ``wavelengths``."""
+    bands = len(wavelengths)
+    if spectral_indexes is not None:
+        indices = torch.as_tensor(spectral_indexes).reshape(-1)
+        if indices.numel() == 0:
+            raise ValueError("spectral_indexes must name at least one band")
+        if indices.is_floating_point() or indices.dtype is torch.bool:
+            raise TypeError(f"spectral_indexes must be integers, not {spectral_indexes}")
+        wrong = indices[(indices < 0) | (indices >= bands)].tolist()
+        if wrong:
+            raise IndexError(f"spectral_indexes must be from 0 to {bands - 1}, but {wrong} came")
+        return indices.long()
+    if spectral_wavelengths is None:
+        return torch.arange(bands)
+    # In the precision of the image's wavelengths, in which 500.43 is found among float32 values.
+    dtype = wavelengths.dtype if wavelengths.is_floating_point() else torch.float64
+    wanted = torch.as_tensor(spectral_wavelengths, dtype=dtype, device="cpu").reshape(-1)
+    if wanted.numel() == 0:
+        raise ValueError("spectral_wavelengths must name at least one band")
+    found = wanted[:, None] == wavelengths.detach().cpu().to(dtype)[None, :]
+    missing = wanted[~found.any(dim=1)].tolist()
+    if missing:
+        raise ValueError(f"spectral_wavelengths must be wavelengths of the image, but {missing} are not")
+    return found.to(torch.uint8).argmax(dim=1)
+
+
+def visualize_bands_spatial_attributes(
+    attributes: HSIAttributes,
+    spectral_indexes: Sequence[int] | int | None = None,
+    spectral_wavelengths: Sequence[float] | float | None = None,
+    ax: np.ndarray | None = None,
+    use_pyplot: bool = False,
+) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+    """Draw the image and the heat map of the mean of the attributions over chosen bands.
+
+    Parameters
+    ----------
+    attributes : HSIAttributes
+        The result; any orientation.
+    spectral_indexes : sequence of int, optional
+        The bands by index. All bands if neither these nor wavelengths are given.
+    spectral_wavelengths : sequence of float, optional
+        The bands by wavelength, in the unit of the image; not used if indices are given.
+    ax : numpy.ndarray of Axes, optional
+        A row of at least two axes to draw on.
+    use_pyplot : bool, default False
+        Whether to show the figure; not used with ``ax``.
+
+    Returns
+    -------
+    tuple of Figure and numpy.ndarray, numpy.ndarray or None
+        The figure and its axes; ``ax`` if it was given; None if shown.
+
+    Raises
+    ------
+    TypeError
+        ``attributes`` is no HSIAttributes, or an index no integer.
+    IndexError
+        An index is negative or beyond the last band.
+    ValueError
+        A wavelength is not in the image, no band is chosen, or ``ax`` is not a 1-D array of enough axes.
+    """
+    check_type(attributes, HSIAttributes, "attributes")
+    hsi = attributes.hsi
+    indices = _band_indices(hsi.wavelengths, spectral_indexes, spectral_wavelengths)
+    values = attributes.attributes.detach()
+    values = values.index_select(hsi.spectral_axis, indices.to(values.device))
+    mean = values.to(values.dtype if values.is_floating_point() else torch.float32).mean(
+        hsi.spectral_axis, keepdim=True
+    )
+    averaged = HSIAttributesSpatial(hsi=hsi, attributes=mean.expand(hsi.image.shape))
+    return visualize_spatial_attributes(averaged, ax, use_pyplot)

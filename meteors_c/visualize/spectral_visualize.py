@@ -1,0 +1,306 @@
+"""Figures of the attributions of superbands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from meteors_c.attr.attributes import HSIAttributesSpectral
+from meteors_c.visualize._axes import Canvas, hsv_palette, setup_visualization, to_numpy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from meteors_c.attr.attributes import BandNames
+
+__all__ = [
+    "calculate_average_magnitudes",
+    "validate_consistent_band_and_wavelengths",
+    "visualize_spectral_attributes",
+    "visualize_spectral_attributes_by_magnitude",
+    "visualize_spectral_attributes_by_waveband",
+]
+
+
+def _merge_band_names_segments(band_names: BandNames) -> dict[str, int]:
+    """Join the parts of tuple names with commas and move these names to the end."""
+    single = {name: label for name, label in band_names.items() if isinstance(name, str)}
+    joined = {",".join(name): label for name, label in band_names.items() if not isinstance(name, str)}
+    return {**single, **joined}
+
+
+def validate_consistent_band_and_wavelengths(
+    band_names: BandNames, wavelengths: torch.Tensor, spectral_attributes: list[HSIAttributesSpectral]
+) -> None:
+    """Check that all results have the same superbands and wavelengths.
+
+    Parameters
+    ----------
+    band_names : dict
+        The id of each superband.
+    wavelengths : torch.Tensor
+        The wavelengths, ``(bands,)``.
+    spectral_attributes : list of HSIAttributesSpectral
+        The results.
+
+    Raises
+    ------
+    ValueError
+        A result has others.
+    """
+    merged, expected = _merge_band_names_segments(band_names), to_numpy(wavelengths)
+    for index, result in enumerate(spectral_attributes):
+        if _merge_band_names_segments(result.band_names) != merged:
+            raise ValueError(
+                f"Band names are inconsistent among spectral attributes: result {index} has {result.band_names}, "
+                f"the first one {band_names}"
+            )
+        if not np.array_equal(to_numpy(result.hsi.wavelengths), expected):
+            raise ValueError(f"Wavelengths are inconsistent among spectral attributes: result {index} has others")
+
+
+def calculate_average_magnitudes(
+    band_names: BandNames | dict[str, int], band_mask: torch.Tensor, attribution_map: torch.Tensor
+) -> torch.Tensor:
+    """Average the attributions (with their signs) over each superband.
+
+    Parameters
+    ----------
+    band_names : dict
+        The id of each superband.
+    band_mask : torch.Tensor
+        The id of each band, ``(bands,)``.
+    attribution_map : torch.Tensor
+        The attribution of each band in each result, ``(results, bands)``.
+
+    Returns
+    -------
+    torch.Tensor
+        The means, ``(names,)`` for one result and ``(results, names)`` for several; 0 for an id without bands.
+    """
+    zero = attribution_map.new_zeros(len(attribution_map))
+    means = [
+        attribution_map[:, members].mean(dim=1) if bool((members := band_mask == label).any()) else zero
+        for label in band_names.values()
+    ]
+    averages = torch.stack(means, dim=1) if means else attribution_map.new_zeros(len(attribution_map), 0)
+    return averages[0] if len(averages) == 1 else averages
+
+
+class _Groups:
+    """What the spectral figures draw: the superbands of one or several results, after all checks.
+
+    Attributes: ``names`` (merged, without the excluded one), ``mask`` ``(bands,)``, ``wavelengths`` ``(bands,)``,
+    ``values`` ``(results, bands)``, ``colours``, one per name unless a palette was given.
+    """
+
+    def __init__(
+        self,
+        results: HSIAttributesSpectral | list[HSIAttributesSpectral],
+        color_palette: Sequence[Any] | None,
+        show_not_included: bool,
+    ) -> None:
+        listed = results if isinstance(results, list) else [results]
+        wrong = [type(result).__name__ for result in listed if not isinstance(result, HSIAttributesSpectral)]
+        if wrong:
+            raise TypeError(
+                "spectral_attributes must be an HSIAttributesSpectral object or a list of them, "
+                f"not {'a list with ' if isinstance(results, list) else ''}{wrong[0]}"
+            )
+        if not listed:
+            raise IndexError("spectral_attributes is an empty list")
+        first = listed[0]
+        validate_consistent_band_and_wavelengths(first.band_names, first.hsi.wavelengths, listed)
+        self.names = _merge_band_names_segments(first.band_names)
+        if not show_not_included:
+            self.names.pop("not_included", None)
+        self.mask = first.band_mask.detach().cpu()
+        self.wavelengths = to_numpy(first.hsi.wavelengths)
+        self.values = torch.stack([torch.from_numpy(to_numpy(result.flattened_attributes)) for result in listed])
+        self.colours: Sequence[Any] = hsv_palette(len(self.names)) if color_palette is None else color_palette
+
+    def require_colours(self) -> None:
+        if len(self.colours) < len(self.names):
+            raise IndexError(f"color_palette has {len(self.colours)} colours, but there are {len(self.names)} groups")
+
+
+def visualize_spectral_attributes_by_waveband(
+    spectral_attributes: HSIAttributesSpectral | list[HSIAttributesSpectral],
+    ax: Axes | None,
+    color_palette: Sequence[Any] | None = None,
+    show_not_included: bool = True,
+    show_legend: bool = True,
+) -> Axes:
+    """Draw the attribution of each band against its wavelength, one colour per superband.
+
+    Parameters
+    ----------
+    spectral_attributes : HSIAttributesSpectral or list of HSIAttributesSpectral
+        The results; for several, their mean with bars from the smallest to the largest.
+    ax : Axes or None
+        Where to draw; None for the current axes.
+    color_palette : sequence of colours, optional
+        One colour per superband; hues by default.
+    show_not_included : bool, default True
+        Whether to draw the superband of that name.
+    show_legend : bool, default True
+        Whether to name the colours.
+
+    Returns
+    -------
+    Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    TypeError
+        ``spectral_attributes`` holds anything else.
+    ValueError
+        The results have different superbands or wavelengths.
+    IndexError
+        The list is empty, or the palette too short.
+    """
+    groups = _Groups(spectral_attributes, color_palette, show_not_included)
+    groups.require_colours()
+    ax = setup_visualization(ax, "Attributions by Waveband", "Wavelength (nm)", "Correlation with Output")
+
+    values, mean = groups.values.numpy(), groups.values.mean(dim=0).numpy()
+    spread = np.stack([mean - values.min(axis=0), values.max(axis=0) - mean])
+    for (name, label), colour in zip(groups.names.items(), groups.colours, strict=False):
+        members = (groups.mask == label).numpy()
+        wavelengths = groups.wavelengths[members]
+        if len(values) == 1:
+            ax.scatter(wavelengths, mean[members], color=colour, label=name)
+        else:
+            # Rounding may leave the mean of equal values a hair outside them.
+            bars = spread[:, members].clip(min=0)
+            ax.errorbar(wavelengths, mean[members], yerr=bars, fmt="o", markersize=4, color=colour, label=name)
+    if show_legend:
+        ax.legend(title="SuperBand")
+    return ax
+
+
+def visualize_spectral_attributes_by_magnitude(
+    spectral_attributes: HSIAttributesSpectral | list[HSIAttributesSpectral],
+    ax: Axes | None,
+    color_palette: Sequence[Any] | None = None,
+    annotate_bars: bool = True,
+    show_not_included: bool = True,
+) -> Axes:
+    """Draw the mean attribution of each superband: as bars, or for several results as box plots.
+
+    Parameters
+    ----------
+    spectral_attributes : HSIAttributesSpectral or list of HSIAttributesSpectral
+        The results.
+    ax : Axes or None
+        Where to draw; None for the current axes.
+    color_palette : sequence of colours, optional
+        The colours, repeated if there are more superbands; hues by default.
+    annotate_bars : bool, default True
+        Whether to write the value at each bar.
+    show_not_included : bool, default True
+        Whether to draw the superband of that name.
+
+    Returns
+    -------
+    Axes
+        The axes drawn on.
+
+    Raises
+    ------
+    TypeError
+        ``spectral_attributes`` holds anything else.
+    ValueError
+        The results have different superbands or wavelengths.
+    IndexError
+        The list is empty.
+    """
+    groups = _Groups(spectral_attributes, color_palette, show_not_included)
+    ax = setup_visualization(ax, "Attributions by Magnitude", "Group", "Average Attribution Magnitude")
+
+    averages = calculate_average_magnitudes(groups.names, groups.mask, groups.values).numpy()
+    labels, positions = list(groups.names), np.arange(len(groups.names))
+    colours = [groups.colours[position % len(groups.colours)] for position in positions] if len(groups.colours) else []
+    if averages.ndim == 1:
+        bars = ax.bar(positions, averages, color=colours or None)
+        if annotate_bars:
+            ax.bar_label(bars, fmt="%.2f", padding=3)
+            ax.margins(y=0.1)
+    elif labels:
+        boxes = ax.boxplot(list(averages.T), positions=positions, patch_artist=True, widths=0.6)
+        for box, colour in zip(boxes["boxes"], colours, strict=False):
+            box.set_facecolor(colour)
+        for median in boxes["medians"]:
+            median.set_color("black")
+    ax.set_xticks(positions, labels, rotation=45, ha="right", rotation_mode="anchor")
+    return ax
+
+
+def _draw_scores(ax: Axes, results: list[HSIAttributesSpectral]) -> None:
+    """Draw the histogram of the scores; results without one are left out."""
+    setup_visualization(ax, "Distribution of Score Values", "Score", "Frequency")
+    scores = np.array([result.score for result in results if result.score is not None], dtype=float)
+    scores = scores[np.isfinite(scores)]
+    if scores.size:
+        ax.hist(scores, bins=50, color="steelblue", alpha=0.7)
+        ax.axvline(scores.mean(), color="darkred", linestyle="dashed")
+
+
+def visualize_spectral_attributes(
+    spectral_attributes: HSIAttributesSpectral | list[HSIAttributesSpectral],
+    ax: np.ndarray | None = None,
+    use_pyplot: bool = False,
+    color_palette: Sequence[Any] | None = None,
+    show_not_included: bool = True,
+    title: str | None = None,
+) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+    """Draw the attributions of superbands by waveband and by magnitude and, for a list, the distribution of the scores.
+
+    Parameters
+    ----------
+    spectral_attributes : HSIAttributesSpectral or list of HSIAttributesSpectral
+        The results; any orientation.
+    ax : numpy.ndarray of Axes, optional
+        A row of at least two axes to draw on, three for a list.
+    use_pyplot : bool, default False
+        Whether to show the figure; not used with ``ax``.
+    color_palette : sequence of colours, optional
+        One colour per superband; hues by default.
+    show_not_included : bool, default True
+        Whether to draw the superband of that name.
+    title : str, optional
+        Title of the figure, ``"Spectral Attributes Visualization"`` by default.
+
+    Returns
+    -------
+    tuple of Figure and numpy.ndarray, numpy.ndarray or None
+        The figure and its axes; ``ax`` if it was given; None if shown.
+
+    Raises
+    ------
+    TypeError
+        ``spectral_attributes`` holds anything else.
+    ValueError
+        The results have different superbands or wavelengths, or ``ax`` is not a 1-D array of enough axes.
+    IndexError
+        The list is empty, or the palette too short.
+    """
+    # All checks come before the first figure is made.
+    groups = _Groups(spectral_attributes, color_palette, show_not_included)
+    groups.require_colours()
+    is_list = isinstance(spectral_attributes, list)
+    canvas = Canvas(ax, (3 if is_list else 2,), (15, 5), title or "Spectral Attributes Visualization")
+    visualize_spectral_attributes_by_waveband(
+        spectral_attributes, canvas.axes[0], groups.colours, show_not_included, show_legend=False
+    )
+    visualize_spectral_attributes_by_magnitude(
+        spectral_attributes, canvas.axes[1], groups.colours, show_not_included=show_not_included
+    )
+    if isinstance(spectral_attributes, list):
+        _draw_scores(canvas.axes[2], spectral_attributes)
+    return canvas.finish(use_pyplot)

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from meteors_c.exceptions import ShapeMismatchError
+from meteors_c.hsi import HSI
+from meteors_c.utils import (
+    adjust_shape,
+    agg_segmentation_postprocessing,
+    aggregate_by_mask,
+    change_dtype_of_list,
+    expand_spectral_mask,
+    tensor_from_array,
+    torch_dtype_to_python_dtype,
+)
+
+SIZES = {"C": 5, "H": 3, "W": 4}
+ORIENTATIONS = ["CHW", "CWH", "HCW", "WCH", "HWC", "WHC"]
+
+
+def image(orientation: str) -> HSI:
+    shape = [SIZES[letter] for letter in orientation]
+    return HSI(image=torch.rand(shape), wavelengths=torch.arange(5.0), orientation=tuple(orientation))
+
+
+class TestDtypes:
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex128])
+    def test_floating_point(self, dtype):
+        assert torch_dtype_to_python_dtype(dtype) is float
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+    def test_integers(self, dtype):
+        assert torch_dtype_to_python_dtype(dtype) is int
+
+    def test_bool(self):
+        assert torch_dtype_to_python_dtype(torch.bool) is bool
+
+    @pytest.mark.parametrize("dtype", [torch.complex64, torch.quint8, "float32", float, None])
+    def test_the_rest_is_refused_by_name(self, dtype):
+        with pytest.raises(TypeError, match=str(dtype).replace(".", r"\.")):
+            torch_dtype_to_python_dtype(dtype)
+
+    @pytest.mark.parametrize(
+        ("values", "dtype", "expected"),
+        [
+            ([1, 2.5, "3"], float, [1.0, 2.5, 3.0]),
+            ((1, 2), str, ["1", "2"]),
+            (np.array([1, 2]), float, [1.0, 2.0]),
+            (torch.tensor([1, 2]), float, [1.0, 2.0]),
+            (torch.tensor(3), float, [3.0]),
+            (np.array(3), float, [3.0]),
+            (7, float, [7.0]),
+            ("3.5", float, [3.5]),
+            ("abc", str, ["abc"]),
+            ([], int, []),
+        ],
+    )
+    def test_lists(self, values, dtype, expected):
+        result = change_dtype_of_list(values, dtype)
+        assert result == expected
+        assert [type(v) for v in result] == [dtype] * len(expected)
+
+
+class TestTensorFromArray:
+    def test_shares_memory(self):
+        array = np.zeros(3)
+        tensor_from_array(array)[0] = 1.0
+        assert array[0] == 1.0
+
+    @pytest.mark.parametrize(
+        "array",
+        [np.arange(6.0).reshape(2, 3)[::-1], np.arange(3, dtype=">f4"), np.broadcast_to(np.int16(3), (2, 2))],
+        ids=["backward", "big-endian", "read-only"],
+    )
+    def test_what_torch_cannot_address_is_copied(self, array):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert tensor_from_array(array).tolist() == array.tolist()
+
+    def test_text_is_refused(self):
+        with pytest.raises(TypeError):
+            tensor_from_array(np.array(["a"]))
+
+
+class TestExpandSpectralMask:
+    @pytest.mark.parametrize("orientation", ORIENTATIONS)
+    def test_1d_lies_along_the_bands(self, orientation):
+        mask, axis = torch.arange(5), orientation.index("C")
+        hsi = image(orientation)
+        assert expand_spectral_mask(hsi, mask, False).shape == tuple(5 if a == axis else 1 for a in range(3))
+        full = expand_spectral_mask(hsi, mask, True)
+        assert full.shape == hsi.image.shape
+        assert torch.equal(full.movedim(axis, 0), mask[:, None, None].expand(5, *full.movedim(axis, 0).shape[1:]))
+
+    @pytest.mark.parametrize(
+        ("orientation", "shape", "expected"),
+        [
+            ("CHW", (5, 1), (5, 1, 1)),
+            ("HCW", (1, 5), (1, 5, 1)),
+            ("HWC", (1, 5), (1, 1, 5)),
+            ("HWC", (4, 5), (1, 4, 5)),
+        ],
+    )
+    def test_2d_gets_one_axis(self, orientation, shape, expected):
+        assert expand_spectral_mask(image(orientation), torch.ones(shape), False).shape == expected
+
+    def test_3d_is_left_alone(self):
+        mask = torch.ones(5, 1, 1)
+        assert expand_spectral_mask(image("CHW"), mask, False) is mask
+
+    @pytest.mark.parametrize("shape", [(3,), (1, 5), (2, 3, 4), (), (1, 1, 1, 1)])
+    @pytest.mark.parametrize("error", [ShapeMismatchError, RuntimeError])
+    def test_what_does_not_fit_is_refused_with_its_shape(self, shape, error):
+        with pytest.raises(error, match=f"{shape[-1]}" if shape else r"\(\)"):
+            expand_spectral_mask(image("CHW"), torch.ones(shape), True)
+
+
+class TestAdjustShape:
+    @pytest.mark.parametrize(
+        ("target", "source"),
+        [
+            ((2, 3, 4), (3, 4)),
+            ((2, 3, 4), (4,)),
+            ((2, 3, 4), (1, 3, 1)),
+            ((3, 4), (1, 1, 3, 4)),
+            ((3, 4), (3, 4, 1)),
+            ((3, 1, 4), (1, 3, 1, 4)),
+            ((2, 3), ()),
+        ],
+    )
+    def test_source_takes_the_shape_of_target(self, target, source):
+        t, s = torch.rand(target), torch.rand(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            adjusted_target, adjusted_source = adjust_shape(t, s)
+        assert adjusted_target is t
+        assert adjusted_source.shape == target
+        assert set(adjusted_source.flatten().tolist()) == set(s.flatten().tolist())
+
+    @pytest.mark.parametrize(("target", "source"), [((3, 4), (2, 3, 4)), ((1, 4), (3, 4)), ((1,), (2, 3))])
+    def test_target_gives_way_with_a_warning(self, target, source):
+        with pytest.warns(UserWarning, match="broadcast"):
+            adjusted = adjust_shape(torch.rand(target), torch.rand(source))
+        assert adjusted[0].shape == adjusted[1].shape == source
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_neither_fits(self):
+        with pytest.raises(RuntimeError, match=r"\(2, 3, 4\).*\(5, 4\)"):
+            adjust_shape(torch.rand(2, 3, 4), torch.rand(5, 4))
+
+
+class TestAggregateByMask:
+    def test_each_segment_gets_its_mean(self):
+        data = torch.arange(12.0).reshape(3, 4)
+        mask = torch.tensor([[7, 7, -1, -1]] * 3)
+        expected = torch.tensor([[4.5, 4.5, 6.5, 6.5]] * 3)
+        assert torch.equal(aggregate_by_mask(data, mask, torch.mean), expected)
+        assert torch.equal(data, torch.arange(12.0).reshape(3, 4))
+
+    def test_against_a_loop_over_ids(self):
+        generator = torch.Generator().manual_seed(0)
+        data = torch.rand(4, 5, 6, generator=generator, dtype=torch.float64)
+        mask = torch.randint(-3, 9, (4, 5, 6), generator=generator)
+        expected = torch.empty_like(data)
+        for label in mask.unique():
+            expected[mask == label] = data[mask == label].median()
+        assert torch.equal(aggregate_by_mask(data, mask, torch.median), expected)
+
+    def test_segments_may_be_named_by_floats(self):
+        mask = torch.tensor([0.5, 1.5, 0.5])
+        assert aggregate_by_mask(torch.tensor([1.0, 5.0, 3.0]), mask, torch.mean).tolist() == [2.0, 5.0, 2.0]
+
+    def test_dtype_is_that_of_the_data(self):
+        assert aggregate_by_mask(torch.tensor([1, 2, 3]), torch.zeros(3), torch.sum).dtype is torch.int64
+
+    def test_elementwise_functions_keep_the_order(self):
+        data, mask = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1, 0, 1, 0])
+        assert aggregate_by_mask(data, mask, lambda x: 10 * x).tolist() == [10.0, 20.0, 30.0, 40.0]
+
+    def test_gradients_flow(self):
+        data = torch.tensor([1.0, 2.0, 4.0], requires_grad=True)
+        aggregate_by_mask(data, torch.tensor([0, 0, 1]), torch.mean)[0].backward()
+        assert data.grad.tolist() == [0.5, 0.5, 0.0]
+
+    def test_shapes_must_match(self):
+        with pytest.raises(ShapeMismatchError, match=r"\(3, 4\).*\(3, 1\)"):
+            aggregate_by_mask(torch.rand(3, 4), torch.zeros(3, 1), torch.mean)
+
+
+class TestSegmentationPostprocessing:
+    labels = torch.tensor([[[0, 1], [2, 2]], [[1, 1], [1, 1]]])
+    counts = ((1, 1, 2), (0, 4, 0))
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64, torch.float16, torch.float64])
+    def test_labels_are_counted_in_their_dtype(self, dtype):
+        counted = agg_segmentation_postprocessing(False, 3)(self.labels.to(dtype))
+        assert counted.dtype is dtype
+        assert counted.tolist() == [list(row) for row in self.counts]
+
+    def test_extra_axes_and_the_class_axis_make_no_difference(self):
+        counted = agg_segmentation_postprocessing(False, 3, class_axis=7)(self.labels[:, None])
+        assert counted.tolist() == [list(row) for row in self.counts]
+
+    def test_counts_beyond_a_small_dtype_are_right(self):
+        counted = agg_segmentation_postprocessing(False, 2)(torch.zeros(1, 20, 20, dtype=torch.uint8))
+        assert counted.tolist() == [[400, 0]]
+
+    @pytest.mark.parametrize("label", [3, -1, 0.5, float("nan")])
+    def test_a_label_outside_the_classes_is_refused(self, label):
+        wrong = self.labels.double()
+        wrong[1, 0, 0] = label
+        with pytest.raises(ValueError, match="classes_numb=3"):
+            agg_segmentation_postprocessing(False, 3)(wrong)
+
+    def test_counts_stay_connected_with_finite_gradients(self):
+        labels = torch.full((1, 300, 300), 2.0, dtype=torch.float16, requires_grad=True)
+        counted = agg_segmentation_postprocessing(False, 3)(labels)
+        (gradient,) = torch.autograd.grad(counted[:, 0].sum(), labels)
+        assert torch.isfinite(gradient).all()
+
+    @pytest.mark.parametrize("class_axis", [1, 2, 3, -1, -2])
+    def test_scores_are_summed_where_they_win(self, class_axis):
+        generator = torch.Generator().manual_seed(0)
+        scores = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+        winner = scores.argmax(1)
+        expected = torch.stack([(scores[:, c] * (winner == c)).sum((1, 2)) for c in range(3)], dim=1)
+        moved = scores.movedim(1, class_axis)
+        torch.testing.assert_close(agg_segmentation_postprocessing(True, 3, class_axis)(moved), expected)
+
+    def test_scores_have_useful_gradients(self):
+        scores = torch.tensor([[[[1.0, 5.0]], [[2.0, 3.0]]]], requires_grad=True)
+        agg_segmentation_postprocessing(True)(scores).sum().backward()
+        assert scores.grad.tolist() == [[[[0.0, 1.0]], [[1.0, 0.0]]]]
+
+    def test_an_infinite_loser_does_not_spoil_the_sum(self):
+        scores = torch.tensor([[[[-float("inf")]], [[2.0]]]])
+        assert agg_segmentation_postprocessing(True)(scores).tolist() == [[0.0, 2.0]]
+
+    @pytest.mark.parametrize("soft", [True, False])
+    def test_outputs_without_pixels_are_refused(self, soft):
+        with pytest.raises(ValueError, match=r"\(3,\)"):
+            agg_segmentation_postprocessing(soft, 3)(torch.zeros(3))
