@@ -91,7 +91,7 @@ bench: $(VENV)/.bench build $(filter $(PEER)/%,$(METEORS_PEER_PYTHON:$(PEER)/bin
 	METEORS_PEER_PYTHON=$(METEORS_PEER_PYTHON) $(PY) -m benchmarks $(ARGS)
 
 docs: $(VENV)/.docs build  ## make the reference pages in docs/_build
-	$(PY) -m pdoc --docformat numpy --output-directory docs/_build meteors_c
+	$(PY) docs/make.py
 
 clean:  ## remove what the other targets made, but for the environments
 	rm -rf build out docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache meteors_c/*.so
@@ -102,16 +102,18 @@ clean:  ## remove what the other targets made, but for the environments
 
 build/check/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CCACHE) $(CC) $(CHECK_FLAGS) -O2 -c $< -o $@
+	@echo "  $(CC) $<"
+	@$(CCACHE) $(CC) $(CHECK_FLAGS) -O2 -c $< -o $@
 
 build/asan/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CCACHE) $(CC) $(CHECK_FLAGS) $(SANITIZE) -O1 -c $< -o $@
+	@echo "  $(CC) $< with sanitizers"
+	@$(CCACHE) $(CC) $(CHECK_FLAGS) $(SANITIZE) -O1 -c $< -o $@
 
 build/check/run: $(C_FILES:%.c=build/check/%.o)
-	$(CC) $^ -lm -pthread -o $@
+	@$(CC) $^ -lm -pthread -o $@
 
 build/asan/run: $(C_FILES:%.c=build/asan/%.o)
-	$(CC) $(SANITIZE) $^ -lm -pthread -o $@
+	@$(CC) $(SANITIZE) $^ -lm -pthread -o $@
 
 -include $(C_FILES:%.c=build/check/%.d) $(C_FILES:%.c=build/asan/%.d)

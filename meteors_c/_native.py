@@ -49,7 +49,7 @@ def bridge() -> ModuleType | None:
     """Return the extension module that drives torch models natively, or None with a warning, given once."""
     module, why = _load_bridge()
     if module is None:
-        warnings.warn(f"{why}. Models run through Python calls meanwhile: same numbers, no shortcuts.", stacklevel=2)
+        warnings.warn(f"{why}. Models run through Python calls meanwhile: same numbers, no shortcuts.", stacklevel=5)
     return module
 
 
@@ -66,7 +66,7 @@ def _note_train_mode(module: nn.Module) -> None:
             f"{type(module).__name__} is in train mode: dropout and batch statistics make attributions vary. "
             "Call model.eval() first; meteors_c leaves the mode as it is.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
 
 

@@ -1,0 +1,67 @@
+"""``python -m benchmarks``: every workload in both libraries, in one run, and benchmarks/RESULTS.md from it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .driver import PEER_PYTHON, compare, import_seconds, peak_over_steps
+from .table import write_results
+from .workloads import WORKLOADS
+
+FEW, MANY = 10, 1000  # steps between which the peak memory must stay the same
+
+
+def memory_checks() -> list[tuple[str, str, str, bool]]:
+    found = []
+    for scene, path in (("CNN 224", "shortcut"), ("pixelwise 224", "plain")):
+        few, many = peak_over_steps(scene, path, (FEW, MANY))
+        found.append(
+            (
+                f"Peak memory of IntegratedGradients, {scene}, {path}: {FEW} steps to {MANY}",
+                f"{few / 1e9:.3f} to {many / 1e9:.3f} GB",
+                "within 5 %",
+                many <= 1.05 * few,
+            )
+        )
+    return found
+
+
+def overhead_check(row: dict[str, Any]) -> tuple[str, str, str, bool]:
+    what = f"Engine beyond model time, {row['workload']}, {row['scene']}, {row['path']}"
+    return what, f"{100 * row['overhead']:.2f} %", "under 3 %", row["overhead"] < 0.03
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", default="", help="workloads and scenes whose name contains this; nothing is written")
+    parser.add_argument("--rounds", type=int, default=3, help="calls that count, for each library (default 3)")
+    options = parser.parse_args()
+    if not Path(PEER_PYTHON).exists():
+        sys.exit(f"The peer's interpreter {PEER_PYTHON} is missing: run `make bench`, or set METEORS_PEER_PYTHON.")
+
+    rows: list[dict[str, Any]] = []
+    for name, workload in WORKLOADS.items():
+        for scene in workload.scenes:
+            if options.only in f"{name}, {scene}":
+                print(f"{name}, {scene} ...", flush=True)
+                rows += compare(name, scene, options.rounds)
+                for row in rows[-len(workload.paths) :]:
+                    figures = {key: value for key, value in row.items() if isinstance(value, (int, float))}
+                    print(f"    {row['path']}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+    if options.only:
+        return
+    checks = [overhead_check(row) for row in rows if row["scene"] == "CNN 224" and row["path"] == "plain"]
+    print("memory and import ...", flush=True)
+    added = import_seconds()
+    checks += memory_checks()
+    checks.append(("`import meteors_c` after `import torch`", f"{added:.3f} s", "at most 0.2 s", added <= 0.2))
+    results = Path(__file__).with_name("RESULTS.md")
+    write_results(results, rows, checks, options.rounds)
+    print(f"wrote {results}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""One workload in one library, in a process of its own, driven line by line by `benchmarks.__main__`.
+
+It answers each line on stdin with a line of JSON: ``run`` makes the call once, ``save <path>`` writes the attributions
+of the last call as (images, bands, height, width).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .models import SCENES, Scene
+from .workloads import WORKLOADS, Workload
+
+
+def peak_bytes() -> int:
+    """The most memory that was resident in this process.
+
+    Linux carries ru_maxrss over from the process that started this one, so the figure of the memory map comes first.
+    """
+    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def library_call(name: str, workload: Workload, scene: Scene, plain: bool) -> Callable[[], list[Any]]:
+    """The call to measure: everything that a user prepares once is prepared before."""
+    library = importlib.import_module(name)
+    model, wavelengths = scene.model(), scene.wavelengths()
+    images = [library.HSI(image=image, wavelengths=wavelengths) for image in scene.images()]
+
+    def call() -> list[Any]:
+        with library.options(shortcuts=False) if plain else contextlib.nullcontext():
+            result = workload.run(library, model, images)
+        return result if isinstance(result, list) else [result]
+
+    return call
+
+
+def reference_call(workload: Workload, scene: Scene) -> Callable[[], list[Any]]:
+    """The same attribution by plain torch in float64."""
+    model, images = scene.model().double(), [image.double() for image in scene.images()]
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return lambda: [workload.reference(model, image) for image in images]
+
+
+def commands() -> Iterator[list[str]]:
+    for line in sys.stdin:
+        yield line.split(maxsplit=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library", choices=["meteors", "meteors_c", "reference"])
+    parser.add_argument("workload", choices=list(WORKLOADS))
+    parser.add_argument("scene", choices=list(SCENES))
+    parser.add_argument("--plain", action="store_true", help="without shortcuts")
+    parser.add_argument("--set", default="{}", help="arguments to change, as JSON")
+    options = parser.parse_args()
+    answers = os.fdopen(os.dup(1), "w")  # the libraries may print; what they print is no answer
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+
+    workload, scene = WORKLOADS[options.workload], SCENES[options.scene]
+    workload = replace(workload, arguments={**workload.arguments, **json.loads(options.set)})
+    if options.library == "reference":
+        call = reference_call(workload, scene)
+    else:
+        call = library_call(options.library, workload, scene, options.plain)
+
+    results: list[Any] = []
+    for command in commands():
+        answer: dict[str, Any] = {}
+        if command[0].strip() == "run":
+            results = []
+            start = time.perf_counter()
+            results = call()
+            answer["seconds"] = time.perf_counter() - start
+            answer["peak"] = peak_bytes()
+            report = getattr(results[0], "report", None)
+            if report is not None:
+                answer["report"] = describe(report)
+        elif command[0] == "save":
+            tensors = [result if isinstance(result, torch.Tensor) else result.attributes for result in results]
+            np.save(Path(command[1].strip()), torch.stack([tensor.detach() for tensor in tensors]).numpy())
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def describe(report: Any) -> dict[str, Any]:
+    """The fields of an attribution report that the tables show."""
+    return {
+        "overhead": (report.seconds - report.seconds_in_model) / report.seconds_in_model,
+        "shortcut": report.shortcut,
+        "declined": report.shortcut_declined,
+    }
+
+
+if __name__ == "__main__":
+    main()

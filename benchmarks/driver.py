@@ -1,0 +1,147 @@
+"""Processes to measure in, and what is read from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .workloads import WORKLOADS
+
+ROOT = Path(__file__).resolve().parent.parent
+PEER_PYTHON = os.environ.get("METEORS_PEER_PYTHON", str(ROOT / ".venv-peer" / "bin" / "python"))
+SHORT_SECONDS, MOST_ROUNDS = 4.0, 21  # short calls are repeated until they come to about so much
+
+
+class Child:
+    """A process that holds one workload in one library: "meteors", "meteors_c" or "reference"."""
+
+    def __init__(self, library: str, workload: str, scene: str, *, plain: bool = False, **arguments: Any) -> None:
+        python = PEER_PYTHON if library == "meteors" else sys.executable
+        command = [python, "-m", "benchmarks.child", library, workload, scene, "--set", json.dumps(arguments)]
+        self._process = subprocess.Popen(
+            command + ["--plain"] * plain, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._name = f"{library}, {workload}, {scene}"
+        self.seconds: list[float] = []
+        self.peak = 0
+        self.report: dict[str, Any] = {}
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(timeout=60)
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self._name} ended with status {self._process.wait()}")
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    def run(self, count: bool = True) -> float:
+        """Make the call once and give its seconds; they enter the median if the call counts."""
+        answer = self._ask("run")
+        self.peak, self.report = answer["peak"], answer.get("report", {})
+        seconds: float = answer["seconds"]
+        if count:
+            self.seconds.append(seconds)
+        return seconds
+
+    def attributions(self) -> np.ndarray:
+        """What the last call gave, (images, bands, height, width)."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "attributions.npy")
+            self._ask(f"save {path}")
+            values: np.ndarray = np.load(path)
+        return values
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference between two attributions, relative to the largest value."""
+    return float(np.abs(one - other.astype(np.float64)).max() / np.abs(other).max())
+
+
+def compare(workload: str, scene: str, rounds: int) -> list[dict[str, Any]]:
+    """Measure one workload on one scene: a row for each path that ours takes.
+
+    After one call each that doesn't count, the processes take turns, in alternating order, so that a machine that
+    changes its speed changes it for all of them. There are `rounds` turns, more where a call is short.
+    """
+    paths = WORKLOADS[workload].paths
+    with Child("meteors", workload, scene) as peer:
+        ours = {path: Child("meteors_c", workload, scene, plain=path == "plain") for path in paths}
+        children = [peer, *ours.values()]
+        try:
+            slowest = max([child.run(count=False) for child in children])
+            for turn in range(max(rounds, min(MOST_ROUNDS, round(SHORT_SECONDS / slowest)))):
+                for child in children if turn % 2 == 0 else reversed(children):
+                    child.run()
+            with Child("reference", workload, scene) as exact:
+                exact.run()
+                truth = exact.attributions()
+            theirs = peer.attributions()
+            return [
+                {
+                    "workload": workload,
+                    "scene": scene,
+                    "path": path,
+                    "ours": child.median,
+                    "peer": peer.median,
+                    "ratio": statistics.median(p / o for p, o in zip(peer.seconds, child.seconds, strict=True)),
+                    "ours_peak": child.peak,
+                    "peer_peak": peer.peak,
+                    "difference": relative_difference(mine := child.attributions(), theirs),
+                    "ours_error": relative_difference(mine, truth),
+                    "peer_error": relative_difference(theirs, truth),
+                    **child.report,
+                }
+                for path, child in ours.items()
+            ]
+        finally:
+            for child in ours.values():
+                child.__exit__(None, None, None)
+
+
+def peak_over_steps(scene: str, path: str, steps: tuple[int, int]) -> list[int]:
+    """Peak resident bytes of IntegratedGradients for each of two numbers of steps, each in a fresh process."""
+    peaks = []
+    for n_steps in steps:
+        name = "IntegratedGradients, 50 steps"
+        with Child("meteors_c", name, scene, plain=path == "plain", n_steps=n_steps) as child:
+            child.run()
+            peaks.append(child.peak)
+    return peaks
+
+
+def import_seconds(repeats: int = 7) -> float:
+    """Median seconds that `import meteors_c` adds to `import torch`."""
+    code = "import time, torch; start = time.perf_counter(); import meteors_c; print(time.perf_counter() - start)"
+    outputs = [
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for _ in range(repeats)
+    ]
+    return statistics.median(float(output) for output in outputs)

@@ -1,0 +1,128 @@
+"""benchmarks/RESULTS.md from what was measured."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .driver import PEER_PYTHON
+from .workloads import WORKLOADS, Goal
+
+INTRODUCTION = """\
+# Measured against the peer
+
+Made by `make bench`. Each library runs in a process of its own; the calls take turns, and the figures are medians of
+{rounds} calls, or more where they are short, after one that does not count. The ratio is the peer's time over ours, the
+median of the turns. The peak is what was resident in the whole process: torch, model and image included. A difference
+is the largest one over all values, relative to the largest value: between ours and the peer's, then of each from the
+same formula in float64 by plain torch. Where an input lies on the kink of a ReLU or on a tie of a pooling window,
+float32 and float64 take different sides, and single values differ by more than rounding. Exact float32, all cores.
+
+{machine}
+"""
+
+
+def machine() -> str:
+    """The machine in words: what the figures depend on, nothing that names it."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    ours = versions(sys.executable, ("meteors_c", "torch", "numpy"))
+    theirs = versions(PEER_PYTHON, ("meteors", "captum", "torch"))
+    return (
+        f"{datetime.date.today().isoformat()}; {os.cpu_count()} cores ({processor()}, {platform.machine()}), "
+        f"{memory:.0f} GiB; {platform.system()}, Python {platform.python_version()}; {ours}; peer: {theirs}."
+    )
+
+
+def processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "processor unknown"
+
+
+def versions(python: str, packages: Iterable[str]) -> str:
+    code = (
+        "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
+    )
+    done = subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def grid(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table whose first column is text and whose others are figures."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def path_taken(row: dict[str, Any]) -> str:
+    """The path that was asked for; a shortcut that was not taken says why."""
+    declined = row["path"] == "shortcut" and not row["shortcut"]
+    return f"shortcut declined: {row['declined']}" if declined else row["path"]
+
+
+def verdict(row: dict[str, Any], goal: Goal | None) -> str:
+    if goal is None:
+        return ""
+    wanted = f">= {goal.ratio:g} x" + (f", < {goal.peak / 1e9:.1f} GB" if goal.peak else "")
+    reached = row["ratio"] >= goal.ratio and (goal.peak is None or row["ours_peak"] < goal.peak)
+    return wanted if reached else f"**missed**: {wanted}"
+
+
+def write_results(
+    path: Path, rows: list[dict[str, Any]], checks: list[tuple[str, str, str, bool]], rounds: int
+) -> None:
+    """Write the page; `checks` are (what, measured, wanted, reached)."""
+    parts = [INTRODUCTION.format(rounds=rounds, machine=machine())]
+    head = [
+        "",
+        "path",
+        "ours s",
+        "peer s",
+        "ratio",
+        "goal",
+        "ours GB",
+        "peer GB",
+        "ours - peer",
+        "ours - exact",
+        "peer - exact",
+    ]
+    for workload in dict.fromkeys(row["workload"] for row in rows):
+        parts.append(f"## {workload}\n")
+        parts.append(
+            grid(
+                head,
+                [
+                    [
+                        row["scene"],
+                        path_taken(row),
+                        f"{row['ours']:.3f}",
+                        f"{row['peer']:.3f}",
+                        f"{row['ratio']:.2f}",
+                        verdict(row, WORKLOADS[workload].goals.get((row["path"], row["scene"]))),
+                        f"{row['ours_peak'] / 1e9:.2f}",
+                        f"{row['peer_peak'] / 1e9:.2f}",
+                        f"{row['difference']:.1e}",
+                        f"{row['ours_error']:.1e}",
+                        f"{row['peer_error']:.1e}",
+                    ]
+                    for row in rows
+                    if row["workload"] == workload
+                ],
+            )
+        )
+    if checks:
+        parts.append("## Beside the times\n")
+        parts.append(
+            grid(
+                ["", "measured", "wanted"],
+                [[what, got, wanted if reached else f"**missed**: {wanted}"] for what, got, wanted, reached in checks],
+            )
+        )
+    path.write_text("\n".join(parts))

@@ -1,0 +1,22 @@
+"""What every test starts from: no display, the same random numbers, no figure left open."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_start() -> Iterator[None]:
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - for code under test that draws from the global generator
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

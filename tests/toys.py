@@ -1,0 +1,128 @@
+"""Small models with known gradients, and small images, that tests share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from meteors_c.hsi import HSI
+from meteors_c.models import ExplainableModel
+
+BANDS, ROWS, COLUMNS = 5, 4, 3
+SHAPE = (BANDS, ROWS, COLUMNS)
+WAVELENGTHS = [450.0, 520.0, 600.0, 650.0, 800.0]
+ORIENTATIONS = ["".join(letters) for letters in itertools.permutations("CHW")]
+METHODS = ["gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"]
+
+
+def values(seed: int = 0, dtype: torch.dtype = torch.float64, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
+    """Numbers in [-1, 1), the same for the same seed."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    return (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1).to(dtype)
+
+
+def spatial_mask() -> torch.Tensor:
+    """A mask that hides two pixels in all bands, (1, ROWS, COLUMNS)."""
+    mask = torch.ones(1, ROWS, COLUMNS, dtype=torch.bool)
+    mask[0, 0, 1] = mask[0, 3, 2] = False
+    return mask
+
+
+def cube(seed: int = 0, dtype: torch.dtype = torch.float64, **fields: Any) -> HSI:
+    """An image (BANDS, ROWS, COLUMNS)."""
+    return HSI(**{"image": values(seed, dtype), "wavelengths": WAVELENGTHS, **fields})
+
+
+class Linear(nn.Module):
+    """f_k(x) = sum(weight_k * x); its gradient is weight_k."""
+
+    def __init__(self, outputs: int = 3, shape: tuple[int, ...] = SHAPE, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(values(50, dtype, (outputs, *shape)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nabc,kabc->nk", x, self.weight)
+
+
+class Quadratic(nn.Module):
+    """f_k(x) = sum(square_k * x^2 / 2 + weight_k * x); its gradient is square_k * x + weight_k."""
+
+    def __init__(self, outputs: int = 3, shape: tuple[int, ...] = SHAPE, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.square = nn.Parameter(values(60, dtype, (outputs, *shape)))
+        self.weight = nn.Parameter(values(61, dtype, (outputs, *shape)))
+
+    def gradient(self, x: torch.Tensor, output: int) -> torch.Tensor:
+        return (self.square[output] * x + self.weight[output]).detach()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nabc,kabc->nk", x * x / 2, self.square) + torch.einsum("nabc,kabc->nk", x, self.weight)
+
+
+def smooth(outputs: int = 3, size: int = BANDS * ROWS * COLUMNS, dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    """A tanh network over all values of an image of any orientation, (n, outputs)."""
+    torch.manual_seed(7)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, outputs), nn.Tanh())
+    return net.to(dtype).eval()
+
+
+def convolutional(activation: Callable[[], nn.Module] = nn.Tanh, dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    """Three outputs from two convolutions over CHW images."""
+    torch.manual_seed(11)
+    net = nn.Sequential(
+        nn.Conv2d(BANDS, 6, 3, padding=1),
+        activation(),
+        nn.Conv2d(6, 4, 1),
+        activation(),
+        nn.Flatten(),
+        nn.Linear(4 * ROWS * COLUMNS, 3),
+    )
+    return net.to(dtype).eval()
+
+
+class Grid(nn.Module):
+    """Outputs (n, 2, 3), for targets that are tuples."""
+
+    def __init__(self, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.body = smooth(6, dtype=dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x).reshape(-1, 2, 3)
+
+
+class Segmenter(nn.Module):
+    """A map of scores (n, 2, ROWS, COLUMNS)."""
+
+    def __init__(self, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        torch.manual_seed(13)
+        self.body = nn.Sequential(nn.Conv2d(BANDS, 4, 1), nn.Tanh(), nn.Conv2d(4, 2, 1)).to(dtype).eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+class Watched(nn.Module):
+    """A model that writes down how many samples it is given."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.sizes: list[int] = []
+        self.eval()
+
+    def forward(self, x: torch.Tensor, *extras: Any) -> torch.Tensor:
+        self.sizes.append(len(x))
+        return self.body(x, *extras)
+
+
+def explainable(function: Callable[..., Any], **arguments: Any) -> ExplainableModel:
+    """A regression model, in eval mode where it has one."""
+    if isinstance(function, nn.Module):
+        function.eval()
+    return ExplainableModel(function, "regression", **arguments)
