@@ -437,14 +437,14 @@ void prove(const met_prepared &p, const at::Tensor &x, const at::Tensor &b, cons
     double exact = wide ? 1e-12 : 1e-5; /* the same features: rounding of another batch size only */
     double linear = wide ? 1e-10 : 1e-3; /* the features themselves were rounded, and the model amplifies that */
     std::vector<int64_t> one = {p.images[0]};
+    if (y_x.dim() == 0 || y_x.size(0) != p.features[0].size(0)) {
+        throw Declined("the model gives one number for a whole batch");
+    }
     at::Tensor half = b.slice(0, 0, 1) + 0.5 * (x.slice(0, 0, 1) - b.slice(0, 0, 1));
     at::Tensor y_half = call(*p.model, half, one);
     at::Tensor z_b = p.start.slice(0, 0, 1);
     at::Tensor z_x = p.features[0].detach().slice(0, 0, 1);
     at::Tensor z_half = z_b + 0.5 * p.way.slice(0, 0, 1);
-    if (y_half.numel() == 0 || y_x.size(0) != static_cast<int64_t>(p.features[0].size(0))) {
-        throw Declined("the model gives one number for a whole batch");
-    }
     at::Tensor folded_b = call_behind(p, z_b, one);
     at::Tensor folded_x;
     at::Tensor folded_half;
