@@ -4,6 +4,8 @@ from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAt
 from meteors_c.attr.explainer import Explainer
 from meteors_c.attr.input_x_gradients import InputXGradient
 from meteors_c.attr.integrated_gradients import IntegratedGradients
+from meteors_c.attr.noise_tunnel import HyperNoiseTunnel, NoiseTunnel
+from meteors_c.attr.occlusion import Occlusion
 from meteors_c.attr.report import Report
 from meteors_c.attr.saliency import Saliency
 
@@ -12,8 +14,11 @@ __all__ = [
     "HSIAttributes",
     "HSIAttributesSpatial",
     "HSIAttributesSpectral",
+    "HyperNoiseTunnel",
     "InputXGradient",
     "IntegratedGradients",
+    "NoiseTunnel",
+    "Occlusion",
     "Report",
     "Saliency",
 ]

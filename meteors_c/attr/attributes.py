@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from typing import Any, TypeVar
 
@@ -258,15 +259,17 @@ class HSIAttributes:
         What the run cost: evaluations, chunk size, seconds.
     target : int, tuple or tensor, optional
         The model output that is explained.
+    standard_error : torch.Tensor or numpy.ndarray, optional
+        Of each attribution, where the method is a Monte-Carlo estimate; shape of the image.
 
     Raises
     ------
     HSIAttributesError
         ``hsi`` is not an HSI.
     TypeError
-        ``attributes``, ``mask`` or ``device`` has the wrong type.
+        ``attributes``, ``mask``, ``standard_error`` or ``device`` has the wrong type.
     ShapeMismatchError
-        ``attributes`` or ``mask`` has another shape than the image.
+        ``attributes``, ``mask`` or ``standard_error`` has another shape than the image.
     DeviceError
         ``device`` is unknown or not there.
     ValidationError
@@ -288,6 +291,7 @@ class HSIAttributes:
         device: str | torch.device | None = None,
         report: Any = None,
         target: Any = None,
+        standard_error: torch.Tensor | np.ndarray | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -305,9 +309,12 @@ class HSIAttributes:
         self.mask = validate_and_convert_mask(mask)
         self.report = report
         self.target = target
+        self.standard_error = None if standard_error is None else ensure_torch_tensor(standard_error, "standard_error")
         validate_shapes(self.attributes, hsi)
         if self.mask is not None:
             validate_shapes(self.mask, hsi)
+        if self.standard_error is not None:
+            validate_shapes(self.standard_error, hsi)
         self.to(hsi.device if device is None else resolve_inference_device_attributes(device, None))
 
     @property
@@ -321,7 +328,7 @@ class HSIAttributes:
         raise NotImplementedError("`flattened_attributes` is defined for spatial and spectral attributes only")
 
     def to(self: Self, device: str | torch.device) -> Self:
-        """Move the image, the attributions and the mask to a device, in place.
+        """Move the image and the tensors beside it to a device, in place.
 
         Parameters
         ----------
@@ -342,17 +349,18 @@ class HSIAttributes:
         try:
             attributes = self.attributes.to(device)
             mask = None if self.mask is None else self.mask.to(device)
+            standard_error = None if self.standard_error is None else self.standard_error.to(device)
         except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
             raise DeviceError(f"Can't move the attributes to device {device}: {error}") from error
         if self.hsi.device != device or self.hsi.image.device != attributes.device:
             self.hsi.to(device)
-        self.attributes, self.mask, self.device = attributes, mask, device
+        self.attributes, self.mask, self.standard_error, self.device = attributes, mask, standard_error, device
         return self
 
     def change_orientation(
         self: Self, target_orientation: tuple[str, str, str] | list[str] | str, inplace: bool = False
     ) -> Self:
-        """Permute the axes of the image, the attributions and the mask together, as views.
+        """Permute the axes of the image and of the tensors beside it together, as views.
 
         Parameters
         ----------
@@ -375,14 +383,73 @@ class HSIAttributes:
         axes = [self.orientation.index(letter) for letter in hsi.orientation]
         attributes = self.attributes.permute(axes)
         mask = None if self.mask is None else self.mask.permute(axes)
+        standard_error = None if self.standard_error is None else self.standard_error.permute(axes)
         result = self if inplace else self.model_copy()
         result.hsi = self.hsi.change_orientation(target_orientation, inplace=True) if inplace else hsi
-        result.attributes, result.mask = attributes, mask
+        result.attributes, result.mask, result.standard_error = attributes, mask, standard_error
         return result
 
     def model_copy(self: Self) -> Self:
         """Make a shallow copy: a new object with the same image and tensors."""
         return copy.copy(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result and its image to one file, an npz without pickles, from which `load` restores it exactly.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, written under exactly this name. One that is there is replaced in one step: after an error it is
+            as it was.
+
+        Raises
+        ------
+        TypeError
+            ``target`` or ``report`` holds something else than numbers, strings, tensors of one axis, tuples, lists and
+            dicts, or a field that should be a tensor is none.
+        ValueError
+            Fields were assigned that contradict each other.
+        OSError
+            The file can't be written.
+
+        Notes
+        -----
+        Gradients are not saved, nor is the device. An object of a derived class is saved as the class of this module
+        that it derives from.
+        """
+        from meteors_c import io
+
+        io.save(self, path)
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Self:
+        """Read a result that `save` has written.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        device : str or torch.device, default "cpu"
+            Where the result shall live.
+
+        Returns
+        -------
+        HSIAttributes, HSIAttributesSpatial or HSIAttributesSpectral
+            Of the class that was saved, with its image.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file is damaged, was written by something else or by a newer version, or holds a result that is not of
+            this class.
+        DeviceError
+            ``device`` is unknown or not there.
+        """
+        from meteors_c import io
+
+        return io.load(path, device, cls)
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
         """Copy everything; tensors inside an autograd graph (``keep_gradient=True``) are copied without it."""

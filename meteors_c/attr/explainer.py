@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 import re
+import sys
 import warnings
 from abc import ABC
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ __all__ = ["Explainer", "validate_and_transform_baseline"]
 
 Target = int | tuple[int, ...] | torch.Tensor | list[Any] | None
 Baseline = int | float | torch.Tensor | list[Any] | None
+Result = TypeVar("Result", bound=HSIAttributes)
 ShowProgress = bool | Callable[[int, int], Any]
 
 
@@ -62,9 +64,14 @@ def _checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:
     if baseline is None:
         return 0.0
     if isinstance(baseline, int | float):
-        return float(baseline)
+        try:
+            return float(baseline)
+        except OverflowError:
+            raise ValueError("baseline is an int too large for a float") from None
     if not isinstance(baseline, torch.Tensor):
         raise TypeError(f"baseline must be None, a number or a torch.Tensor, not {type(baseline).__name__}")
+    if baseline.is_complex():
+        raise TypeError(f"baseline must be made of real numbers, not {baseline.dtype}")
     if baseline.shape != hsi.image.shape:
         raise ShapeMismatchError(
             f"baseline must have the shape of its image, {tuple(hsi.image.shape)}, not {tuple(baseline.shape)}"
@@ -73,7 +80,7 @@ def _checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:
 
 
 def _baselines(baseline: Any, images: list[HSI]) -> list[float | torch.Tensor]:
-    given = list(baseline) if isinstance(baseline, list | tuple) else [baseline] * len(images)
+    given = baseline if isinstance(baseline, list) else [baseline] * len(images)
     if len(given) != len(images):
         raise ValueError(f"baseline has {len(given)} entries for {len(images)} images; give one, or one for each image")
     return list(map(_checked_baseline, given, images))
@@ -81,12 +88,12 @@ def _baselines(baseline: Any, images: list[HSI]) -> list[float | torch.Tensor]:
 
 def _images(hsi: Any) -> list[HSI]:
     """Return the images of a call, which share a shape and an orientation."""
-    images = list(hsi) if isinstance(hsi, list | tuple) else [hsi]
+    images = list(hsi) if isinstance(hsi, list) else [hsi]
     if not images:
         raise ValueError("hsi must be an HSI or a list of HSI, not an empty list")
-    wrong = next((image for image in images if not isinstance(image, HSI)), None)
-    if wrong is not None:
-        raise TypeError(f"hsi must be an HSI or a list of HSI, not {type(wrong).__name__}")
+    wrong = [type(image).__name__ for image in images if not isinstance(image, HSI)]
+    if wrong:
+        raise TypeError(f"hsi must be an HSI or a list of HSI, not {wrong[0]}")
     odd = next((image for image in images if image.image.shape != images[0].image.shape), None)
     if odd is not None:
         raise ShapeMismatchError(
@@ -100,13 +107,16 @@ def _one_target(target: Any) -> tuple[int, ...]:
     """Return the target of one image as a tuple of indices, () for None."""
     if target is None:
         return ()
-    indices = target if isinstance(target, tuple) else (target,)
+    given = target if isinstance(target, tuple) else (target,)
     try:
-        return tuple(map(operator.index, indices))
+        indices = tuple(map(operator.index, given))
     except TypeError:
         raise TypeError(
             f"target must be None, an int, a tuple of int, or one of these for each image, not {target!r}"
         ) from None
+    if indices and max(map(abs, indices)) > sys.maxsize:
+        raise IndexError(f"target {target!r} is out of range")
+    return indices
 
 
 def _targets(target: Any, images: int) -> list[tuple[int, ...]]:
@@ -132,7 +142,7 @@ def _batch_size(value: Any, name: str) -> int | None:
         raise TypeError(f"{name} must be a positive int or None, not {value!r}") from None
     if size < 1:
         raise ValueError(f"{name} must be a positive int or None, not {size}")
-    return size
+    return min(size, sys.maxsize)
 
 
 class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as users of meteors expect
@@ -221,7 +231,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
             raise RuntimeError(f"{self.get_name()} has no attribution method: it was set to None")
         return self._attribution_method
 
-    def _run(
+    def _call(
         self,
         native: Callable[..., Any],
         images: list[HSI],
@@ -231,14 +241,15 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         most: int | None = None,
         show_progress: ShowProgress = False,
         **arguments: Any,
-    ) -> tuple[list[torch.Tensor], Any, Report]:
-        """Call the core and return one tensor for each image, whatever else it tells, and the report."""
+    ) -> tuple[list[Any], Any, Report]:
+        """Call the core and return its arrays for each image, whatever else it tells, and the report."""
         extras = additional_forward_args
         extras = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
         device = self.explainable_model.device
         device = images[0].image.device if device is None else device
         model, driven = make_model(self.explainable_model, extras, len(images), device)
-        with progress(show_progress, self.get_name()) as bar:
+        # The model needs autograd, also where the caller works in inference mode.
+        with torch.inference_mode(False), progress(show_progress, self.get_name()) as bar:
             options = {
                 "most": most,
                 "memory": memory_budget(),
@@ -248,7 +259,36 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
             }
             arrays, *rest, counts = native(images=images, targets=targets, model=model, options=options, **arguments)
         report = Report(method=self.get_name(), model=driven, images=len(images), **counts)
-        return list(map(_result_tensor, arrays, images)), rest[0] if rest else None, report
+        return arrays, rest[0] if rest else None, report
+
+    def _run(
+        self, native: Callable[..., Any], images: list[HSI], targets: list[tuple[int, ...]], **arguments: Any
+    ) -> tuple[list[torch.Tensor], Any, Report]:
+        """Call the core, as `_call`, and return one tensor for each image."""
+        arrays, more, report = self._call(native, images, targets, **arguments)
+        return list(map(_result_tensor, arrays, images)), more, report
+
+    def _result(
+        self,
+        hsi: HSI,
+        attributes: torch.Tensor,
+        target: tuple[int, ...],
+        report: Report,
+        result_type: type[Result] = HSIAttributes,  # type: ignore[assignment]
+        **fields: Any,
+    ) -> Result:
+        """Build the result of one image."""
+        try:
+            return result_type(
+                hsi=hsi,
+                attributes=attributes,
+                attribution_method=self.get_name(),
+                report=report,
+                target=None if not target else target[0] if len(target) == 1 else target,
+                **fields,
+            )
+        except Exception as error:
+            raise HSIAttributesError(f"the result of {self.get_name()} could not be built: {error}") from error
 
     def _results(
         self,
@@ -259,26 +299,21 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         scores: Sequence[float | None] | None = None,
     ) -> HSIAttributes | list[HSIAttributes]:
         """Return one result for each image, bare where there is one."""
-
-        def result(hsi: HSI, values: torch.Tensor, target: tuple[int, ...], score: float | None) -> HSIAttributes:
-            return HSIAttributes(
-                hsi=hsi,
-                attributes=values,
-                attribution_method=self.get_name(),
-                score=score,
-                report=report,
-                target=None if not target else target[0] if len(target) == 1 else target,
-            )
-
         scores = [None] * len(images) if scores is None else scores
-        try:
-            results = list(map(result, images, attributes, targets, scores))
-        except Exception as error:
-            raise HSIAttributesError(f"the result of {self.get_name()} could not be built: {error}") from error
-        return results[0] if len(results) == 1 else results
+        return bare(
+            [
+                self._result(hsi, values, one, report, score=score)
+                for hsi, values, one, score in zip(images, attributes, targets, scores, strict=True)
+            ]
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.chained_explainer or self.explainable_model!r})"
+
+
+def bare(results: list[Any]) -> Any:
+    """Return the only entry of a list, or the list."""
+    return results[0] if len(results) == 1 else results
 
 
 def _result_tensor(array: np.ndarray, hsi: HSI) -> torch.Tensor:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import operator
+import sys
 from typing import Any
+
+import torch
 
 from meteors_c import _core
 from meteors_c.attr.attributes import HSIAttributes
@@ -26,9 +29,12 @@ __all__ = ["IntegratedGradients"]
 
 def _steps(value: Any) -> int:
     try:
-        return operator.index(value)
+        steps = operator.index(value)
     except TypeError:
         raise TypeError(f"n_steps must be a positive int, not {value!r}") from None
+    if steps > sys.maxsize:
+        raise ValueError(f"n_steps must be at most {sys.maxsize}, not {steps}")
+    return steps
 
 
 class IntegratedGradients(Explainer):
@@ -134,7 +140,7 @@ class IntegratedGradients(Explainer):
         if in_graph:
             gradients = attributes
             attributes = [
-                (_differentiable_image(image) - start) * values
+                (_differentiable_image(image) - torch.as_tensor(start).to(values)) * values
                 for image, start, values in zip(images, baselines, gradients, strict=True)
             ]
             if deltas is not None:  # the core summed the gradients, not yet the products

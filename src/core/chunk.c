@@ -10,15 +10,19 @@
 
 /* ---- images */
 
-/* View `image` as C-contiguous values of the job's dtype: its own memory where it is that already, else a copy. */
-static int readable(engine *e, const met_image *image, const char *what, met_buffer **copy, const void **out) {
-    if (met_image_is_plain(image, e->job->dtype)) {
+/* View `image` as C-contiguous values of dtype: its own memory where it is that already, else a copy. */
+static int readable(const met_image *image, const char *what, met_dtype dtype, const met_parallel *pool,
+                    met_account *account, met_buffer **copy, const void **out) {
+    int status = MET_OK;
+    if (met_image_is_plain(image, dtype)) {
         *out = image->data;
         return MET_OK;
     }
-    int status = *copy != NULL ? MET_OK : met_buffer_new(e->bytes, what, &e->report->memory, copy);
+    if (*copy == NULL) {
+        status = met_buffer_new(met_image_size(image) * met_dtype_size(dtype), what, account, copy);
+    }
     if (status == MET_OK) {
-        status = met_image_read(image, e->job->dtype, e->options->pool, met_buffer_data(*copy));
+        status = met_image_read(image, dtype, pool, met_buffer_data(*copy));
     }
     if (status == MET_OK) {
         *out = met_buffer_data(*copy);
@@ -26,30 +30,38 @@ static int readable(engine *e, const met_image *image, const char *what, met_buf
     return status;
 }
 
+int met_read_input(met_readable *r, const met_input *input, met_dtype dtype, const met_parallel *pool,
+                   met_account *account, met_base *out) {
+    met_base base = {.dtype = dtype, .bands = input->image.bands, .baseline_value = input->baseline_value};
+    int status = readable(&input->image, "an image", dtype, pool, account, &r->image, &base.image);
+    if (status == MET_OK && input->baseline.data != NULL) {
+        status = readable(&input->baseline, "a baseline", dtype, pool, account, &r->baseline, &base.baseline);
+    }
+    memcpy(base.shape, input->image.shape, sizeof base.shape);
+    base.mask = input->image.mask;
+    memcpy(base.mask_strides, input->image.mask_strides, sizeof base.mask_strides);
+    if (status == MET_OK) {
+        *out = base;
+    }
+    return status;
+}
+
+void met_readable_free(met_readable *r) {
+    met_buffer_release(r->image);
+    met_buffer_release(r->baseline);
+    *r = (met_readable){0};
+}
+
 /* Make e->base that of image i. */
 int met_take_base(engine *e, size_t i) {
-    const met_input *input = &e->job->inputs[i];
     if (e->base_image == i) {
         return MET_OK;
     }
     e->base_image = MET_NO_IMAGE;
-    int status = readable(e, &input->image, "an image", &e->image_copy, &e->base.image);
-    if (status != MET_OK) {
-        return status;
-    }
-    e->base.baseline = NULL;
-    e->base.baseline_value = input->baseline_value;
-    if (input->baseline.data != NULL) {
-        status = readable(e, &input->baseline, "a baseline", &e->baseline_copy, &e->base.baseline);
-        if (status != MET_OK) {
-            return status;
-        }
-    }
-    e->base.dtype = e->job->dtype;
-    memcpy(e->base.shape, input->image.shape, sizeof e->base.shape);
-    e->base.bands = input->image.bands;
-    e->base_image = i;
-    return MET_OK;
+    int status = met_read_input(&e->readable, &e->job->inputs[i], e->job->dtype, e->options->pool, &e->report->memory,
+                                &e->base);
+    e->base_image = status == MET_OK ? i : MET_NO_IMAGE;
+    return status;
 }
 
 /* ---- the chunk */
@@ -64,6 +76,7 @@ void met_free_slots(engine *e) {
     met_deallocate(e->slots);
     met_deallocate(e->scratch);
     met_deallocate(e->image_of);
+    met_deallocate(e->k_of);
     met_deallocate(e->weights);
     met_deallocate(e->samples);
     met_deallocate(e->targets);
@@ -79,10 +92,11 @@ int met_take_slots(engine *e, size_t n) {
     e->slots = met_allocate(n, sizeof *e->slots);
     e->scratch = met_allocate(n, e->job->scratch + 1);
     e->image_of = met_allocate(n, sizeof *e->image_of);
+    e->k_of = met_allocate(n, sizeof *e->k_of);
     e->weights = met_allocate(n, sizeof *e->weights);
     e->samples = met_allocate(n, sizeof *e->samples);
     e->targets = met_allocate(n, sizeof *e->targets);
-    if (!e->slots || !e->scratch || !e->image_of || !e->weights || !e->samples || !e->targets) {
+    if (!e->slots || !e->scratch || !e->image_of || !e->k_of || !e->weights || !e->samples || !e->targets) {
         return met_fail(MET_ENOMEM, "the description of %zu samples does not fit into memory", n);
     }
     e->room = n;
@@ -114,13 +128,14 @@ int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s) {
     const met_job *job = e->job;
     *s = (met_sample){.kind = job->kind, .image = i, .scratch = e->scratch + j * job->scratch};
     e->image_of[j] = i;
+    e->k_of[j] = k;
     e->targets[j] = &job->inputs[i].target;
     e->weights[j] = job->weight != NULL ? job->weight(job->method, k) : 1.0;
     return job->describe(job->method, i, k, s);
 }
 
-/* Write evaluation k of image i into slot j. */
-int met_fill_slot(engine *e, size_t j, size_t i, size_t k) {
+/* Write evaluation k of image i into slot j, unless it is a copy of the image that the job wants skipped. */
+int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     slot *held = &e->slots[j];
     uint8_t *out = (uint8_t *)met_buffer_data(e->chunk) + j * e->bytes;
     int status = met_take_base(e, i);
@@ -135,6 +150,11 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k) {
     status = met_describe(e, j, i, k, &held->sample);
     if (status != MET_OK) {
         return status;
+    }
+    *copy = e->job->skip_copies && !met_sample_changes(&e->base, &held->sample);
+    if (*copy) {
+        held->image = pristine ? i : MET_NO_IMAGE; /* to undo it will change nothing */
+        return MET_OK;
     }
     if (pristine && met_sample_is_local(&held->sample)) {
         met_sample_apply(&e->base, &held->sample, out);

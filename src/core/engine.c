@@ -68,36 +68,55 @@ int met_tick(engine *e, size_t n) {
 
 /* ---- the plain path */
 
-/* Reduce the answers of samples [first, first + n) of the job, counted over all images. */
-int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_outputs *y) {
+/* The image is complete: hand out the sum, tell the method. */
+static int finish(engine *e, size_t image) {
+    const met_job *job = e->job;
+    int status = MET_OK;
+    if (job->weight != NULL) {
+        met_reducer_read(&e->sum, MET_SUM, job->dtype, e->options->pool, job->sums[image]);
+    }
+    if (job->finish != NULL) {
+        status = met_take_base(e, image);
+        status = status == MET_OK ? job->finish(job->method, image, &e->base) : status;
+    }
+    return status;
+}
+
+/* Reduce one result; results behind the point where the method had enough are dropped. */
+static int fold_one(engine *e, met_result *r, double weight) {
+    const met_job *job = e->job;
+    size_t *left = &e->left[r->image];
+    if (*left == 0) {
+        return MET_OK;
+    }
+    if (job->weight != NULL) {
+        if (*left == job->evaluations) {
+            met_reducer_clear(&e->sum, e->options->pool);
+        }
+        met_reducer_add(&e->sum, job->dtype, r->gradient, weight, e->options->pool);
+    }
+    if (job->fold != NULL) {
+        int status = met_take_base(e, r->image);
+        r->base = &e->base;
+        status = status == MET_OK ? job->fold(job->method, r) : status;
+        if (status != MET_OK) {
+            return status;
+        }
+    }
+    *left = job->enough != NULL && job->enough(job->method, r->image, r->k) ? 0 : *left - 1;
+    return *left == 0 ? finish(e, r->image) : MET_OK;
+}
+
+/* Reduce the answers of the n samples in the chunk. */
+int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y) {
     const met_job *job = e->job;
     for (size_t j = 0; j < n; j++) {
-        size_t image = (first + j) / job->evaluations;
-        size_t k = (first + j) % job->evaluations;
-        const void *gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + j * e->bytes;
-        int status = MET_OK;
-        if (job->weight != NULL) {
-            if (k == 0) {
-                met_reducer_clear(&e->sum, e->options->pool);
-            }
-            met_reducer_add(&e->sum, job->dtype, gradient, e->weights[j], e->options->pool);
-        }
-        bool last = k + 1 == job->evaluations;
-        if (job->fold != NULL || (last && job->finish != NULL)) {
-            status = met_take_base(e, image);
-        }
-        if (status == MET_OK && job->fold != NULL) {
-            met_result r = {.image = image, .k = k, .gradient = gradient, .base = &e->base};
-            r.value = y->value + j * y->width;
-            r.width = y->width;
-            status = job->fold(job->method, &r);
-        }
-        if (status == MET_OK && last && job->weight != NULL) {
-            met_reducer_read(&e->sum, MET_SUM, job->dtype, e->options->pool, job->sums[image]);
-        }
-        if (status == MET_OK && last && job->finish != NULL) {
-            status = job->finish(job->method, image, &e->base);
-        }
+        met_result r = {.image = e->image_of[j], .k = e->k_of[j], .width = y->width, .axes = y->axes};
+        r.value = y->value + j * y->width;
+        r.shape = y->shape;
+        r.gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + j * e->bytes;
+        r.sample = job->reads_sample ? (const uint8_t *)met_buffer_data(e->chunk) + j * e->bytes : NULL;
+        int status = fold_one(e, &r, e->weights[j]);
         if (status != MET_OK) {
             return status;
         }
@@ -105,16 +124,30 @@ int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_o
     return MET_OK;
 }
 
-/* Evaluate and fold samples [first, first + n). */
-static int run_chunk(engine *e, size_t first, size_t n, double *seconds) {
-    const met_job *job = e->job;
-    int status = met_take_chunk(e, n);
+/* A sample that is a copy of its image gives what the image gives. */
+static int fold_copy(engine *e, size_t image, size_t k) {
+    met_result r = {.image = image, .k = k};
+    e->report->saved++;
+    return fold_one(e, &r, 1.0);
+}
+
+/* A model wrote into its input: bring back the samples that the method still reads. */
+static int restore(engine *e, size_t n) {
+    int status = MET_OK;
     for (size_t j = 0; j < n && status == MET_OK; j++) {
-        status = met_fill_slot(e, j, (first + j) / job->evaluations, (first + j) % job->evaluations);
+        status = met_take_base(e, e->image_of[j]);
+        if (status == MET_OK) {
+            met_sample_render(&e->base, &e->slots[j].sample, e->options->pool,
+                              (uint8_t *)met_buffer_data(e->chunk) + j * e->bytes);
+        }
     }
-    if (status != MET_OK) {
-        return status;
-    }
+    return status;
+}
+
+/* Evaluate and fold the n samples in the chunk. */
+static int run_chunk(engine *e, size_t n, double *seconds) {
+    const met_job *job = e->job;
+    int status;
     met_batch x = met_chunk_batch(e, n);
     met_batch dx = {0};
     answer a = met_ask(e, n);
@@ -123,20 +156,46 @@ static int run_chunk(engine *e, size_t first, size_t n, double *seconds) {
                            : e->model->forward(e->model->ctx, &x, &a.y);
     *seconds = met_seconds() - start;
     met_count_call(e, n, *seconds);
-    if (x.touched) {
-        met_forget_slots(e);
-    }
     if (status == MET_OK && a.y.value == NULL) {
         status = met_fail(MET_EMODEL, "the model answered without outputs");
     }
     if (status == MET_OK && job->gradient && dx.data == NULL) {
         status = met_fail(MET_EMODEL, "the model answered without a gradient");
     }
+    if (status == MET_OK && x.touched && job->reads_sample) {
+        status = restore(e, n);
+    }
     if (status == MET_OK) {
-        status = met_fold(e, first, n, &dx, &a.y);
+        status = met_fold(e, n, &dx, &a.y);
+    }
+    if (x.touched) {
+        met_forget_slots(e);
     }
     if (dx.owner != NULL) {
         dx.owner->release(dx.owner);
+    }
+    return status;
+}
+
+/* Fill the chunk with up to `chunk` samples from position *next on; n is how many there are. */
+static int fill_chunk(engine *e, size_t chunk, size_t *next, size_t end, size_t *n) {
+    size_t evaluations = e->job->evaluations;
+    size_t ahead = end - *next < chunk ? end - *next : chunk;
+    int status = met_take_chunk(e, ahead);
+    *n = 0;
+    while (status == MET_OK && *n < ahead && *next < end) {
+        size_t image = *next / evaluations;
+        size_t k = (*next)++ % evaluations;
+        bool copy = false;
+        if (e->left[image] == 0) {
+            continue;
+        }
+        status = met_fill_slot(e, *n, image, k, &copy);
+        if (status == MET_OK && copy) {
+            status = fold_copy(e, image, k);
+        } else {
+            (*n)++;
+        }
     }
     return status;
 }
@@ -172,17 +231,22 @@ static int run_plain(engine *e, size_t from, size_t to, met_tuner *tuner) {
             return status;
         }
     }
-    for (size_t first = from * job->evaluations; first < end;) {
-        size_t n = chunk < end - first ? chunk : end - first;
+    for (size_t next = from * job->evaluations; next < end;) {
+        size_t before = next;
+        size_t n = 0;
         double seconds = 0;
-        int status = run_chunk(e, first, n, &seconds);
-        status = status == MET_OK ? met_tick(e, n) : status;
+        int status = fill_chunk(e, chunk, &next, end, &n);
+        if (status == MET_OK && n > 0) {
+            status = run_chunk(e, n, &seconds);
+        }
+        status = status == MET_OK ? met_tick(e, next - before) : status;
         if (status != MET_OK) {
             return status;
         }
-        first += n;
-        e->report->chunk_last = chunk;
-        chunk = met_tuner_next(tuner, n, seconds);
+        if (n > 0) {
+            e->report->chunk_last = chunk;
+            chunk = met_tuner_next(tuner, n, seconds);
+        }
     }
     return MET_OK;
 }
@@ -230,6 +294,13 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     }
     e.size = met_image_size(&job->inputs[0].image);
     e.bytes = e.size * met_dtype_size(job->dtype);
+    e.left = met_allocate(job->images, sizeof *e.left);
+    if (e.left == NULL) {
+        return met_fail(MET_ENOMEM, "%zu images do not fit into memory", job->images);
+    }
+    for (size_t i = 0; i < job->images; i++) {
+        e.left[i] = job->evaluations;
+    }
     start_tuner(&e, &plain, job->images * job->evaluations);
     bool shortcut = met_wants_shortcut(&e);
     size_t group = shortcut ? met_group_size(&e) : job->images;
@@ -243,10 +314,10 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     }
     met_reducer_free(&e.sum);
     met_buffer_release(e.chunk);
-    met_buffer_release(e.image_copy);
-    met_buffer_release(e.baseline_copy);
+    met_readable_free(&e.readable);
     met_free_slots(&e);
     met_deallocate(e.values);
+    met_deallocate(e.left);
     report->seconds += met_seconds() - start;
     return status;
 }

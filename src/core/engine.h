@@ -6,6 +6,17 @@
 
 #define MET_NO_IMAGE SIZE_MAX
 
+/* Copies of an image and a baseline that could not be read where they lie. Starts as zeros. */
+typedef struct met_readable {
+    met_buffer *image;
+    met_buffer *baseline;
+} met_readable;
+
+/* chunk.c: an input as samples read it, valid until the next call with the same `r`. */
+int met_read_input(met_readable *r, const met_input *input, met_dtype dtype, const met_parallel *pool,
+                   met_account *account, met_base *out);
+void met_readable_free(met_readable *r);
+
 typedef struct slot {
     size_t image; /* whose sample it holds; MET_NO_IMAGE: nothing that can be undone */
     met_sample sample;
@@ -20,20 +31,21 @@ typedef struct engine {
     size_t bytes; /* bytes of a sample */
     size_t room;  /* slots */
     size_t done;
+    size_t *left; /* (images,) evaluations that are not folded yet */
 
     met_buffer *chunk;       /* (chunk_room, size) */
     size_t chunk_room;
     slot *slots;             /* (room,) */
     uint8_t *scratch;        /* (room, job->scratch) */
     size_t *image_of;        /* (room,) */
+    size_t *k_of;            /* (room,) */
     double *weights;         /* (room,) */
     met_sample *samples;     /* (room,), for shortcuts */
     const met_target **targets;
 
+    met_readable readable;
     met_base base; /* of image base_image */
     size_t base_image;
-    met_buffer *image_copy;
-    met_buffer *baseline_copy;
 
     met_reducer sum;
     double *values; /* outputs of a chunk */
@@ -53,14 +65,15 @@ int met_take_chunk(engine *e, size_t n);
 void met_forget_slots(engine *e);
 void met_free_slots(engine *e);
 int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s);
-int met_fill_slot(engine *e, size_t j, size_t i, size_t k);
+/* *copy: the sample is a copy of its image and need not be evaluated. */
+int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy);
 met_batch met_chunk_batch(engine *e, size_t n);
 
 /* engine.c: asking, counting, reducing. */
 answer met_ask(engine *e, size_t n);
 void met_count_call(engine *e, size_t n, double seconds);
 int met_tick(engine *e, size_t n);
-int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_outputs *y);
+int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
 size_t met_chunk_limit(const engine *e);
 
 /* prepared.c: samples through the model's shortcut. */

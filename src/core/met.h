@@ -196,7 +196,7 @@ typedef struct met_stream {
 void met_philox(met_stream s, uint64_t index, uint32_t out[4]);
 /* Uniform doubles in [0, 1), values index .. index + n - 1 of the stream. */
 void met_uniform(met_stream s, uint64_t index, size_t n, double *out);
-/* Standard normal values index .. index + n - 1 of the stream (Box-Muller). */
+/* Standard normal values index .. index + n - 1 of the stream (by inversion). */
 void met_normal(met_stream s, uint64_t index, size_t n, double *out);
 /* Choose exactly k of n without replacement (Floyd 1987): chosen (n,) becomes 1 or 0. */
 int met_choose(met_stream s, size_t n, size_t k, uint8_t *chosen);
@@ -235,7 +235,7 @@ typedef enum met_kind {
     MET_BOX,      /* a box takes the baseline's values */
     MET_BANDS,    /* some bands take the baseline's values */
     MET_SEGMENTS, /* some superpixels take the baseline's values */
-    MET_NOISE     /* image + stdev * normal noise of a stream, inside a box */
+    MET_NOISE     /* image + stdev * normal noise of a stream, where it is selected and used */
 } met_kind;
 
 typedef struct met_box {
@@ -248,11 +248,12 @@ typedef struct met_sample {
     met_kind kind;
     size_t image; /* which image of the job */
     double alpha; /* MET_LERP */
-    met_box box;  /* MET_BOX, MET_NOISE: [start, stop) in the image's axes */
+    met_box box;  /* MET_BOX: [start, stop) in the image's axes */
     const uint8_t *dropped;    /* MET_BANDS: (bands,); MET_SEGMENTS: (segments,); 1 = take the baseline */
     const int32_t *segments;   /* MET_SEGMENTS: (size of the image,) ids in [0, number of segments) */
     met_stream noise;          /* MET_NOISE */
     double stdev;              /* MET_NOISE */
+    const uint8_t *selected[MET_AXES]; /* MET_NOISE: (shape[a],) 1 = disturb; NULL: all along this axis */
     uint8_t *scratch;          /* met_job.scratch bytes for describe() to fill, one piece a sample */
 } met_sample;
 
@@ -264,12 +265,16 @@ typedef struct met_base {
     const void *image;
     const void *baseline;  /* NULL: baseline_value everywhere */
     double baseline_value;
+    const uint8_t *mask; /* as in met_image: noise stays off values that are not used */
+    ptrdiff_t mask_strides[MET_AXES];
 } met_base;
 
 /* Write sample `s` of `base` into out (size values of base->dtype), whatever out held. */
 void met_sample_render(const met_base *base, const met_sample *s, const met_parallel *pool, void *out);
 /* Whether `s` differs from the image in a part only, so that apply and undo are cheap. */
 bool met_sample_is_local(const met_sample *s);
+/* Whether a local sample has another value than its image anywhere. */
+bool met_sample_changes(const met_base *base, const met_sample *s);
 /* out holds the image: make it sample `s` (local kinds). */
 void met_sample_apply(const met_base *base, const met_sample *s, void *out);
 /* out holds sample `s`: make it the image again (local kinds). */
@@ -311,13 +316,15 @@ typedef struct met_batch {
 /*
  * What is asked of the outputs, and the answer. The model calls reserve(y, width) and then fills value (n, width):
  * with targets (n pointers), width is 1 and value[i] the target output of sample i; with targets NULL, every output
- * of a sample, flattened, is wanted.
+ * of a sample, flattened, is wanted, and the model tells their shape.
  */
 typedef struct met_outputs {
     size_t n;
     const met_target *const *targets;
     size_t width;
     double *value;
+    int axes;
+    int64_t shape[MET_TARGET_AXES];
     int (*reserve)(struct met_outputs *y, size_t width);
 } met_outputs;
 
@@ -362,7 +369,8 @@ typedef struct met_shortcut {
 
 /* ------------------------------------------------------------------ reducers (reduce.c) */
 
-typedef enum met_moment { MET_SUM, MET_MEAN, MET_MEAN_SQUARE, MET_VARIANCE } met_moment;
+/* MET_STANDARD_ERROR is that of the mean, sqrt(variance / (n - 1)), for n > 1 results of weight 1. */
+typedef enum met_moment { MET_SUM, MET_MEAN, MET_MEAN_SQUARE, MET_VARIANCE, MET_STANDARD_ERROR } met_moment;
 
 /*
  * Streaming weighted moments over `size` values, accumulated in double, in the order in which add() is called:
@@ -385,25 +393,35 @@ void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double
 /* Write a moment as `dtype`: MET_SUM is sum as it is, the others are divided by the sum of the weights. */
 void met_reducer_read(const met_reducer *r, met_moment moment, met_dtype dtype, const met_parallel *pool, void *out);
 
+/* The largest standard error as a part of the largest |mean|: 0 where all results were the same. */
+double met_reducer_precision(const met_reducer *r);
+
 /* out = |value| or value * (image - baseline) or value * image, elementwise on `size` values of base's dtype. */
 void met_absolute(met_dtype dtype, size_t size, const met_parallel *pool, void *values);
 void met_times_image(const met_base *base, bool minus_baseline, const met_parallel *pool, void *values);
+/* values = factor * values * others. */
+void met_times(met_dtype dtype, size_t size, double factor, const void *others, const met_parallel *pool, void *values);
 
-/* The mean of window differences over the windows that cover a value (occlusion). */
-typedef struct met_window_mean {
+/* ------------------------------------------------------------------ windows (windows.c) */
+
+/*
+ * Windows that slide over an image: along axis a, ceil((shape - window) / stride) + 1 of them, at 0, stride,
+ * 2 stride, ..., cut off at the border. Numbered in row-major order, the last axis fastest.
+ */
+typedef struct met_windows {
     size_t shape[MET_AXES];
-    met_buffer *sum_buffer;
-    met_buffer *count_buffer;
-    double *sum;
-    uint32_t *count;
-} met_window_mean;
+    size_t window[MET_AXES];
+    size_t stride[MET_AXES];
+    size_t count[MET_AXES];
+} met_windows;
 
-int met_window_mean_new(const size_t shape[MET_AXES], met_account *account, met_window_mean *out);
-void met_window_mean_free(met_window_mean *w);
-void met_window_mean_clear(met_window_mean *w);
-void met_window_mean_add(met_window_mean *w, const met_box *box, double value);
-/* Values that no window covers read 0. */
-void met_window_mean_read(const met_window_mean *w, met_dtype dtype, void *out);
+/* MET_EVALUE where a window is empty, larger than the image, or leaves gaps. */
+int met_windows_new(const size_t shape[MET_AXES], const size_t window[MET_AXES], const size_t stride[MET_AXES],
+                    met_windows *out);
+size_t met_windows_number(const met_windows *w);
+void met_windows_box(const met_windows *w, size_t k, met_box *box);
+/* out (size of the image,) of `dtype`: the mean of value (number of windows,) over the windows that cover it. */
+int met_windows_mean(const met_windows *w, const double *value, met_dtype dtype, const met_parallel *pool, void *out);
 
 /* ------------------------------------------------------------------ the engine (engine.c) */
 
@@ -419,9 +437,12 @@ typedef struct met_input {
 typedef struct met_result {
     size_t image;
     size_t k;               /* which evaluation of that image */
-    const double *value;    /* (width,) outputs */
+    const double *value;    /* (width,) outputs; NULL: those of the image, of which the sample is a copy */
     size_t width;
+    const int64_t *shape;   /* (axes,) of one sample's outputs, where all are asked for */
+    int axes;
     const void *gradient;   /* (size,) of base->dtype; NULL in forward jobs */
+    const void *sample;     /* (size,) what the model saw, where met_job.reads_sample says so; else NULL */
     const met_base *base;
 } met_result;
 
@@ -430,7 +451,9 @@ typedef struct met_result {
  *   describe  the k-th sample of an image
  *   weight    gradient jobs whose result is sum_k weight(k) gradient_k: the engine writes it to sums[image] (size,)
  *             of `dtype`, the method's memory. Only such jobs can run through a gradient shortcut. NULL: none
- *   fold      one result, in the order of k (whatever the chunks were). NULL: not needed
+ *   fold      one result, in the order of k (whatever the chunks were); samples that are copies of the image come
+ *             as soon as they are seen. NULL: not needed
+ *   enough    after fold(): whether the remaining evaluations of this image are not needed. NULL: they are
  *   finish    an image is complete. NULL: not needed
  */
 typedef struct met_job {
@@ -442,11 +465,14 @@ typedef struct met_job {
     met_kind kind;
     bool gradient;
     bool all_outputs; /* forward jobs: ask for every output, not for the target */
+    bool skip_copies; /* forward jobs: do not evaluate local samples that change nothing */
+    bool reads_sample;
     size_t scratch;   /* bytes of met_sample.scratch */
     int (*describe)(void *method, size_t image, size_t k, met_sample *s);
     double (*weight)(void *method, size_t k);
     void *const *sums;
     int (*fold)(void *method, const met_result *r);
+    bool (*enough)(void *method, size_t image, size_t k);
     int (*finish)(void *method, size_t image, const met_base *base);
 } met_job;
 
@@ -520,6 +546,68 @@ typedef struct met_integrated_gradients_options {
 int met_integrated_gradients(const met_input *inputs, size_t images, met_dtype dtype,
                              const met_integrated_gradients_options *method, const met_model *model,
                              const met_options *options, void *const *out, met_report *report);
+
+/*
+ * Occlusion (Zeiler and Fergus, 2014): f(x) - f(x with a window replaced by the baseline), for every window.
+ *   targets   (n_targets,) outputs to explain; n_targets 0 with all_targets false: that of each input
+ *   differences  on success (images, outputs, number of windows), to be spread by met_windows_mean(); the caller
+ *                frees it with met_deallocate()
+ */
+typedef struct met_occlusion_options {
+    met_windows windows;
+    bool all_targets;
+    const met_target *targets;
+    size_t n_targets;
+} met_occlusion_options;
+typedef struct met_occlusion_result {
+    size_t outputs;
+    double *differences;
+} met_occlusion_result;
+int met_occlusion(const met_input *inputs, size_t images, met_dtype dtype, const met_occlusion_options *method,
+                  const met_model *model, const met_options *options, met_occlusion_result *out, met_report *report);
+
+/*
+ * Noise tunnel: a moment of the attributions of disturbed images. SmoothGrad (Smilkov et al., 2017), SmoothGrad
+ * squared (Hooker et al., 2019), VarGrad (Adebayo et al., 2018).
+ *   kind       MET_NOISE: image + N(0, stdev); MET_BANDS: random bands take the baseline. Then the mask multiplies
+ *   stdev      (images,); MET_NOISE
+ *   selected   as in met_sample; MET_NOISE
+ *   probability, exact  each band with a probability, or exactly that many (SIZE_MAX: by probability); MET_BANDS
+ *   inner      the explainer of the disturbed images, whose baseline is 0
+ *   error      (images,) pointers to (size,) values of dtype: standard error of the result, or NULL
+ *   slope      (images,) pointers to (size,) values of dtype: derivative of the result by the image where the
+ *              model's gradient counts as a constant, or NULL
+ *   tolerance  stop once the largest standard error is at most this part of the largest value; 0: never
+ *   used       (images,) samples taken, or NULL
+ */
+typedef enum met_inner {
+    MET_INNER_SALIENCY, /* signed */
+    MET_INNER_INPUT_X_GRADIENT,
+    MET_INNER_INTEGRATED_GRADIENTS,
+    MET_INNER_OCCLUSION
+} met_inner;
+typedef struct met_noise_tunnel_options {
+    met_kind kind;
+    size_t samples;
+    uint64_t seed;
+    met_moment moment;
+    const double *stdev;
+    const uint8_t *selected[MET_AXES];
+    double probability;
+    size_t exact;
+    met_inner inner;
+    met_integrated_gradients_options integrated_gradients;
+    met_windows windows;
+    double tolerance;
+    void *const *error;
+    void *const *slope;
+    size_t *used;
+} met_noise_tunnel_options;
+int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, const met_noise_tunnel_options *method,
+                     const met_model *model, const met_options *options, void *const *out, met_report *report);
+
+/* Write the bands (bands,) that sample k of a run with `seed` replaces: 1 = baseline. */
+int met_draw_bands(uint64_t seed, size_t k, double probability, size_t exact, size_t bands, uint8_t *dropped);
 
 /* ------------------------------------------------------------------ what the core offers a provider */
 

@@ -53,7 +53,7 @@ static int run_prepared(engine *e, size_t from, size_t to, met_prepared *p, met_
         met_count_call(e, n, seconds);
         if (status == MET_OK && !job->gradient) {
             met_batch none = {0};
-            status = met_fold(e, first, n, &none, &a.y);
+            status = met_fold(e, n, &none, &a.y);
         }
         status = status == MET_OK ? met_tick(e, n) : status;
         if (status != MET_OK) {
@@ -147,7 +147,8 @@ done:
 /* Whether the job is of a form that a shortcut can take. */
 bool met_wants_shortcut(const engine *e) {
     const met_job *job = e->job;
-    if (e->model->shortcut == NULL || job->kind == MET_IDENTITY || job->kind == MET_NOISE || job->evaluations < 3) {
+    if (e->model->shortcut == NULL || job->kind == MET_IDENTITY || job->kind == MET_NOISE || job->evaluations < 3 ||
+        job->reads_sample) {
         return false;
     }
     if (!e->options->shortcuts) {

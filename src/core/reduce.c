@@ -40,8 +40,9 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
     if (moment == MET_MEAN_SQUARE) {
         return square / weight;
     }
-    const double variance = square / weight - mean * mean;
-    return variance < 0.0 ? 0.0 : variance;
+    double variance = square / weight - mean * mean;
+    variance = variance < 0.0 ? 0.0 : variance;
+    return moment == MET_VARIANCE ? variance : sqrt(variance / (weight - 1.0));
 }
 
 /*
@@ -52,6 +53,7 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
  *   absolute        out = |out|
  *   times_image     out = out x
  *   times_distance  out = out (x - b), b an array or one number
+ *   times           out = w out v
  */
 #define KERNELS(T) \
     static void add_##T(const work *w, size_t from, size_t to) { \
@@ -101,6 +103,15 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
         } \
     } \
 \
+    static void times_##T(const work *w, size_t from, size_t to) { \
+        T *out = w->out; /* may be v itself */ \
+        const T *v = w->values; \
+        const T factor = (T)w->weight; \
+        for (size_t i = from; i < to; i++) { \
+            out[i] = factor * out[i] * v[i]; \
+        } \
+    } \
+\
     static void times_distance_##T(const work *w, size_t from, size_t to) { \
         T *restrict out = w->out; \
         const T *restrict x = w->base->image; \
@@ -137,6 +148,7 @@ BODY(read)
 BODY(absolute)
 BODY(times_image)
 BODY(times_distance)
+BODY(times)
 
 static void clear_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
@@ -257,96 +269,30 @@ void met_times_image(const met_base *base, bool minus_baseline, const met_parall
                      minus_baseline ? times_distance_body : times_image_body, &w);
 }
 
-/* ------------------------------------------------------------------ mean over windows */
-
-static size_t window_size(const met_window_mean *w) {
-    return w->shape[0] * w->shape[1] * w->shape[2];
+/*
+ * values = factor * values * others, in the type itself.
+ *   others  (size,) of dtype, may be values itself
+ *   pool    the host's threads, or NULL
+ *   values  (size,) of dtype
+ */
+void met_times(met_dtype dtype, size_t size, double factor, const void *others, const met_parallel *pool,
+               void *values) {
+    work w = {.dtype = dtype, .values = others, .weight = factor, .out = values};
+    met_parallel_for(pool, size, GRAIN, times_body, &w);
 }
 
 /*
- * A window mean that has seen nothing (occlusion: M. D. Zeiler and R. Fergus, ECCV 2014).
- *   shape    of the image
- *   account  where the memory is counted, or NULL; outlives the mean
- *   out      the mean; the caller frees it with met_window_mean_free()
+ * max standard error / max |mean| over the values: 0 where all results were the same, infinite where only the means
+ * vanish.
  */
-int met_window_mean_new(const size_t shape[MET_AXES], met_account *account, met_window_mean *out) {
-    met_window_mean w = {0};
-    int status = MET_OK;
-    if (shape == NULL || out == NULL) {
-        return met_fail(MET_EVALUE, "%s is NULL", shape == NULL ? "shape" : "out");
+double met_reducer_precision(const met_reducer *r) {
+    double error = 0.0;
+    double largest = 0.0;
+    for (size_t i = 0; i < r->size; i++) {
+        const double e = moment_of(MET_STANDARD_ERROR, r->sum[i], r->square[i], r->weight);
+        const double mean = fabs(r->sum[i] / r->weight);
+        error = e > error ? e : error;
+        largest = mean > largest ? mean : largest;
     }
-    size_t size = 1;
-    for (int a = 0; a < MET_AXES; a++) {
-        if (shape[a] != 0 && size > SIZE_MAX / shape[a]) {
-            return met_fail(MET_ENOMEM, "an image of %zu x %zu x %zu values is too large", shape[0], shape[1],
-                            shape[2]);
-        }
-        size *= shape[a];
-        w.shape[a] = shape[a];
-    }
-    status = new_array(size, sizeof(double), "the sums over windows", account, &w.sum_buffer);
-    if (status == MET_OK) {
-        status = new_array(size, sizeof(uint32_t), "the counts of windows", account, &w.count_buffer);
-    }
-    if (status != MET_OK) {
-        goto done;
-    }
-    w.sum = met_buffer_data(w.sum_buffer);
-    w.count = met_buffer_data(w.count_buffer);
-    met_window_mean_clear(&w);
-    *out = w;
-done:
-    if (status != MET_OK) {
-        met_window_mean_free(&w);
-    }
-    return status;
-}
-
-/* Release what the mean holds and leave it empty. NULL is fine, and so is a second call. */
-void met_window_mean_free(met_window_mean *w) {
-    if (w != NULL) {
-        met_buffer_release(w->sum_buffer);
-        met_buffer_release(w->count_buffer);
-        *w = (met_window_mean){0};
-    }
-}
-
-/* Forget every window. */
-void met_window_mean_clear(met_window_mean *w) {
-    memset(w->sum, 0, window_size(w) * sizeof *w->sum);
-    memset(w->count, 0, window_size(w) * sizeof *w->count);
-}
-
-/*
- * Add the difference that one window made to all values that it covers.
- *   box    the window, inside the image
- *   value  f(x) - f(x with the window replaced)
- */
-void met_window_mean_add(met_window_mean *w, const met_box *box, double value) {
-    for (size_t i = box->start[0]; i < box->stop[0]; i++) {
-        for (size_t j = box->start[1]; j < box->stop[1]; j++) {
-            const size_t row = (i * w->shape[1] + j) * w->shape[2];
-            for (size_t k = row + box->start[2]; k < row + box->stop[2]; k++) {
-                w->sum[k] += value;
-                w->count[k]++;
-            }
-        }
-    }
-}
-
-/*
- * Read the mean over the windows that cover each value, 0 where there is none.
- *   dtype  MET_FLOAT32 or MET_FLOAT64
- *   out    (size of the image,) of dtype, owned by the caller
- */
-void met_window_mean_read(const met_window_mean *w, met_dtype dtype, void *out) {
-    const size_t size = window_size(w);
-    for (size_t i = 0; i < size; i++) {
-        const double mean = w->count[i] > 0 ? w->sum[i] / w->count[i] : 0.0;
-        if (dtype == MET_FLOAT32) {
-            ((float *)out)[i] = (float)mean;
-        } else {
-            ((double *)out)[i] = mean;
-        }
-    }
+    return error > 0.0 ? error / largest : 0.0;
 }

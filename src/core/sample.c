@@ -37,12 +37,22 @@ typedef struct work {
     void *out;
 } work;
 
+/* The mask of row `row` of the image, its leading two axes flattened; NULL: all used. */
+static const uint8_t *mask_row(const met_base *base, size_t row) {
+    if (base->mask == NULL) {
+        return NULL;
+    }
+    return base->mask + (ptrdiff_t)(row / base->shape[1]) * base->mask_strides[0] +
+           (ptrdiff_t)(row % base->shape[1]) * base->mask_strides[1];
+}
+
 /*
  * The kernels, once for each floating type. `at` is the flat position of the first of n values.
  *   put     out = source
  *   pick    out = source where the value's superpixel is dropped
  *   lerp    out = b + alpha (x - b), in the type itself
- *   noise   out = x + stdev z, z the normal values at .. at + n - 1 of the stream
+ *   differs whether x is not everywhere the source
+ *   noise   out = x + stdev z in columns [from, to) of a row, z the normal value of the stream at the flat position
  */
 #define KERNELS(T) \
     static inline void put_##T(T *restrict out, const source *from, size_t at, size_t n) { \
@@ -85,14 +95,31 @@ typedef struct work {
         } \
     } \
 \
-    static inline void noise_##T(T *restrict out, const T *restrict x, const met_sample *s, size_t at, \
-                                 size_t n) { \
+    static inline bool differs_##T(const T *restrict x, const source *from, size_t at, size_t n) { \
+        const T *restrict values = from->values; \
+        const T number = (T)from->number; \
+        for (size_t i = at; i < at + n; i++) { \
+            if (x[i] != (values != NULL ? values[i] : number)) { \
+                return true; \
+            } \
+        } \
+        return false; \
+    } \
+\
+    static inline void noise_##T(T *restrict out, const work *w, size_t row, size_t from, size_t to) { \
+        const T *restrict x = w->base->image; \
+        const uint8_t *selected = w->sample->selected[2]; \
+        const uint8_t *mask = mask_row(w->base, row); \
+        const ptrdiff_t step = w->base->mask_strides[2]; \
+        const size_t start = row * w->base->shape[2]; \
         double z[NOISE_BLOCK]; \
-        for (size_t done = 0; done < n; done += NOISE_BLOCK) { \
-            const size_t m = n - done < NOISE_BLOCK ? n - done : NOISE_BLOCK; \
-            met_normal(s->noise, at + done, m, z); \
-            for (size_t i = 0; i < m; i++) { \
-                out[at + done + i] = (T)((double)x[at + done + i] + s->stdev * z[i]); \
+        for (size_t done = from; done < to; done += NOISE_BLOCK) { \
+            const size_t m = to - done < NOISE_BLOCK ? to - done : NOISE_BLOCK; \
+            met_normal(w->sample->noise, start + done, m, z); \
+            for (size_t i = done; i < done + m; i++) { \
+                if ((selected == NULL || selected[i]) && (mask == NULL || mask[(ptrdiff_t)i * step])) { \
+                    out[start + i] = (T)((double)x[start + i] + w->sample->stdev * z[i - done]); \
+                } \
             } \
         } \
     }
@@ -157,12 +184,18 @@ static void box_body(void *arg, size_t from, size_t to) {
     }
 }
 
-/* Values [from, to) of a box, counted within the box, get noise (MET_NOISE). */
+/* Those of the values [from, to) of the image that are selected and used get noise (MET_NOISE). */
 static void noise_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
+    const size_t columns = w->base->shape[2];
+    const uint8_t *const *selected = w->sample->selected;
     for (size_t n; from < to; from += n) {
-        const size_t at = locate(&w->box, from, to, &n);
-        TYPED(w, noise, w->base->image, w->sample, at, n);
+        const size_t row = from / columns, column = from % columns;
+        n = min_size(columns - column, to - from);
+        const bool outer = selected[0] == NULL || selected[0][row / w->base->shape[1]];
+        if (outer && (selected[1] == NULL || selected[1][row % w->base->shape[1]])) {
+            TYPED(w, noise, w, row, column, column + n);
+        }
     }
 }
 
@@ -247,8 +280,7 @@ void met_sample_render(const met_base *base, const met_sample *s, const met_para
     w.from = image_of(base);
     met_parallel_for(pool, size_of(base), GRAIN, copy_body, &w);
     if (s->kind == MET_NOISE) {
-        w.box = runs_of(&s->box, base->shape);
-        met_parallel_for(pool, w.box.count * w.box.length, GRAIN, noise_body, &w);
+        met_parallel_for(pool, size_of(base), GRAIN, noise_body, &w);
     } else {
         replace(base, s, baseline_of(base), pool, out);
     }
@@ -257,6 +289,46 @@ void met_sample_render(const met_base *base, const met_sample *s, const met_para
 /* Whether `s` differs from its image in a part only: boxes, bands and superpixels. */
 bool met_sample_is_local(const met_sample *s) {
     return s->kind == MET_BOX || s->kind == MET_BANDS || s->kind == MET_SEGMENTS;
+}
+
+/* differs() in the type of the image. */
+static bool differs(const met_base *base, size_t at, size_t n) {
+    const source from = baseline_of(base);
+    return base->dtype == MET_FLOAT32 ? differs_float(base->image, &from, at, n)
+                                      : differs_double(base->image, &from, at, n);
+}
+
+/*
+ * Whether a local sample has a value that its image has not; NaN differs from itself. Other kinds count as changes.
+ *   base  image and baseline
+ *   s     the description
+ */
+bool met_sample_changes(const met_base *base, const met_sample *s) {
+    const size_t size = size_of(base);
+    bool changes = false;
+    if (s->kind == MET_BOX) {
+        const runs r = runs_of(&s->box, base->shape);
+        const size_t values = r.count * r.length;
+        for (size_t from = 0, n; from < values && !changes; from += n) {
+            const size_t at = locate(&r, from, values, &n);
+            changes = differs(base, at, n);
+        }
+    } else if (s->kind == MET_BANDS) {
+        size_t inner = 1;
+        for (int a = base->bands + 1; a < MET_AXES; a++) {
+            inner *= base->shape[a];
+        }
+        for (size_t at = 0; at < size && !changes; at += inner) {
+            changes = s->dropped[at / inner % base->shape[base->bands]] && differs(base, at, inner);
+        }
+    } else if (s->kind == MET_SEGMENTS) {
+        for (size_t at = 0; at < size && !changes; at++) {
+            changes = s->dropped[s->segments[at]] && differs(base, at, 1);
+        }
+    } else {
+        changes = true;
+    }
+    return changes;
 }
 
 /*

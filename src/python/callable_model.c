@@ -7,6 +7,8 @@
 #include "capsule.h"
 #include "numpy_api.h"
 
+#include <math.h>
+
 typedef struct callable_model {
     met_model model;
     PyObject *forward;
@@ -81,6 +83,17 @@ static bool is_lone(PyArrayObject *outputs, size_t samples) {
     return samples > 1 && PyArray_SIZE(outputs) == 1;
 }
 
+/* Values of samples [from, from + n) must be numbers. */
+static int refuse_nan(const met_outputs *y, size_t from, size_t n) {
+    for (size_t i = from * y->width; i < (from + n) * y->width; i++) {
+        if (isnan(y->value[i])) {
+            return met_fail(MET_EMODEL,
+                            "the model returned NaN: check the image, the baseline and the model's weights");
+        }
+    }
+    return MET_OK;
+}
+
 /* Copy outputs (n,) or (n, ...) of samples [from, from + n) into y. */
 static int read_outputs(PyArrayObject *outputs, size_t from, size_t n, met_outputs *y) {
     int64_t shape[NPY_MAXDIMS];
@@ -91,7 +104,7 @@ static int read_outputs(PyArrayObject *outputs, size_t from, size_t n, met_outpu
         axes = 0;
     } else if (axes < 0 || (size_t)PyArray_DIM(outputs, 0) != n) {
         PyObject *came = PyObject_GetAttrString((PyObject *)outputs, "shape");
-        PyErr_Format(PyExc_ValueError,
+        PyErr_Format(PyExc_RuntimeError,
                      "the model must return (n,) or (n, outputs, ...) for n samples: it was given %zu samples and "
                      "returned shape %S",
                      n, came);
@@ -101,6 +114,14 @@ static int read_outputs(PyArrayObject *outputs, size_t from, size_t n, met_outpu
     for (int a = 0; a < axes; a++) {
         shape[a] = PyArray_DIM(outputs, a + 1);
         width *= (size_t)shape[a];
+    }
+    if (axes > MET_TARGET_AXES) {
+        return met_fail(MET_EMODEL, "the model's outputs have %d axes, at most %d can be explained", axes,
+                        MET_TARGET_AXES);
+    }
+    y->axes = axes;
+    for (int a = 0; a < axes; a++) {
+        y->shape[a] = shape[a];
     }
     int status = y->value != NULL ? MET_OK : y->reserve(y, y->targets != NULL ? 1 : width);
     if (status == MET_OK && y->targets == NULL && width != y->width) {
@@ -121,7 +142,7 @@ static int read_outputs(PyArrayObject *outputs, size_t from, size_t n, met_outpu
             }
         }
     }
-    return status;
+    return status == MET_OK ? refuse_nan(y, from, n) : status;
 }
 
 /* Outputs of the model as a C-contiguous array of doubles. */
@@ -244,6 +265,7 @@ static int gradient_range(const callable_model *m, const met_batch *x, size_t fr
     for (size_t i = from; i < to && status == MET_OK; i++) {
         y->value[i] = ((const double *)PyArray_DATA(values))[i - from];
     }
+    status = status == MET_OK ? refuse_nan(y, from, to - from) : status;
 done:
     Py_XDECREF(array);
     Py_XDECREF(images);

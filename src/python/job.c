@@ -98,14 +98,17 @@ static int read_input(met_py_job *job, size_t i, PyObject *images, PyObject *tar
     return 0;
 }
 
+PyObject *met_py_job_array(const met_py_job *job) {
+    npy_intp shape[MET_AXES];
+    for (int a = 0; a < MET_AXES; a++) {
+        shape[a] = (npy_intp)job->inputs[0].image.shape[a];
+    }
+    return PyArray_SimpleNew(MET_AXES, shape, job->dtype == MET_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32);
+}
+
 static int make_results(met_py_job *job) {
-    int type = job->dtype == MET_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32;
     for (size_t i = 0; i < job->images; i++) {
-        npy_intp shape[MET_AXES];
-        for (int a = 0; a < MET_AXES; a++) {
-            shape[a] = (npy_intp)job->inputs[i].image.shape[a];
-        }
-        PyObject *array = PyArray_SimpleNew(MET_AXES, shape, type);
+        PyObject *array = met_py_job_array(job);
         if (array == NULL) {
             return -1;
         }
@@ -161,7 +164,8 @@ int met_py_job_enter(met_py_job *job, int status) {
     return status == MET_OK ? 0 : met_py_raise(status);
 }
 
-PyObject *met_py_job_report(const met_py_job *job) {
+/* The report as a dict. */
+static PyObject *report_dict(const met_py_job *job) {
     const met_report *r = &job->report;
     return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n,s:n,s:d,s:d,s:n,s:n,s:z,s:z}",                    /* */
                          "evaluations", (Py_ssize_t)r->evaluations,                              /* */
@@ -176,6 +180,20 @@ PyObject *met_py_job_report(const met_py_job *job) {
                          "shortcut_evaluations", (Py_ssize_t)r->shortcut_evaluations,            /* */
                          "shortcut", r->shortcut[0] != '\0' ? r->shortcut : NULL,                /* */
                          "shortcut_declined", r->declined[0] != '\0' ? r->declined : NULL);
+}
+
+PyObject *met_py_job_answer(const met_py_job *job, PyObject *results) {
+    PyObject *report = report_dict(job);
+    PyObject *answer = report == NULL ? NULL : PyTuple_Pack(2, results, report);
+    Py_XDECREF(report);
+    return answer;
+}
+
+PyObject *met_py_job_answer_with(const met_py_job *job, PyObject *results, PyObject *more) {
+    PyObject *report = report_dict(job);
+    PyObject *answer = report == NULL ? NULL : PyTuple_Pack(3, results, more, report);
+    Py_XDECREF(report);
+    return answer;
 }
 
 void met_py_job_close(met_py_job *job) {

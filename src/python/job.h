@@ -37,8 +37,12 @@ int met_py_job_open(met_py_job *job, PyObject *images, PyObject *targets, PyObje
 void met_py_job_leave(met_py_job *job);
 int met_py_job_enter(met_py_job *job, int status);
 
-/* The report as a dict. */
-PyObject *met_py_job_report(const met_py_job *job);
+/* A new array of the images' shape and the job's dtype, not cleared. */
+PyObject *met_py_job_array(const met_py_job *job);
+
+/* (results, report dict), or (results, more, report dict). */
+PyObject *met_py_job_answer(const met_py_job *job, PyObject *results);
+PyObject *met_py_job_answer_with(const met_py_job *job, PyObject *results, PyObject *more);
 
 void met_py_job_close(met_py_job *job);
 

@@ -20,7 +20,7 @@ PyObject *met_py_input_x_gradient(PyObject *module, PyObject *args, PyObject *kw
         int status = met_input_x_gradient(job.inputs, job.images, job.dtype, job.model, &job.options, job.out,
                                   &job.report);
         if (met_py_job_enter(&job, status) == 0) {
-            answer = Py_BuildValue("(ON)", job.results, met_py_job_report(&job));
+            answer = met_py_job_answer(&job, job.results);
         }
     }
     met_py_job_close(&job);

@@ -2,8 +2,6 @@
 #include "job.h"
 #include "methods.h"
 
-#include <string.h>
-
 const char met_py_integrated_gradients_doc[] = PyDoc_STR(
     "integrated_gradients(images, targets, baselines, model, options, n_steps, method, multiply_by_inputs, delta)\n"
     "--\n\n"
@@ -11,7 +9,7 @@ const char met_py_integrated_gradients_doc[] = PyDoc_STR(
     "with delta the error of completeness. The arguments are those of job.h; method is gausslegendre, riemann_left,\n"
     "riemann_right, riemann_middle or riemann_trapezoid. Source: Sundararajan et al., 2017 (arXiv:1703.01365).");
 
-static int read_quadrature(const char *name, met_quadrature *out) {
+int met_py_quadrature(PyObject *name, met_quadrature *out) {
     static const struct {
         const char *name;
         met_quadrature quadrature;
@@ -20,15 +18,20 @@ static int read_quadrature(const char *name, met_quadrature *out) {
                  {"riemann_right", MET_RIEMANN_RIGHT},
                  {"riemann_middle", MET_RIEMANN_MIDDLE},
                  {"riemann_trapezoid", MET_RIEMANN_TRAPEZOID}};
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError, "method must be the name of a quadrature rule, such as 'gausslegendre', not %R",
+                     name);
+        return -1;
+    }
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (strcmp(name, known[i].name) == 0) {
+        if (PyUnicode_CompareWithASCIIString(name, known[i].name) == 0) {
             *out = known[i].quadrature;
             return 0;
         }
     }
     PyErr_Format(PyExc_ValueError,
                  "method must be one of gausslegendre, riemann_left, riemann_right, riemann_middle, "
-                 "riemann_trapezoid, not '%s'",
+                 "riemann_trapezoid, not %R",
                  name);
     return -1;
 }
@@ -50,11 +53,10 @@ PyObject *met_py_integrated_gradients(PyObject *module, PyObject *args, PyObject
     (void)module;
     static char *names[] = {"images",  "targets", "baselines", "model", "options",
                             "n_steps", "method",  "multiply_by_inputs", "delta", NULL};
-    PyObject *images, *targets, *baselines, *model, *options;
+    PyObject *images, *targets, *baselines, *model, *options, *quadrature;
     Py_ssize_t steps;
-    const char *quadrature;
     int multiply, want_delta;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOnspp", names, &images, &targets, &baselines, &model, &options,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOnOpp", names, &images, &targets, &baselines, &model, &options,
                                      &steps, &quadrature, &multiply, &want_delta)) {
         return NULL;
     }
@@ -63,7 +65,7 @@ PyObject *met_py_integrated_gradients(PyObject *module, PyObject *args, PyObject
         return NULL;
     }
     met_integrated_gradients_options method = {.steps = (size_t)steps, .multiply_by_inputs = multiply != 0};
-    if (read_quadrature(quadrature, &method.quadrature) < 0) {
+    if (met_py_quadrature(quadrature, &method.quadrature) < 0) {
         return NULL;
     }
     met_py_job job;
@@ -80,12 +82,8 @@ PyObject *met_py_integrated_gradients(PyObject *module, PyObject *args, PyObject
                                           job.out, &job.report);
     if (met_py_job_enter(&job, status) == 0) {
         PyObject *delta = want_delta ? float_list(method.delta, job.images) : Py_NewRef(Py_None);
-        PyObject *report = met_py_job_report(&job);
-        if (delta != NULL && report != NULL) {
-            answer = PyTuple_Pack(3, job.results, delta, report);
-        }
+        answer = delta == NULL ? NULL : met_py_job_answer_with(&job, job.results, delta);
         Py_XDECREF(delta);
-        Py_XDECREF(report);
     }
 done:
     PyMem_RawFree(method.delta);

@@ -22,7 +22,7 @@ PyObject *met_py_saliency(PyObject *module, PyObject *args, PyObject *kwargs) {
         int status = met_saliency(job.inputs, job.images, job.dtype, &method, job.model, &job.options, job.out,
                                   &job.report);
         if (met_py_job_enter(&job, status) == 0) {
-            answer = Py_BuildValue("(ON)", job.results, met_py_job_report(&job));
+            answer = met_py_job_answer(&job, job.results);
         }
     }
     met_py_job_close(&job);

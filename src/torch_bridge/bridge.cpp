@@ -260,7 +260,12 @@ void write_all(const at::Tensor &outputs, size_t from, met_outputs *y) {
         throw Failure(MET_EMODEL, "the model returned " + std::to_string(y->width) + " outputs for one sample and " +
                                       std::to_string(width) + " for another");
     }
+    if (plain.dim() - 1 > MET_TARGET_AXES) {
+        throw Failure(MET_EMODEL, "the model's outputs have too many axes: shape " + shape_text(plain.sizes()));
+    }
     reserve(y, width);
+    y->axes = static_cast<int>(plain.dim()) - 1;
+    std::copy_n(plain.sizes().begin() + 1, y->axes, y->shape);
     std::copy_n(plain.data_ptr<double>(), plain.numel(), y->value + from * width);
 }
 

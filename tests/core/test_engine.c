@@ -88,7 +88,7 @@ static met_job make_job(script *m, met_kind kind) {
 /* The outputs of a job by definition: render each sample from nothing. */
 static void expect(const toy *t, const met_job *job, double out[IMAGES][SAMPLES][TOY_OUTPUTS]) {
     for (size_t i = 0; i < IMAGES; i++) {
-        met_base base = {MET_FLOAT64, TOY_SHAPE, 0, images[i], baselines[i], 0};
+        const met_base base = {.dtype = MET_FLOAT64, .shape = TOY_SHAPE, .image = images[i], .baseline = baselines[i]};
         for (size_t k = 0; k < SAMPLES; k++) {
             uint8_t scratch[3];
             double x[TOY_SIZE], z[TOY_FEATURES];

@@ -184,53 +184,6 @@ void test_times_image(void) {
     }
 }
 
-/* ------------------------------------------------------------------ windows */
-
-/* Overlapping windows on 1 x 2 x 4: the mean of those that cover a value, 0 where none does. */
-void test_window_mean_by_hand(void) {
-    static const size_t shape[MET_AXES] = {1, 2, 4};
-    static const met_box left = {{0, 0, 0}, {1, 2, 2}}, middle = {{0, 0, 1}, {1, 1, 3}};
-    static const double want[8] = {3, 4, 5, 0, 3, 3, 0, 0};
-    met_account account = {0};
-    met_window_mean w;
-    double out[8];
-    float out32[8];
-    REQUIRE(met_window_mean_new(shape, &account, &w) == MET_OK);
-    CHECK_INT(account.bytes, 8 * (sizeof(double) + sizeof(uint32_t)));
-    for (int round = 0; round < 2; round++) {
-        met_window_mean_add(&w, &left, 3.0);
-        met_window_mean_add(&w, &middle, 5.0);
-        met_window_mean_read(&w, MET_FLOAT64, out);
-        CHECK_CLOSE_N(out, want, 8, 0.0);
-        met_window_mean_read(&w, MET_FLOAT32, out32);
-        for (int i = 0; i < 8; i++) {
-            CHECK_CLOSE(out32[i], want[i], 0.0);
-        }
-        met_window_mean_clear(&w);
-    }
-    met_window_mean_free(&w);
-    CHECK_INT(account.bytes, 0);
-    met_window_mean_free(&w);
-    met_window_mean_free(NULL);
-}
-
-/* One window a value, in three axes: each value reads its own difference. */
-void test_window_mean_of_single_values(void) {
-    static const size_t shape[MET_AXES] = {3, 4, 5};
-    met_window_mean w;
-    double out[60], want[60];
-    REQUIRE(met_window_mean_new(shape, NULL, &w) == MET_OK);
-    for (size_t i = 0; i < 60; i++) {
-        const size_t at[MET_AXES] = {i / 20, i / 5 % 4, i % 5};
-        const met_box box = {{at[0], at[1], at[2]}, {at[0] + 1, at[1] + 1, at[2] + 1}};
-        want[i] = (double)i - 17.5;
-        met_window_mean_add(&w, &box, want[i]);
-    }
-    met_window_mean_read(&w, MET_FLOAT64, out);
-    CHECK_CLOSE_N(out, want, 60, 0.0);
-    met_window_mean_free(&w);
-}
-
 /* ------------------------------------------------------------------ memory that is not there */
 
 static int allocations_left;
@@ -241,47 +194,62 @@ static void *scarce(size_t bytes) {
 
 /* Whichever allocation fails, nothing leaks, the account is settled and the output is as it was. */
 void test_accumulators_without_memory(void) {
-    static const size_t shape[MET_AXES] = {2, 3, 4};
     int failed = 0;
     for (int allowed = 0; allowed < 8; allowed++) {
         met_account account = {0};
         met_reducer r = {.size = 77};
-        met_window_mean w = {.shape = {77, 0, 0}};
         met_set_allocator(scarce, NULL);
         allocations_left = allowed;
-        const int of_reducer = met_reducer_new(24, true, &account, &r);
-        allocations_left = allowed;
-        const int of_windows = met_window_mean_new(shape, &account, &w);
+        const int status = met_reducer_new(24, true, &account, &r);
         met_set_allocator(NULL, NULL);
-        CHECK(of_reducer == MET_OK || of_reducer == MET_ENOMEM);
-        if (of_reducer == MET_OK) {
+        CHECK(status == MET_OK || status == MET_ENOMEM);
+        if (status == MET_OK) {
             met_reducer_free(&r);
         } else {
             CHECK_INT(r.size, 77);
             failed++;
         }
-        CHECK(of_windows == MET_OK || of_windows == MET_ENOMEM);
-        if (of_windows == MET_OK) {
-            met_window_mean_free(&w);
-        } else {
-            CHECK_INT(w.shape[0], 77);
-            failed++;
-        }
         CHECK_INT(account.bytes, 0);
     }
-    CHECK(failed > 0 && failed < 16);
+    CHECK(failed > 0 && failed < 8);
 }
 
 void test_accumulators_refuse_what_overflows(void) {
     const size_t wraps = SIZE_MAX / sizeof(double) + 2; /* to 8 bytes */
-    const size_t huge[MET_AXES] = {SIZE_MAX / 2 + 2, 2, 1}, wide[MET_AXES] = {wraps, 1, 1};
-    static const size_t fine[MET_AXES] = {1, 1, 1};
     met_reducer r;
-    met_window_mean w;
     CHECK_INT(met_reducer_new(wraps, false, NULL, &r), MET_ENOMEM);
-    CHECK_INT(met_window_mean_new(huge, NULL, &w), MET_ENOMEM);
-    CHECK_INT(met_window_mean_new(wide, NULL, &w), MET_ENOMEM);
     CHECK_INT(met_reducer_new(1, false, NULL, NULL), MET_EVALUE);
-    CHECK_INT(met_window_mean_new(NULL, NULL, &w), MET_EVALUE);
-    CHECK_INT(met_window_mean_new(fine, NULL, NULL), MET_EVALUE);
+}
+
+/* Of 1, 2, 3, 6: mean 3, variance 3.5, so the mean's standard error is sqrt(3.5 / 3); the other value never moves. */
+void test_reducer_standard_error(void) {
+    static const double values[4][2] = {{1, -4}, {2, -4}, {3, -4}, {6, -4}};
+    double out[2];
+    met_reducer r;
+    REQUIRE(met_reducer_new(2, true, NULL, &r) == MET_OK);
+    for (int k = 0; k < 4; k++) {
+        met_reducer_add(&r, MET_FLOAT64, values[k], 1.0, NULL);
+    }
+    met_reducer_read(&r, MET_STANDARD_ERROR, MET_FLOAT64, NULL, out);
+    CHECK_CLOSE(out[0], sqrt(3.5 / 3), 1e-15);
+    CHECK_CLOSE(out[1], 0, 0);
+    CHECK_CLOSE(met_reducer_precision(&r), sqrt(3.5 / 3) / 4, 1e-15);
+    met_reducer_clear(&r, NULL);
+    for (int k = 0; k < 3; k++) {
+        met_reducer_add(&r, MET_FLOAT64, values[0], 1.0, NULL);
+    }
+    CHECK_CLOSE(met_reducer_precision(&r), 0, 0);
+    met_reducer_free(&r);
+}
+
+void test_times_others(void) {
+    float values[3] = {1, -2, 3};
+    static const float others[3] = {4, 5, -0.5f};
+    static const double want[3] = {8, -20, -3};
+    met_times(MET_FLOAT32, 3, 2.0, others, NULL, values);
+    for (int i = 0; i < 3; i++) {
+        CHECK_CLOSE(values[i], want[i], 0);
+    }
+    met_times(MET_FLOAT32, 3, 1.0, values, NULL, values); /* squared in place */
+    CHECK_CLOSE(values[1], 400, 0);
 }

@@ -177,3 +177,18 @@ void test_choose_refuses(void) {
     CHECK_INT(met_choose(stream, 3, 1, NULL), MET_EVALUE);
     CHECK_INT(met_choose(stream, 0, 0, NULL), MET_OK);
 }
+
+/* Normal value i is the quantile of uniform value i; values from a table of the normal distribution. */
+void test_normal_is_the_quantile(void) {
+    static const double x[] = {-8, -6, -3, -1.5, -0.5, 0, 0.25, 1, 2.5, 4.5};
+    const met_stream s = {11, 5};
+    double u[200], z[200];
+    met_uniform(s, 0, 200, u);
+    met_normal(s, 0, 200, z);
+    for (int i = 0; i < 200; i++) {
+        CHECK_CLOSE(0.5 * erfc(-z[i] / sqrt(2.0)), u[i] + 0x1p-54, 1e-15);
+        for (size_t k = 0; k < sizeof x / sizeof *x; k++) { /* the quantile rises with the uniform */
+            CHECK((z[i] < x[k]) == (u[i] < 0.5 * erfc(-x[k] / sqrt(2.0))));
+        }
+    }
+}

@@ -65,9 +65,11 @@ static double expected(const scene *s, const met_sample *sample, const size_t at
     const double x = get(base->dtype, base->image, flat);
     const double b = base->baseline != NULL ? get(base->dtype, base->baseline, flat) : base->baseline_value;
     bool inside = true;
+    bool disturbed = base->mask == NULL || base->mask[at[1] * 8 + at[2]];
     double z;
     for (int a = 0; a < MET_AXES; a++) {
         inside = inside && at[a] >= sample->box.start[a] && at[a] < sample->box.stop[a];
+        disturbed = disturbed && (sample->selected[a] == NULL || sample->selected[a][at[a]]);
     }
     switch (sample->kind) {
     case MET_IDENTITY: return x;
@@ -82,7 +84,7 @@ static double expected(const scene *s, const met_sample *sample, const size_t at
     case MET_NOISE:
         met_normal(sample->noise, flat, 1, &z);
         z = x + sample->stdev * z;
-        return !inside ? x : base->dtype == MET_FLOAT32 ? (double)(float)z : z;
+        return !disturbed ? x : base->dtype == MET_FLOAT32 ? (double)(float)z : z;
     }
     return NAN;
 }
@@ -113,6 +115,10 @@ static met_box random_box(const size_t shape[MET_AXES]) {
  * overwrites what was there, apply equals render, undo gives the image back bit for bit. */
 void test_samples_follow_their_definition(void) {
     static scene s;
+    uint8_t spatial_mask[64];
+    for (size_t i = 0; i < sizeof spatial_mask; i++) {
+        spatial_mask[i] = (uint8_t)draw(2);
+    }
     for (int trial = 0; trial < 600; trial++) {
         const size_t shape[MET_AXES] = {1 + draw(8), 1 + draw(8), 1 + draw(8)};
         const met_dtype dtype = trial % 2 ? MET_FLOAT32 : MET_FLOAT64;
@@ -124,6 +130,12 @@ void test_samples_follow_their_definition(void) {
                              .noise = {3, (uint64_t)trial},
                              .stdev = 0.5};
         sample.box = random_box(shape);
+        for (int a = 0; a < MET_AXES; a++) {
+            sample.selected[a] = draw(2) ? NULL : s.dropped; /* any flags will do */
+        }
+        s.base.mask = draw(2) ? NULL : spatial_mask;
+        s.base.mask_strides[1] = 8;
+        s.base.mask_strides[2] = 1;
         memset(s.out, 0xff, sizeof s.out);
         met_sample_render(&s.base, &sample, NULL, s.out);
         check_sample(&s, &sample);
@@ -258,4 +270,32 @@ void test_samples_do_not_depend_on_threads(void) {
             CHECK(memcmp(alone, split, sizeof alone) == 0);
         }
     }
+}
+
+/* A sample changes nothing exactly where every value it replaces is the baseline's already; NaN is never equal. */
+void test_samples_that_change_nothing(void) {
+    static scene s;
+    int changed = 0;
+    for (int trial = 0; trial < 600; trial++) {
+        const size_t shape[MET_AXES] = {1 + draw(4), 1 + draw(4), 1 + draw(4)};
+        const size_t size = shape[0] * shape[1] * shape[2];
+        make_scene(&s, trial % 2 ? MET_FLOAT32 : MET_FLOAT64, shape, (int)draw(3), draw(2) == 1);
+        const met_kind kinds[] = {MET_BOX, MET_BANDS, MET_SEGMENTS};
+        met_sample sample = {.kind = kinds[trial % 3], .dropped = s.dropped, .segments = s.segments};
+        sample.box = random_box(shape);
+        met_sample_render(&s.base, &sample, NULL, s.out);
+        const bool moved = memcmp(s.out, s.base.image, size * met_dtype_size(s.base.dtype)) != 0;
+        CHECK_INT(met_sample_changes(&s.base, &sample), moved);
+        changed += moved;
+        met_base same = s.base; /* the sample itself: nothing is left to change */
+        static double copy[4096];
+        memcpy(copy, s.out, size * met_dtype_size(s.base.dtype));
+        same.image = copy;
+        CHECK(!met_sample_changes(&same, &sample));
+    }
+    CHECK(changed > 100 && changed < 600);
+    static const double nan_image[1] = {NAN};
+    const met_base base = {.dtype = MET_FLOAT64, .shape = {1, 1, 1}, .image = nan_image, .baseline_value = NAN};
+    const met_sample whole = {.kind = MET_BOX, .box = {{0, 0, 0}, {1, 1, 1}}};
+    CHECK(met_sample_changes(&base, &whole));
 }

@@ -46,6 +46,8 @@ static int answer(met_outputs *y, size_t i, const double z[TOY_FEATURES], size_t
         return status;
     }
     if (y->targets == NULL) {
+        y->axes = 1;
+        y->shape[0] = TOY_OUTPUTS;
         for (size_t k = 0; k < TOY_OUTPUTS; k++) {
             y->value[i * TOY_OUTPUTS + k] = toy_output(z, k);
         }

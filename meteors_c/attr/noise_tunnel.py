@@ -1,0 +1,503 @@
+"""Noise tunnels: moments of the attributions of disturbed images."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from meteors_c import _core
+from meteors_c.attr.explainer import (
+    Baseline,
+    Explainer,
+    ShowProgress,
+    Target,
+    _baselines,
+    _batch_size,
+    _differentiable_image,
+    _images,
+    _result_tensor,
+    _targets,
+    bare,
+)
+from meteors_c.attr.input_x_gradients import InputXGradient
+from meteors_c.attr.integrated_gradients import IntegratedGradients
+from meteors_c.attr.occlusion import Occlusion
+from meteors_c.attr.saliency import Saliency
+from meteors_c.exceptions import ShapeMismatchError
+from meteors_c.hsi import HSI
+from meteors_c.models import ExplainableModel
+
+__all__ = ["BaseNoiseTunnel", "HyperNoiseTunnel", "NoiseTunnel", "torch_random_choice"]
+
+_METHODS = ("smoothgrad", "smoothgrad_sq", "vargrad")
+_EVERYWHERE = (None, None, None)
+
+
+def _seed() -> int:
+    """Draw a seed from torch's global generator, so that `torch.manual_seed` repeats a run."""
+    return int(torch.randint(2**62, ()))
+
+
+def _positive(value: Any, name: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a positive int, not {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be a positive int, not {number}")
+    return number
+
+
+def _probability(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"perturbation_prob must be a number from 0 to 1, not {value!r}")
+    return float(value)
+
+
+def _number_of_bands(value: Any, bands: int) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"num_perturbed_bands must be an int or None, not {value!r}") from None
+    if not 0 <= number <= bands:
+        raise ValueError(f"num_perturbed_bands must be from 0 to {bands}, the number of bands, not {number}")
+    return number
+
+
+def _selected(axes: Any, shape: Sequence[int]) -> tuple[bytes | None, ...]:
+    """Return, for each of three axes, flags of the positions to disturb, or None for all."""
+    if axes is None:
+        return _EVERYWHERE
+    if not isinstance(axes, tuple):
+        raise TypeError(f"perturbation_axis must be a tuple of int and slices, or None, not {axes!r}")
+    if len(axes) > len(shape):
+        raise IndexError(f"perturbation_axis selects along {len(axes)} axes, but the image has {len(shape)}")
+
+    def flags(choice: Any, size: int) -> bytes:
+        if not isinstance(choice, int | slice):
+            raise TypeError(f"perturbation_axis must be a tuple of int and slices, not {axes!r}")
+        chosen = np.zeros(size, dtype=np.uint8)
+        chosen[choice] = 1
+        return chosen.tobytes()
+
+    return (*map(flags, axes, shape), *_EVERYWHERE[len(axes) :])
+
+
+def _deviations(stdevs: Any, images: int) -> list[float]:
+    many = isinstance(stdevs, list | tuple)
+    given = list(stdevs) if many else [stdevs] * images
+    if len(given) != images:
+        raise ValueError(f"stdevs has {len(given)} entries for {images} images; give one, or one for each image")
+    wrong = [value for value in given if not isinstance(value, int | float)]
+    if wrong:
+        raise TypeError(f"stdevs must be numbers, not {wrong[0]!r}")
+    if not min(given) >= 0:
+        raise ValueError(f"stdevs must not be negative, not {min(given)}")
+    return list(map(float, given))
+
+
+def torch_random_choice(
+    n: int, k: int, n_samples: int, device: str | torch.device | None = None
+) -> torch.Tensor:
+    """Choose exactly `k` of `n` without replacement, `n_samples` times.
+
+    Parameters
+    ----------
+    n, k, n_samples : int
+        Numbers to choose from, chosen ones, rows.
+    device : str or torch.device, optional
+        Where the result lies.
+
+    Returns
+    -------
+    torch.Tensor
+        bool, ``(n_samples, n)``, `k` of each row True. Repeatable by `torch.manual_seed`.
+
+    Raises
+    ------
+    TypeError
+        If one of the numbers is not an int.
+    ValueError
+        If `k` is more than `n`, or a number is negative.
+    """
+    if any(not isinstance(value, int) or isinstance(value, bool) for value in (n, k, n_samples)):
+        raise TypeError(f"n, k and n_samples must be int, not {n!r}, {k!r} and {n_samples!r}")
+    return torch.from_numpy(_core.choose(n, k, n_samples, _seed())).to(device or "cpu")
+
+
+class BaseNoiseTunnel(Explainer):
+    """Base of the noise tunnels.
+
+    Parameters
+    ----------
+    callable : Explainer
+        A Saliency, InputXGradient, IntegratedGradients or Occlusion. It runs with its default arguments (Saliency
+        without the absolute value) and is left as it is.
+
+    Raises
+    ------
+    RuntimeError
+        If `callable` is not an explainer.
+    ValueError
+        If it wraps an explainer itself.
+    """
+
+    def __init__(self, callable: ExplainableModel | Explainer) -> None:  # noqa: A002
+        if not isinstance(callable, Explainer):
+            raise RuntimeError(f"callable must be an Explainer, not {type(callable).__name__}")
+        super().__init__(callable)
+
+    def _inner(self) -> tuple[str, tuple[Any, ...], bool]:
+        """Return the core's name and arguments of the inner explainer, and whether it multiplies by the image."""
+        inner = self.chained_explainer
+        assert inner is not None
+        known: dict[type[Explainer], tuple[str, tuple[Any, ...]]] = {
+            Saliency: ("saliency", ()),
+            InputXGradient: ("input_x_gradient", ()),
+            IntegratedGradients: ("integrated_gradients", (50, "gausslegendre", inner.multiplies_by_inputs)),
+            Occlusion: ("occlusion", ((1, 1, 1), (1, 1, 1))),
+        }
+        kind = next((kind for kind in known if isinstance(inner, kind)), None)
+        if kind is None or getattr(type(inner), "attribute", None) is not kind.attribute:  # type: ignore[attr-defined]
+            names = ", ".join(kind.__name__ for kind in known)
+            raise TypeError(f"a {self.get_name()} runs around {names}, not around {type(inner).__name__}")
+        inner._native()
+        return *known[kind], kind in (InputXGradient, IntegratedGradients) and inner.multiplies_by_inputs
+
+    def _tunnel(
+        self,
+        kind: str,
+        images: list[HSI],
+        target: Target,
+        additional_forward_args: Any,
+        n_samples: int,
+        steps_per_batch: int | None,
+        method: str,
+        keep_gradient: bool,
+        standard_error: bool,
+        tolerance: float | None,
+        show_progress: ShowProgress,
+        **arguments: Any,
+    ) -> Any:
+        """Run the core's tunnel; arguments are those of the kind of noise."""
+        inner, inner_arguments, product = self._inner()
+        if method not in _METHODS:
+            raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
+        if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance > 0):
+            raise ValueError(f"tolerance must be a positive number or None, not {tolerance!r}")
+        targets = _targets(target, len(images))
+        given = {
+            "baselines": [0.0] * len(images),
+            "stdevs": [0.0] * len(images),
+            "selected": _EVERYWHERE,
+            "probability": 0.0,
+            "exact": None,
+            **arguments,
+        }
+        attributes, (errors, slopes, _), report = self._run(
+            _core.noise_tunnel,
+            images,
+            targets,
+            additional_forward_args=additional_forward_args,
+            most=_batch_size(steps_per_batch, "steps_per_batch"),
+            show_progress=show_progress,
+            kind=kind,
+            inner=inner,
+            inner_arguments=inner_arguments,
+            method=method,
+            n_samples=_positive(n_samples, "n_samples"),
+            seed=_seed(),
+            tolerance=float(tolerance or 0),
+            error=standard_error,
+            slope=keep_gradient and product,
+            **given,
+        )
+        if slopes is not None:
+            attributes = list(map(_with_slope, attributes, map(_result_tensor, slopes, images), images))
+        results = [
+            self._result(image, values, one, report)
+            for image, values, one in zip(images, attributes, targets, strict=True)
+        ]
+        if errors is not None:
+            for result, error in zip(results, errors, strict=True):
+                result.standard_error = _result_tensor(error, result.hsi)
+        return bare(results)
+
+
+def _with_slope(values: torch.Tensor, slope: torch.Tensor, hsi: HSI) -> torch.Tensor:
+    """Return values whose derivative by the image is the slope."""
+    image = _differentiable_image(hsi)
+    return values + (image - image.detach()) * slope
+
+
+class NoiseTunnel(BaseNoiseTunnel):
+    """A moment of the attributions of the image with normal noise: SmoothGrad [1]_, its square [2]_, VarGrad [3]_.
+
+    Parameters
+    ----------
+    callable : Explainer
+        A Saliency, InputXGradient, IntegratedGradients or Occlusion. It runs with its default arguments (Saliency
+        without the absolute value) and is left as it is.
+
+    References
+    ----------
+    .. [1] D. Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017, arXiv:1706.03825.
+    .. [2] S. Hooker et al., "A Benchmark for Interpretability Methods in Deep Neural Networks", NeurIPS 2019,
+       arXiv:1806.10758.
+    .. [3] J. Adebayo et al., "Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter
+       Values", 2018, arXiv:1810.03307.
+    """
+
+    def attribute(
+        self,
+        hsi: HSI | list[HSI],
+        target: Target = None,
+        additional_forward_args: Any = None,
+        n_samples: int = 5,
+        steps_per_batch: int | None = None,
+        perturbation_axis: tuple[int | slice, ...] | None = None,
+        stdevs: float | tuple[float, ...] | list[float] = 1.0,
+        method: str = "smoothgrad",
+        keep_gradient: bool = False,
+        standard_error: bool = False,
+        tolerance: float | None = None,
+        show_progress: ShowProgress = False,
+    ) -> Any:
+        """Attribute the target output to the values of the image, averaged over noise.
+
+        Memory does not depend on `n_samples`. Samples are drawn from torch's global generator by number, so
+        `torch.manual_seed` repeats them whatever the batch size, the number of threads and the order of images;
+        images of one call share their draws.
+
+        Parameters
+        ----------
+        hsi : HSI or list of HSI
+            The images, of one shape.
+        target : int, tuple of int, tensor or list, optional
+            Which output to explain; see `Saliency.attribute`.
+        additional_forward_args : Any, optional
+            What the model takes after the input; see `Saliency.attribute`.
+        n_samples : int, default 5
+            Disturbed copies of each image.
+        steps_per_batch : int, optional
+            The most samples that the model may see at once. The engine chooses where None.
+        perturbation_axis : tuple of int and slice, optional
+            The part of the image, in its own axes, that is disturbed; all of it where None.
+        stdevs : float, or list or tuple of float, default 1.0
+            Standard deviation of the noise, in image units; one for each image or for all. The mask is applied to
+            the disturbed image.
+        method : {"smoothgrad", "smoothgrad_sq", "vargrad"}
+            Mean, mean of squares, or variance of the attributions.
+        keep_gradient : bool, default False
+            Leave the attributes connected to the image where the inner explainer multiplies by it; the model's
+            gradient is a constant in the graph.
+        standard_error : bool, default False
+            Put the standard error of each value into ``standard_error`` of the result (not for vargrad).
+        tolerance : float, optional
+            Stop after 8, 16, 32, ... samples once the largest standard error is at most this part of the largest
+            value (not for vargrad); `n_samples` is the most.
+        show_progress : bool or callable, default False
+            True shows a bar; a callable is called with the evaluations done and to do.
+
+        Returns
+        -------
+        HSIAttributes or list of HSIAttributes
+            For each image, values of its shape and floating dtype.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For arguments of another type or value.
+        """
+        images = _images(hsi)
+        return self._tunnel(
+            "noise",
+            images,
+            target,
+            additional_forward_args,
+            n_samples,
+            steps_per_batch,
+            method,
+            keep_gradient,
+            standard_error,
+            tolerance,
+            show_progress,
+            stdevs=_deviations(stdevs, len(images)),
+            selected=_selected(perturbation_axis, images[0].image.shape),
+        )
+
+    @staticmethod
+    def perturb_input(
+        input: torch.Tensor,  # noqa: A002
+        n_samples: int = 1,
+        perturbation_axis: tuple[int | slice, ...] | None = None,
+        stdevs: float = 1,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Return copies of an image with normal noise.
+
+        Parameters
+        ----------
+        input : torch.Tensor
+            Of three axes.
+        n_samples : int, default 1
+            Copies.
+        perturbation_axis : tuple of int and slice, optional
+            The part that is disturbed; all of it where None.
+        stdevs : float, default 1
+            Standard deviation.
+        **kwargs : Any
+            Ignored.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(n_samples, *input.shape)``.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is less than 1, or `stdevs` negative.
+        """
+        samples = _positive(n_samples, "n_samples")
+        (deviation,) = _deviations(stdevs, 1)
+        selected = _selected(perturbation_axis, input.shape)
+        drawn = _core.perturb(input.detach(), None, samples, _seed(), deviation, selected, 0.0, None)
+        return torch.from_numpy(drawn).to(input.device)
+
+
+class HyperNoiseTunnel(BaseNoiseTunnel):
+    """A moment of the attributions of the image with random bands replaced by a baseline.
+
+    The moments are those of SmoothGrad and its relatives, see `NoiseTunnel`; the noise suits data of many bands, whose
+    neighbours resemble each other.
+
+    Parameters
+    ----------
+    callable : Explainer
+        A Saliency, InputXGradient, IntegratedGradients or Occlusion. It runs with its default arguments (Saliency
+        without the absolute value) and is left as it is.
+    """
+
+    def attribute(
+        self,
+        hsi: HSI | list[HSI],
+        baseline: Baseline = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        n_samples: int = 5,
+        steps_per_batch: int | None = None,
+        perturbation_prob: float = 0.5,
+        num_perturbed_bands: int | None = None,
+        method: str = "smoothgrad",
+        keep_gradient: bool = False,
+        standard_error: bool = False,
+        tolerance: float | None = None,
+        show_progress: ShowProgress = False,
+    ) -> Any:
+        """Attribute the target output to the values of the image, averaged over random sets of bands.
+
+        Parameters
+        ----------
+        hsi : HSI or list of HSI
+            The images, of one shape, in any orientation.
+        baseline : int, float, tensor or list, optional
+            What the values of a chosen band become: a number, a tensor of the image's shape, or a list with one for
+            each image. None is 0. The mask is applied to the disturbed image.
+        perturbation_prob : float, default 0.5
+            Probability that a band is replaced, for each band on its own.
+        num_perturbed_bands : int, optional
+            Replace exactly this many bands, chosen without replacement, instead.
+        target, additional_forward_args, n_samples, steps_per_batch, method, keep_gradient
+            As in `NoiseTunnel.attribute`.
+        standard_error, tolerance, show_progress
+            As in `NoiseTunnel.attribute`.
+
+        Returns
+        -------
+        HSIAttributes or list of HSIAttributes
+            For each image, values of its shape and floating dtype.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For arguments of another type or value.
+        ShapeMismatchError
+            If a baseline and its image differ in shape.
+        """
+        images = _images(hsi)
+        first = images[0]
+        bands = first.image.shape[first.spectral_axis]
+        return self._tunnel(
+            "bands",
+            images,
+            target,
+            additional_forward_args,
+            n_samples,
+            steps_per_batch,
+            method,
+            keep_gradient,
+            standard_error,
+            tolerance,
+            show_progress,
+            baselines=_baselines(baseline, images),
+            probability=_probability(perturbation_prob),
+            exact=_number_of_bands(num_perturbed_bands, bands),
+        )
+
+    @staticmethod
+    def perturb_input(
+        input: torch.Tensor,  # noqa: A002
+        baseline: torch.Tensor | None = None,
+        n_samples: int = 1,
+        perturbation_prob: float = 0.5,
+        num_perturbed_bands: int | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Return copies of an image with random bands replaced.
+
+        Parameters
+        ----------
+        input : torch.Tensor
+            Of three axes, the bands first.
+        baseline : torch.Tensor
+            Of the same shape: what the values of a chosen band become.
+        n_samples : int, default 1
+            Copies.
+        perturbation_prob : float, default 0.5
+            Probability that a band is replaced.
+        num_perturbed_bands : int, optional
+            Replace exactly this many bands instead.
+        **kwargs : Any
+            Ignored.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(n_samples, *input.shape)``.
+
+        Raises
+        ------
+        ValueError
+            Without baseline, or for numbers out of range.
+        ShapeMismatchError
+            If `baseline` and `input` differ in shape.
+        """
+        samples, probability = _positive(n_samples, "n_samples"), _probability(perturbation_prob)
+        if baseline is None:
+            raise ValueError("baseline is None, but a tensor of the input's shape is needed")
+        if baseline.shape != input.shape:
+            raise ShapeMismatchError(
+                f"baseline must have the shape of input, {tuple(input.shape)}, not {tuple(baseline.shape)}"
+            )
+        exact = _number_of_bands(num_perturbed_bands, input.shape[0])
+        drawn = _core.perturb(
+            input.detach(), baseline.detach(), samples, _seed(), 0.0, _EVERYWHERE, probability, exact
+        )
+        return torch.from_numpy(drawn).to(input.device)

@@ -1,0 +1,303 @@
+"""Occlusion: what the output loses when a window of the image is covered."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from meteors_c import _core
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
+from meteors_c.attr.explainer import (
+    Baseline,
+    Explainer,
+    ShowProgress,
+    Target,
+    _baselines,
+    _batch_size,
+    _images,
+    _one_target,
+    _result_tensor,
+    _targets,
+    bare,
+)
+from meteors_c.hsi import HSI
+from meteors_c.models import ExplainableModel
+
+__all__ = ["Occlusion"]
+
+_WORDS = {1: "one", 2: "two", 3: "three"}
+
+
+def _sizes(value: Any, name: str, count: int) -> tuple[int, ...]:
+    """Return sizes along `count` axes, from one int for all or one for each."""
+    many = isinstance(value, tuple | list)
+    try:
+        sizes = tuple(map(operator.index, value)) if many else (operator.index(value),) * count
+    except TypeError:
+        raise TypeError(f"{name} must be an int or {_WORDS[count]} of them, not {value!r}") from None
+    if len(sizes) != count:
+        raise ValueError(f"{name} must be an int or {_WORDS[count]} of them, not {len(sizes)}: {value!r}")
+    if min(sizes) < 0:
+        raise ValueError(f"{name} must be positive, not {value!r}")
+    return sizes
+
+
+def _window_ids(size: int, window: int, stride: int) -> tuple[np.ndarray, int]:
+    """Return the last window that covers each position of an axis, -1 where none does, and how many there are."""
+    count = size // stride + ((size - window) % stride != 0)
+    position = np.arange(size)
+    last = np.minimum(position // stride, count - 1)
+    return np.where(position < last * stride + window, last, -1), count
+
+
+def _mask(shape: Sequence[int], windows: Sequence[int], strides: Sequence[int], axes: Sequence[int]) -> torch.Tensor:
+    """Return window ids from 1 on along one or two axes, later windows before earlier ones, in the image's shape."""
+    total: np.ndarray = np.zeros((1, 1, 1), dtype=np.int32)
+    covered = np.ones((1, 1, 1), dtype=bool)
+    for axis in axes:
+        last, count = _window_ids(shape[axis], windows[axis], strides[axis])
+        along = np.expand_dims(last, tuple({0, 1, 2} - {axis}))
+        total, covered = total * count + along, covered & (along >= 0)
+    ids = np.where(covered, total + 1, 0).astype(np.int32)
+    return torch.from_numpy(ids).expand(tuple(shape))
+
+
+class Occlusion(Explainer):
+    """The mean, over the windows that cover a value, of what the output loses when the window is covered [1]_.
+
+    Parameters
+    ----------
+    explainable_model : ExplainableModel
+        The model. It needs no gradients.
+
+    References
+    ----------
+    .. [1] M. D. Zeiler and R. Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014,
+       arXiv:1311.2901.
+    """
+
+    multiplies_by_inputs = True
+
+    def __init__(self, explainable_model: ExplainableModel) -> None:
+        super().__init__(explainable_model)
+        self._attribution_method = _core.occlusion
+
+    def attribute(
+        self,
+        hsi: HSI | list[HSI],
+        target: Target | str = None,
+        sliding_window_shapes: int | tuple[int, int, int] = (1, 1, 1),
+        strides: int | tuple[int, int, int] = (1, 1, 1),
+        baseline: Baseline = None,
+        additional_forward_args: Any = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: ShowProgress = False,
+        per_target: bool = False,
+    ) -> Any:
+        """Attribute the target output to boxes of bands and pixels.
+
+        Windows stand at 0, stride, 2 stride, ... along each axis, the last one cut off at the border. The model is
+        evaluated once for the image and once for each window that would change it: windows that hold the baseline's
+        values already (masked areas) are known to differ by 0 (``report.evaluations_saved``).
+
+        Parameters
+        ----------
+        hsi : HSI or list of HSI
+            The images, of one shape. The model gets each with its mask applied, in its own orientation.
+        target : int, tuple of int, tensor, list or "all", optional
+            Which output to explain; see `Saliency.attribute`. ``"all"`` explains every output, at the price of one.
+        sliding_window_shapes : int or three int, default (1, 1, 1)
+            Size of the window, in values along the image's axes.
+        strides : int or three int, default (1, 1, 1)
+            Distance between windows; no larger than the window, where that doesn't span the image.
+        baseline : int, float, tensor or list, optional
+            What covered values become: a number, a tensor of the image's shape (not masked), or a list with one for
+            each image. None is 0.
+        additional_forward_args : Any, optional
+            What the model takes after the input; see `Saliency.attribute`.
+        perturbations_per_eval : int, optional
+            The most samples that the model may see at once. The engine chooses where None.
+        show_progress : bool or callable, default False
+            True shows a bar; a callable is called with the evaluations done and to do.
+        per_target : bool, default False
+            Take a list as `target` for outputs that are all explained for every image, at the price of one.
+
+        Returns
+        -------
+        HSIAttributes or list of HSIAttributes
+            For each image, differences of its shape and floating dtype, in output units. With ``target="all"`` or
+            `per_target`, for each image a list with one result for each output.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For arguments of another type or value: windows larger than the image, strides that leave gaps, an index
+            that the model's outputs don't have.
+        """
+        return self._occlude(
+            hsi,
+            target,
+            _sizes(sliding_window_shapes, "sliding_window_shapes", 3),
+            _sizes(strides, "strides", 3),
+            baseline,
+            additional_forward_args,
+            perturbations_per_eval,
+            show_progress,
+            per_target,
+        )
+
+    def get_spatial_attributes(
+        self,
+        hsi: HSI | list[HSI],
+        target: Target | str = None,
+        sliding_window_shapes: int | tuple[int, int] = (1, 1),
+        strides: int | tuple[int, int] = 1,
+        baseline: Baseline = None,
+        additional_forward_args: Any = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: ShowProgress = False,
+        per_target: bool = False,
+    ) -> Any:
+        """Attribute the target output to windows of pixels, all bands at once.
+
+        Parameters
+        ----------
+        sliding_window_shapes, strides : int or two int
+            Along the two spatial axes, in the order in which they stand in the image.
+        hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
+            As in `attribute`.
+
+        Returns
+        -------
+        HSIAttributesSpatial or list of HSIAttributesSpatial
+            Their ``mask`` numbers windows from 1 on, row by row; where windows overlap, the later one.
+        """
+        windows, steps = _sizes(sliding_window_shapes, "sliding_window_shapes", 2), _sizes(strides, "strides", 2)
+        spectral, bands = self._spectral(hsi)
+        return self._occlude(
+            hsi,
+            target,
+            (*windows[:spectral], bands, *windows[spectral:]),
+            (*steps[:spectral], bands, *steps[spectral:]),
+            baseline,
+            additional_forward_args,
+            perturbations_per_eval,
+            show_progress,
+            per_target,
+            HSIAttributesSpatial,
+        )
+
+    def get_spectral_attributes(
+        self,
+        hsi: HSI | list[HSI],
+        target: Target | str = None,
+        sliding_window_shapes: int | tuple[int] = 1,
+        strides: int | tuple[int] = 1,
+        baseline: Baseline = None,
+        additional_forward_args: Any = None,
+        perturbations_per_eval: int | None = None,
+        show_progress: ShowProgress = False,
+        per_target: bool = False,
+    ) -> Any:
+        """Attribute the target output to windows of bands, all pixels at once.
+
+        Parameters
+        ----------
+        sliding_window_shapes, strides : int or a tuple of one int
+            Along the bands.
+        hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
+            As in `attribute`.
+
+        Returns
+        -------
+        HSIAttributesSpectral or list of HSIAttributesSpectral
+            Their ``mask`` numbers windows from 1 on; where windows overlap, the later one.
+        """
+        (window,), (step,) = _sizes(sliding_window_shapes, "sliding_window_shapes", 1), _sizes(strides, "strides", 1)
+        spectral, _ = self._spectral(hsi)
+        shape = list(_images(hsi)[0].image.shape)
+        return self._occlude(
+            hsi,
+            target,
+            (*shape[:spectral], window, *shape[spectral + 1 :]),
+            (*shape[:spectral], step, *shape[spectral + 1 :]),
+            baseline,
+            additional_forward_args,
+            perturbations_per_eval,
+            show_progress,
+            per_target,
+            HSIAttributesSpectral,
+        )
+
+    def _spectral(self, hsi: Any) -> tuple[int, int]:
+        """Return the axis and the number of bands, which the images of a call share."""
+        self._native()
+        images = _images(hsi)
+        axes = {image.spectral_axis for image in images}
+        if len(axes) > 1:
+            raise ValueError("the images of one call must have their bands on the same axis; change_orientation() helps")
+        axis = axes.pop()
+        return axis, images[0].image.shape[axis]
+
+    def _occlude(
+        self,
+        hsi: HSI | list[HSI],
+        target: Any,
+        windows: tuple[int, ...],
+        strides: tuple[int, ...],
+        baseline: Baseline,
+        additional_forward_args: Any,
+        perturbations_per_eval: int | None,
+        show_progress: ShowProgress,
+        per_target: bool,
+        result_type: type[HSIAttributes] = HSIAttributes,
+    ) -> Any:
+        native, images = self._native(), _images(hsi)
+        every = isinstance(target, str)
+        if every and target != "all":
+            raise ValueError(f"target must be an index, or 'all', not {target!r}")
+        if per_target and not every and not (isinstance(target, list) and target):
+            raise TypeError(f"with per_target, target must be 'all' or a list of indices, not {target!r}")
+        wanted = "all" if every else list(map(_one_target, target)) if per_target else None
+        targets = [()] * len(images) if wanted is not None else _targets(target, len(images))
+        arrays, _, report = self._call(
+            native,
+            images,
+            targets,
+            additional_forward_args=additional_forward_args,
+            most=_batch_size(perturbations_per_eval, "perturbations_per_eval"),
+            show_progress=show_progress,
+            baselines=_baselines(baseline, images),
+            window=windows,
+            stride=strides,
+            outputs=wanted,
+        )
+        fields = self._fields(result_type, images[0], windows, strides)
+
+        def result(image: HSI, array: np.ndarray, one: tuple[int, ...]) -> HSIAttributes:
+            return self._result(image, _result_tensor(array, image), one, report, result_type, **fields)
+
+        if wanted is None:
+            return bare([result(image, of[0], one) for image, of, one in zip(images, arrays, targets, strict=True)])
+        names = list(map(_one_target, range(len(arrays[0])))) if wanted == "all" else wanted
+        return bare([list(map(result, [image] * len(of), of, names)) for image, of in zip(images, arrays, strict=True)])
+
+    @staticmethod
+    def _fields(
+        result_type: type[HSIAttributes], image: HSI, windows: tuple[int, ...], strides: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Return what the results of windows over pixels or bands have besides their values."""
+        if result_type is HSIAttributes:
+            return {}
+        spectral = image.spectral_axis
+        axes = [spectral] if result_type is HSIAttributesSpectral else sorted({0, 1, 2} - {spectral})
+        mask = _mask(image.image.shape, windows, strides, axes).to(image.image.device)
+        if result_type is HSIAttributesSpatial:
+            return {"mask": mask}
+        return {"mask": mask, "band_names": {str(number): number for number in mask.unique().tolist()}}
+
+

@@ -1,0 +1,377 @@
+/*
+ * noise_tunnel.c - moments of the attributions of disturbed images.
+ *
+ * Saliency and input x gradient take one gradient a sample: the disturbed image is a sample of the engine, and the
+ * moments are folded as gradients come. Any other explainer runs as a job of its own on a group of disturbed images.
+ * Either way memory holds the moments and one chunk or group, whatever the numbers of samples and steps.
+ *
+ * Sources: SmoothGrad, Smilkov et al., 2017 (arXiv:1706.03825); its square, Hooker et al., NeurIPS 2019
+ * (arXiv:1806.10758); VarGrad, Adebayo et al., NeurIPS 2018 (arXiv:1810.03307).
+ */
+#include "engine.h"
+#include "methods.h"
+
+#include <string.h>
+
+/* What a group of disturbed images and their attributions may take, beyond one of each. */
+#define GROUP_BYTES ((size_t)32 << 20)
+/* The precision is looked at after this many samples, and whenever their number has doubled. */
+#define FIRST_LOOK 8
+
+typedef struct tunnel {
+    const met_noise_tunnel_options *options;
+    const met_input *inputs;
+    met_dtype dtype;
+    const met_options *run;
+    met_report *report;
+    void *const *out;
+    size_t size;
+    bool product;          /* the attribution is the disturbed image times what the inner explainer gives */
+    met_reducer values;    /* of v, or of v^2 for MET_MEAN_SQUARE */
+    met_reducer gradients; /* slopes of a product: of g */
+    met_reducer slopes;    /* slopes of its square: of 2 v g */
+    met_buffer *one;       /* (size,) v */
+    met_buffer *two;       /* (size,) 2 v g */
+} tunnel;
+
+/* ---- what the samples are */
+
+int met_draw_bands(uint64_t seed, size_t k, double probability, size_t exact, size_t bands, uint8_t *dropped) {
+    const met_stream stream = {seed, k};
+    if (exact != SIZE_MAX) {
+        return met_choose(stream, bands, exact, dropped);
+    }
+    for (size_t b = 0; b < bands; b++) {
+        double u;
+        met_uniform(stream, b, 1, &u);
+        dropped[b] = u < probability;
+    }
+    return MET_OK;
+}
+
+/* Sample k is the same for every image: the order of images makes no difference. */
+static int describe(void *method, size_t image, size_t k, met_sample *s) {
+    const tunnel *m = method;
+    const met_noise_tunnel_options *o = m->options;
+    if (o->kind == MET_NOISE) {
+        s->noise = (met_stream){o->seed, k};
+        s->stdev = o->stdev[image];
+        memcpy(s->selected, o->selected, sizeof s->selected);
+        return MET_OK;
+    }
+    const met_image *view = &m->inputs[image].image;
+    s->dropped = s->scratch;
+    return met_draw_bands(o->seed, k, o->probability, o->exact, view->shape[view->bands], s->scratch);
+}
+
+/* ---- moments */
+
+/* A copy of `values` in a buffer of its own. */
+static int copy_to(tunnel *m, met_buffer **buffer, const void *values, const char *what) {
+    size_t bytes = m->size * met_dtype_size(m->dtype);
+    int status = *buffer != NULL ? MET_OK : met_buffer_new(bytes, what, &m->report->memory, buffer);
+    if (status == MET_OK) {
+        memcpy(met_buffer_data(*buffer), values, bytes);
+    }
+    return status;
+}
+
+/*
+ * Take the inner explainer's answer for one sample.
+ *   g       (size,) its attributions; where they are to be multiplied by the sample, those without it
+ *   sample  (size,) the disturbed image; only where there is a product
+ */
+static int add(tunnel *m, const void *g, const void *sample) {
+    const met_parallel *pool = m->run->pool;
+    const met_moment moment = m->options->moment;
+    const void *v = g;
+    int status = MET_OK;
+    if (m->product || moment == MET_MEAN_SQUARE) {
+        status = copy_to(m, &m->one, g, "an attribution");
+        if (status != MET_OK) {
+            return status;
+        }
+        v = met_buffer_data(m->one);
+    }
+    if (m->product) {
+        met_times(m->dtype, m->size, 1.0, sample, pool, met_buffer_data(m->one));
+    }
+    if (m->options->slope != NULL && m->product) {
+        if (moment != MET_MEAN_SQUARE) {
+            met_reducer_add(&m->gradients, m->dtype, g, 1.0, pool);
+        }
+        if (moment != MET_MEAN) {
+            status = copy_to(m, &m->two, v, "a slope");
+            if (status != MET_OK) {
+                return status;
+            }
+            met_times(m->dtype, m->size, 2.0, g, pool, met_buffer_data(m->two));
+            met_reducer_add(&m->slopes, m->dtype, met_buffer_data(m->two), 1.0, pool);
+        }
+    }
+    if (moment == MET_MEAN_SQUARE) {
+        met_times(m->dtype, m->size, 1.0, v, pool, met_buffer_data(m->one));
+    }
+    met_reducer_add(&m->values, m->dtype, v, 1.0, pool);
+    return MET_OK;
+}
+
+/* Whether the samples taken so far are as precise as was asked for. */
+static bool enough(void *method, size_t image, size_t k) {
+    const tunnel *m = method;
+    (void)image;
+    size_t n = k + 1;
+    bool look = n >= FIRST_LOOK && (n & (n - 1)) == 0;
+    return m->options->tolerance > 0 && look && met_reducer_precision(&m->values) <= m->options->tolerance;
+}
+
+/* d out / d image = mean(g), mean(2 v g) or mean(2 v g) - 2 mean(v) mean(g); 0 where there is no product. */
+static void write_slope(const tunnel *m, void *out) {
+    const met_parallel *pool = m->run->pool;
+    const met_moment moment = m->options->moment;
+    if (!m->product) {
+        memset(out, 0, m->size * met_dtype_size(m->dtype));
+    } else if (moment == MET_MEAN) {
+        met_reducer_read(&m->gradients, MET_MEAN, m->dtype, pool, out);
+    } else {
+        met_reducer_read(&m->slopes, MET_MEAN, m->dtype, pool, out);
+    }
+    for (size_t i = 0; m->product && moment == MET_VARIANCE && i < m->size; i++) {
+        const double less = 2.0 * m->values.sum[i] / m->values.weight * m->gradients.sum[i] / m->gradients.weight;
+        if (m->dtype == MET_FLOAT64) {
+            ((double *)out)[i] -= less;
+        } else {
+            ((float *)out)[i] -= (float)less;
+        }
+    }
+}
+
+/* Write the results of an image and start afresh. */
+static int finish(void *method, size_t image, const met_base *base) {
+    tunnel *m = method;
+    const met_noise_tunnel_options *o = m->options;
+    const met_parallel *pool = m->run->pool;
+    (void)base;
+    met_reducer_read(&m->values, o->moment == MET_VARIANCE ? MET_VARIANCE : MET_MEAN, m->dtype, pool, m->out[image]);
+    if (o->error != NULL) {
+        met_reducer_read(&m->values, MET_STANDARD_ERROR, m->dtype, pool, o->error[image]);
+    }
+    if (o->slope != NULL) {
+        write_slope(m, o->slope[image]);
+    }
+    if (o->used != NULL) {
+        o->used[image] = (size_t)m->values.weight;
+    }
+    met_reducer_clear(&m->values, pool);
+    if (m->gradients.sum != NULL) {
+        met_reducer_clear(&m->gradients, pool);
+    }
+    if (m->slopes.sum != NULL) {
+        met_reducer_clear(&m->slopes, pool);
+    }
+    return MET_OK;
+}
+
+static int fold(void *method, const met_result *r) {
+    return add(method, r->gradient, r->sample);
+}
+
+/* ---- the two ways */
+
+/* One gradient a sample: disturbed images are samples of the engine. */
+static int run_gradients(tunnel *m, size_t images, const met_model *model) {
+    const met_image *first = &m->inputs[0].image;
+    met_job job = {.method = m,
+                   .inputs = m->inputs,
+                   .images = images,
+                   .evaluations = m->options->samples,
+                   .dtype = m->dtype,
+                   .kind = m->options->kind,
+                   .gradient = true,
+                   .reads_sample = m->product,
+                   .scratch = first->shape[first->bands],
+                   .describe = describe,
+                   .fold = fold,
+                   .enough = enough,
+                   .finish = finish};
+    return met_run(&job, model, m->run, m->report);
+}
+
+/* Run the inner explainer on a group of disturbed images. */
+static int explain(const tunnel *m, const met_input *inputs, size_t n, const met_model *model,
+                   const met_options *options, void *const *out) {
+    const met_noise_tunnel_options *o = m->options;
+    if (o->inner == MET_INNER_INTEGRATED_GRADIENTS) {
+        met_integrated_gradients_options method = o->integrated_gradients;
+        method.multiply_by_inputs = false; /* add() multiplies: the baseline is 0 */
+        method.delta = NULL;
+        return met_integrated_gradients(inputs, n, m->dtype, &method, model, options, out, m->report);
+    }
+    const met_occlusion_options method = {.windows = o->windows};
+    met_occlusion_result result;
+    int status = met_occlusion(inputs, n, m->dtype, &method, model, options, &result, m->report);
+    if (status != MET_OK) {
+        return status;
+    }
+    size_t windows = met_windows_number(&o->windows);
+    for (size_t i = 0; i < n && status == MET_OK; i++) {
+        status = met_windows_mean(&o->windows, result.differences + i * windows, m->dtype, options->pool, out[i]);
+    }
+    met_deallocate(result.differences);
+    return status;
+}
+
+/* Evaluations that the inner explainer makes for one disturbed image. */
+static size_t inner_evaluations(const met_noise_tunnel_options *o) {
+    return o->inner == MET_INNER_OCCLUSION ? met_windows_number(&o->windows) + 1 : o->integrated_gradients.steps;
+}
+
+/* A group of disturbed images with their attributions. */
+typedef struct group {
+    size_t room;
+    met_buffer *samples;      /* (room, size) */
+    met_buffer *attributions; /* (room, size) */
+    met_input *inputs;        /* (room,) */
+    void **out;               /* (room,) */
+    uint8_t *dropped;         /* (bands,) */
+} group;
+
+static void group_free(group *g) {
+    met_buffer_release(g->samples);
+    met_buffer_release(g->attributions);
+    met_deallocate(g->inputs);
+    met_deallocate(g->out);
+    met_deallocate(g->dropped);
+}
+
+static int group_new(const tunnel *m, group *g) {
+    const met_image *first = &m->inputs[0].image;
+    size_t bytes = m->size * met_dtype_size(m->dtype);
+    *g = (group){.room = GROUP_BYTES / bytes};
+    g->room = g->room < 1 ? 1 : g->room > m->options->samples ? m->options->samples : g->room;
+    g->inputs = met_allocate(g->room, sizeof *g->inputs);
+    g->out = met_allocate(g->room, sizeof *g->out);
+    g->dropped = met_allocate(first->shape[first->bands], 1);
+    if (g->inputs == NULL || g->out == NULL || g->dropped == NULL) {
+        return met_fail(MET_ENOMEM, "a group of %zu disturbed images does not fit into memory", g->room);
+    }
+    int status = met_buffer_new(g->room * bytes, "disturbed images", &m->report->memory, &g->samples);
+    if (status == MET_OK) {
+        status = met_buffer_new(g->room * bytes, "their attributions", &m->report->memory, &g->attributions);
+    }
+    for (size_t j = 0; j < g->room && status == MET_OK; j++) {
+        met_image *view = &g->inputs[j].image;
+        *view = (met_image){.data = (uint8_t *)met_buffer_data(g->samples) + j * bytes, .dtype = m->dtype};
+        memcpy(view->shape, first->shape, sizeof view->shape);
+        view->bands = first->bands;
+        view->strides[2] = (ptrdiff_t)met_dtype_size(m->dtype);
+        view->strides[1] = view->strides[2] * (ptrdiff_t)view->shape[2];
+        view->strides[0] = view->strides[1] * (ptrdiff_t)view->shape[1];
+        g->out[j] = (uint8_t *)met_buffer_data(g->attributions) + j * bytes;
+    }
+    return status;
+}
+
+/* Samples [k, k + n) of an image: disturb, explain, add. *stop: the method has enough. */
+static int run_group(tunnel *m, group *g, const met_base *base, size_t image, size_t k, size_t n,
+                     const met_model *model, const met_options *options, bool *stop) {
+    int status = MET_OK;
+    for (size_t j = 0; j < n && status == MET_OK; j++) {
+        met_sample s = {.kind = m->options->kind, .image = image, .scratch = g->dropped};
+        status = describe(m, image, k + j, &s);
+        if (status == MET_OK) {
+            met_sample_render(base, &s, m->run->pool, (void *)g->inputs[j].image.data);
+            g->inputs[j].target = m->inputs[image].target;
+        }
+    }
+    if (status == MET_OK) {
+        status = explain(m, g->inputs, n, model, options, g->out);
+    }
+    for (size_t j = 0; j < n && status == MET_OK && !*stop; j++) {
+        status = add(m, g->out[j], g->inputs[j].image.data);
+        *stop = status == MET_OK && enough(m, image, k + j);
+    }
+    return status;
+}
+
+/* Any explainer: a job of its own for each group of disturbed images. */
+static int run_jobs(tunnel *m, size_t images, const met_model *model) {
+    const size_t evaluations = inner_evaluations(m->options);
+    const size_t samples = m->options->samples;
+    met_readable readable = {0};
+    group g;
+    int status = group_new(m, &g);
+    for (size_t i = 0; i < images && status == MET_OK; i++) {
+        met_base base;
+        bool stop = false;
+        status = met_read_input(&readable, &m->inputs[i], m->dtype, m->run->pool, &m->report->memory, &base);
+        for (size_t k = 0; k < samples && status == MET_OK && !stop;) {
+            const size_t n = g.room < samples - k ? g.room : samples - k;
+            met_options options = *m->run;
+            options.before += (i * samples + k) * evaluations;
+            options.after += (images * samples - i * samples - k - n) * evaluations;
+            status = run_group(m, &g, &base, i, k, n, model, &options, &stop);
+            k += n;
+        }
+        status = status == MET_OK ? finish(m, i, &base) : status;
+    }
+    met_readable_free(&readable);
+    group_free(&g);
+    return status;
+}
+
+static int check(const met_noise_tunnel_options *o) {
+    if (o->samples < 1) {
+        return met_fail(MET_EVALUE, "n_samples must be at least 1");
+    }
+    if (o->moment == MET_VARIANCE && (o->error != NULL || o->tolerance > 0)) {
+        return met_fail(MET_EVALUE, "standard_error and tolerance are for means: method smoothgrad or smoothgrad_sq, "
+                                    "not vargrad");
+    }
+    if (o->error != NULL && o->samples < 2) {
+        return met_fail(MET_EVALUE, "standard_error needs n_samples of at least 2");
+    }
+    return MET_OK;
+}
+
+/*
+ * out[i] = a moment, over samples s, of A(x_i disturbed by s), where A is the inner explainer.
+ *   inputs  (images,) images of one shape; baselines are what dropped bands take, masked by the caller
+ *   out     (images,) pointers to (size,) values of dtype, the caller's memory
+ */
+int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, const met_noise_tunnel_options *method,
+                     const met_model *model, const met_options *options, void *const *out, met_report *report) {
+    tunnel m = {.options = method, .inputs = inputs, .dtype = dtype, .run = options, .report = report, .out = out};
+    const double start = met_seconds();
+    const double before = report->seconds;
+    int status = check(method);
+    if (status != MET_OK) {
+        return status;
+    }
+    m.size = images > 0 ? met_image_size(&inputs[0].image) : 0;
+    if (m.size == 0) {
+        return met_fail(MET_ESHAPE, "there is no image, or it is empty");
+    }
+    m.product = method->inner == MET_INNER_INPUT_X_GRADIENT ||
+                (method->inner == MET_INNER_INTEGRATED_GRADIENTS && method->integrated_gradients.multiply_by_inputs);
+    bool squares = method->moment == MET_VARIANCE || method->error != NULL || method->tolerance > 0;
+    bool slope = method->slope != NULL && m.product;
+    status = met_reducer_new(m.size, squares, &report->memory, &m.values);
+    if (status == MET_OK && slope && method->moment != MET_MEAN_SQUARE) {
+        status = met_reducer_new(m.size, false, &report->memory, &m.gradients);
+    }
+    if (status == MET_OK && slope && method->moment != MET_MEAN) {
+        status = met_reducer_new(m.size, false, &report->memory, &m.slopes);
+    }
+    if (status == MET_OK) {
+        bool gradient = method->inner == MET_INNER_SALIENCY || method->inner == MET_INNER_INPUT_X_GRADIENT;
+        status = gradient ? run_gradients(&m, images, model) : run_jobs(&m, images, model);
+    }
+    met_reducer_free(&m.values);
+    met_reducer_free(&m.gradients);
+    met_reducer_free(&m.slopes);
+    met_buffer_release(m.one);
+    met_buffer_release(m.two);
+    report->seconds = before + met_seconds() - start; /* the jobs inside counted their own parts */
+    return status;
+}
