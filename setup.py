@@ -18,9 +18,10 @@ import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from setuptools import Extension, setup
+from setuptools import Command, Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, PlatformError
 
@@ -186,4 +187,33 @@ class BuildChanged(build_ext):
         record.write_text(flags)
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildChanged})
+class BuildPth(Command):
+    """Puts meteors_c.pth beside the packages, the one folder where Python reads it, also for an editable install."""
+
+    FILE = "meteors_c.pth"
+    user_options: ClassVar[list[tuple[str, str | None, str]]] = []
+
+    def initialize_options(self) -> None:
+        self.build_lib: Any = None  # what finalize_options fills
+        self.editable_mode = False
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        folder = self.get_finalized_command("install").install_lib if self.editable_mode else self.build_lib
+        self.mkpath(folder)
+        self.copy_file(self.FILE, folder)
+
+    def get_source_files(self) -> list[str]:
+        return [self.FILE]
+
+    def get_outputs(self) -> list[str]:
+        return [os.path.join(self.build_lib, self.FILE)]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {self.get_outputs()[0]: self.FILE}
+
+
+build.sub_commands = [*build.sub_commands, ("build_pth", None)]
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildChanged, "build_pth": BuildPth})

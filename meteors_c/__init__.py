@@ -12,17 +12,36 @@ from meteors_c._options import options
 from meteors_c._version import __version__
 
 if TYPE_CHECKING:
-    from meteors_c import attr, datasets, exceptions, models, utils, visualize
+    from meteors_c import attr, datasets, dropin, exceptions, models, utils, visualize
+    from meteors_c.dropin import install, load_ipython_extension, uninstall, unload_ipython_extension
     from meteors_c.hsi import HSI
 
-__all__ = ["HSI", "__version__", "attr", "datasets", "exceptions", "models", "options", "utils", "visualize"]
+__all__ = [
+    "HSI",
+    "__version__",
+    "attr",
+    "datasets",
+    "dropin",
+    "exceptions",
+    "install",
+    "load_ipython_extension",
+    "models",
+    "options",
+    "uninstall",
+    "unload_ipython_extension",
+    "utils",
+    "visualize",
+]
 
-_MODULES = {"attr", "datasets", "exceptions", "models", "utils", "visualize"}
+_MODULES = {"attr", "datasets", "dropin", "exceptions", "models", "utils", "visualize"}
+_DOORS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "HSI":
         return importlib.import_module("meteors_c.hsi").HSI
+    if name in _DOORS:
+        return getattr(importlib.import_module("meteors_c.dropin"), name)
     if name in _MODULES:
         return importlib.import_module(f"meteors_c.{name}")
     raise AttributeError(f"module 'meteors_c' has no attribute '{name}'")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 from torch import nn
@@ -25,7 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["bridge", "make_model"]
 
 _BUILT_FOR = re.compile(rb"meteors_c was built for torch ([^\0]+)\0")
-_train_mode_seen: set[int] = set()
+_train_mode_seen: WeakSet[nn.Module] = WeakSet()
+
+
+def _level_of_caller() -> int:
+    """Return the stack level, as the caller's warnings count it, of the first function outside the package."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("meteors_c."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _load_bridge() -> tuple[ModuleType | None, str]:
@@ -37,7 +48,10 @@ def _load_bridge() -> tuple[ModuleType | None, str]:
     built = _BUILT_FOR.search(Path(spec.origin).read_bytes())
     version = built.group(1).decode() if built else "an unknown version"
     if version != torch.__version__:
-        return None, f"meteors_c was built for torch {version}, but torch {torch.__version__} is here: reinstall meteors_c"
+        return (
+            None,
+            f"meteors_c was built for torch {version}, but torch {torch.__version__} is here: reinstall meteors_c",
+        )
     try:
         return importlib.import_module("meteors_c._torch"), ""
     except ImportError as error:
@@ -49,7 +63,10 @@ def bridge() -> ModuleType | None:
     """Return the extension module that drives torch models natively, or None with a warning, given once."""
     module, why = _load_bridge()
     if module is None:
-        warnings.warn(f"{why}. Models run through Python calls meanwhile: same numbers, no shortcuts.", stacklevel=5)
+        warnings.warn(
+            f"{why}. Models run through Python calls meanwhile: same numbers, no shortcuts.",
+            stacklevel=_level_of_caller(),
+        )
     return module
 
 
@@ -60,13 +77,13 @@ def parallel() -> Any:
 
 
 def _note_train_mode(module: nn.Module) -> None:
-    if module.training and id(module) not in _train_mode_seen:
-        _train_mode_seen.add(id(module))
+    if module not in _train_mode_seen and any(part.training for part in module.modules()):
+        _train_mode_seen.add(module)
         warnings.warn(
             f"{type(module).__name__} is in train mode: dropout and batch statistics make attributions vary. "
             "Call model.eval() first; meteors_c leaves the mode as it is.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=_level_of_caller(),
         )
 
 
@@ -116,12 +133,16 @@ def _python_model(function: Callable[..., Any], extras: tuple[Any, ...], images:
         outputs = function(x, *behind)
         if not isinstance(outputs, torch.Tensor):
             raise TypeError(f"the model must return a torch.Tensor, not {type(outputs).__name__}")
+        if outputs.is_complex():
+            raise TypeError(f"the model must return real numbers, not {outputs.dtype}")
+        if outputs.is_meta:
+            raise RuntimeError("the model returned a tensor without values (device meta)")
         return outputs
 
     def forward(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             outputs = call(torch.from_numpy(x).to(device), torch.from_numpy(rows))
-        return _no_nan(outputs).double().cpu().numpy()
+        return outputs.double().cpu().numpy()
 
     def gradient(x: np.ndarray, rows: np.ndarray, targets: list[tuple[int, ...]]) -> Any:
         with torch.enable_grad():
@@ -135,7 +156,7 @@ def _python_model(function: Callable[..., Any], extras: tuple[Any, ...], images:
             (found,) = torch.autograd.grad(selected.sum(), leaf, allow_unused=True)
         if found is None:
             raise RuntimeError("the model's output does not depend on its input, so it has no gradient")
-        return found.cpu().numpy(), _no_nan(selected.detach()).double().cpu().numpy()
+        return found.cpu().numpy(), selected.detach().double().cpu().numpy()
 
     return _core.callable_model(forward, gradient)
 
@@ -145,15 +166,9 @@ def _select(outputs: torch.Tensor, targets: list[tuple[int, ...]]) -> torch.Tens
     if outputs.ndim == 0:
         outputs = outputs.reshape(1)
     if len(outputs) != len(targets):
-        raise ValueError(
+        raise RuntimeError(
             f"the model must return (n,) or (n, outputs, ...) for n samples: it was given {len(targets)} and "
             f"returned shape {tuple(outputs.shape)}"
         )
     flat = torch.tensor(_core.resolve_targets(targets, tuple(outputs.shape[1:])), device=outputs.device)
     return outputs.reshape(len(targets), -1).gather(1, flat[:, None])[:, 0]
-
-
-def _no_nan(values: torch.Tensor) -> torch.Tensor:
-    if bool(values.isnan().any()):
-        raise ValueError("the model returned NaN: check the image, the baseline and the model's weights")
-    return values

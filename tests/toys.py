@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import nn
 
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
+
+# Images are too small here to be shared among threads: waiting for each other would take most of the time.
+torch.set_num_threads(1)
 
 BANDS, ROWS, COLUMNS = 5, 4, 3
 SHAPE = (BANDS, ROWS, COLUMNS)
@@ -82,6 +86,13 @@ def convolutional(activation: Callable[[], nn.Module] = nn.Tanh, dtype: torch.dt
         nn.Linear(4 * ROWS * COLUMNS, 3),
     )
     return net.to(dtype).eval()
+
+
+def traced(model: nn.Module) -> Any:
+    """A TorchScript module for images of the usual shape, in the dtype of the model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.trace(model, torch.zeros(2, *SHAPE).to(next(model.parameters())))
 
 
 class Grid(nn.Module):

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebook", type=Path, nargs="?", default=ROOT / "notebooks" / "attr_showcase.ipynb")
-    parser.add_argument("--timeout", type=int, default=1200, help="seconds that one cell may take (default: 1200)")
+    parser.add_argument("--timeout", type=int, default=3600, help="seconds that one cell may take (default: 3600)")
     arguments = parser.parse_args()
 
     # The notebook runs at the root: paths of the caller are made absolute first.

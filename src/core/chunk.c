@@ -58,8 +58,8 @@ int met_take_base(engine *e, size_t i) {
         return MET_OK;
     }
     e->base_image = MET_NO_IMAGE;
-    int status = met_read_input(&e->readable, &e->job->inputs[i], e->job->dtype, e->options->pool, &e->report->memory,
-                                &e->base);
+    int status =
+        met_read_input(&e->readable, &e->job->inputs[i], e->job->dtype, e->options->pool, &e->report->memory, &e->base);
     e->base_image = status == MET_OK ? i : MET_NO_IMAGE;
     return status;
 }

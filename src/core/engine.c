@@ -152,8 +152,8 @@ static int run_chunk(engine *e, size_t n, double *seconds) {
     met_batch dx = {0};
     answer a = met_ask(e, n);
     double start = met_seconds();
-    status = job->gradient ? e->model->gradient(e->model->ctx, &x, &dx, &a.y)
-                           : e->model->forward(e->model->ctx, &x, &a.y);
+    status =
+        job->gradient ? e->model->gradient(e->model->ctx, &x, &dx, &a.y) : e->model->forward(e->model->ctx, &x, &a.y);
     *seconds = met_seconds() - start;
     met_count_call(e, n, *seconds);
     if (status == MET_OK && a.y.value == NULL) {
@@ -265,8 +265,10 @@ static int check(const met_job *job, const met_model *model) {
             size_t want = job->inputs[0].image.shape[a];
             const met_input *input = &job->inputs[i];
             if (input->image.shape[a] != want) {
-                return met_fail(MET_ESHAPE, "images of one call must share a shape: image %zu has %zu values along "
-                                "axis %d, image 0 has %zu", i, input->image.shape[a], a, want);
+                return met_fail(MET_ESHAPE,
+                                "images of one call must share a shape: image %zu has %zu values along "
+                                "axis %d, image 0 has %zu",
+                                i, input->image.shape[a], a, want);
             }
             if (input->baseline.data != NULL && input->baseline.shape[a] != want) {
                 return met_fail(MET_ESHAPE, "baseline %zu has %zu values along axis %d, its image has %zu", i,

@@ -33,14 +33,14 @@ typedef struct engine {
     size_t done;
     size_t *left; /* (images,) evaluations that are not folded yet */
 
-    met_buffer *chunk;       /* (chunk_room, size) */
+    met_buffer *chunk; /* (chunk_room, size) */
     size_t chunk_room;
-    slot *slots;             /* (room,) */
-    uint8_t *scratch;        /* (room, job->scratch) */
-    size_t *image_of;        /* (room,) */
-    size_t *k_of;            /* (room,) */
-    double *weights;         /* (room,) */
-    met_sample *samples;     /* (room,), for shortcuts */
+    slot *slots;         /* (room,) */
+    uint8_t *scratch;    /* (room, job->scratch) */
+    size_t *image_of;    /* (room,) */
+    size_t *k_of;        /* (room,) */
+    double *weights;     /* (room,) */
+    met_sample *samples; /* (room,), for shortcuts */
     const met_target **targets;
 
     met_readable readable;

@@ -68,10 +68,8 @@ static int fold_end(void *method, const met_result *r) {
 int met_integrated_gradients(const met_input *inputs, size_t images, met_dtype dtype,
                              const met_integrated_gradients_options *method, const met_model *model,
                              const met_options *options, void *const *out, met_report *report) {
-    integrated_gradients m = {.multiply_by_inputs = method->multiply_by_inputs,
-                              .options = options,
-                              .out = out,
-                              .delta = method->delta};
+    integrated_gradients m = {
+        .multiply_by_inputs = method->multiply_by_inputs, .options = options, .out = out, .delta = method->delta};
     int status = met_rule_new(method->quadrature, method->steps, &m.rule);
     if (status != MET_OK) {
         return status;

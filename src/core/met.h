@@ -23,16 +23,16 @@ extern "C" {
 
 typedef enum met_status {
     MET_OK = 0,
-    MET_ENOMEM,       /* memory could not be had */
-    MET_EVALUE,       /* an argument has an unusable value */
-    MET_ETYPE,        /* an argument has an unusable type */
-    MET_ESHAPE,       /* shapes do not agree */
-    MET_EINDEX,       /* an index is out of range */
-    MET_EGRADIENT,    /* the model cannot be differentiated */
-    MET_EMODEL,       /* the model broke its contract: wrong shape, wrong dtype, not a number */
-    MET_ECALLBACK,    /* an exception of the host language is pending: leave it alone */
-    MET_ECANCELLED,   /* the caller asked to stop */
-    MET_EDECLINED     /* a shortcut does not apply; the detail says why */
+    MET_ENOMEM,     /* memory could not be had */
+    MET_EVALUE,     /* an argument has an unusable value */
+    MET_ETYPE,      /* an argument has an unusable type */
+    MET_ESHAPE,     /* shapes do not agree */
+    MET_EINDEX,     /* an index is out of range */
+    MET_EGRADIENT,  /* the model cannot be differentiated */
+    MET_EMODEL,     /* the model broke its contract: wrong shape, wrong dtype, not a number */
+    MET_ECALLBACK,  /* an exception of the host language is pending: leave it alone */
+    MET_ECANCELLED, /* the caller asked to stop */
+    MET_EDECLINED   /* a shortcut does not apply; the detail says why */
 } met_status;
 
 /* Store a printf-formatted detail for this thread and return `status`. */
@@ -83,8 +83,8 @@ typedef struct met_parallel {
 } met_parallel;
 
 /* Run body over [0, n) on `pool`, or on this thread where pool is NULL or the work is small. */
-void met_parallel_for(const met_parallel *pool, size_t n, size_t grain,
-                      void (*body)(void *arg, size_t from, size_t to), void *arg);
+void met_parallel_for(const met_parallel *pool, size_t n, size_t grain, void (*body)(void *arg, size_t from, size_t to),
+                      void *arg);
 
 /* Seconds of a monotonic clock. */
 double met_seconds(void);
@@ -246,15 +246,15 @@ typedef struct met_box {
 /* How one sample differs from its image. Arrays belong to the method and outlive the run, or lie in `scratch`. */
 typedef struct met_sample {
     met_kind kind;
-    size_t image; /* which image of the job */
-    double alpha; /* MET_LERP */
-    met_box box;  /* MET_BOX: [start, stop) in the image's axes */
-    const uint8_t *dropped;    /* MET_BANDS: (bands,); MET_SEGMENTS: (segments,); 1 = take the baseline */
-    const int32_t *segments;   /* MET_SEGMENTS: (size of the image,) ids in [0, number of segments) */
-    met_stream noise;          /* MET_NOISE */
-    double stdev;              /* MET_NOISE */
+    size_t image;                      /* which image of the job */
+    double alpha;                      /* MET_LERP */
+    met_box box;                       /* MET_BOX: [start, stop) in the image's axes */
+    const uint8_t *dropped;            /* MET_BANDS: (bands,); MET_SEGMENTS: (segments,); 1 = take the baseline */
+    const int32_t *segments;           /* MET_SEGMENTS: (size of the image,) ids in [0, number of segments) */
+    met_stream noise;                  /* MET_NOISE */
+    double stdev;                      /* MET_NOISE */
     const uint8_t *selected[MET_AXES]; /* MET_NOISE: (shape[a],) 1 = disturb; NULL: all along this axis */
-    uint8_t *scratch;          /* met_job.scratch bytes for describe() to fill, one piece a sample */
+    uint8_t *scratch;                  /* met_job.scratch bytes for describe() to fill, one piece a sample */
 } met_sample;
 
 /* An image and its baseline as samples read them: C-contiguous, both of one floating dtype. */
@@ -263,7 +263,7 @@ typedef struct met_base {
     size_t shape[MET_AXES];
     int bands;
     const void *image;
-    const void *baseline;  /* NULL: baseline_value everywhere */
+    const void *baseline; /* NULL: baseline_value everywhere */
     double baseline_value;
     const uint8_t *mask; /* as in met_image: noise stays off values that are not used */
     ptrdiff_t mask_strides[MET_AXES];
@@ -358,11 +358,10 @@ typedef struct met_prepared met_prepared; /* the provider's */
  */
 typedef struct met_shortcut {
     const char *name; /* for reports */
-    int (*prepare)(void *ctx, met_batch *x, met_batch *b, const met_target *const *targets, met_kind kind,
-                   size_t most, met_prepared **out);
+    int (*prepare)(void *ctx, met_batch *x, met_batch *b, const met_target *const *targets, met_kind kind, size_t most,
+                   met_prepared **out);
     int (*forward)(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y);
-    int (*gradient)(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n,
-                    met_outputs *y);
+    int (*gradient)(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y);
     int (*collect)(void *ctx, met_prepared *p, met_batch *dx_sum);
     void (*release)(void *ctx, met_prepared *p);
 } met_shortcut;
@@ -436,13 +435,13 @@ typedef struct met_input {
 /* The answer to one sample, valid during fold(). */
 typedef struct met_result {
     size_t image;
-    size_t k;               /* which evaluation of that image */
-    const double *value;    /* (width,) outputs; NULL: those of the image, of which the sample is a copy */
+    size_t k;            /* which evaluation of that image */
+    const double *value; /* (width,) outputs; NULL: those of the image, of which the sample is a copy */
     size_t width;
-    const int64_t *shape;   /* (axes,) of one sample's outputs, where all are asked for */
+    const int64_t *shape; /* (axes,) of one sample's outputs, where all are asked for */
     int axes;
-    const void *gradient;   /* (size,) of base->dtype; NULL in forward jobs */
-    const void *sample;     /* (size,) what the model saw, where met_job.reads_sample says so; else NULL */
+    const void *gradient; /* (size,) of base->dtype; NULL in forward jobs */
+    const void *sample;   /* (size,) what the model saw, where met_job.reads_sample says so; else NULL */
     const met_base *base;
 } met_result;
 
@@ -467,7 +466,7 @@ typedef struct met_job {
     bool all_outputs; /* forward jobs: ask for every output, not for the target */
     bool skip_copies; /* forward jobs: do not evaluate local samples that change nothing */
     bool reads_sample;
-    size_t scratch;   /* bytes of met_sample.scratch */
+    size_t scratch; /* bytes of met_sample.scratch */
     int (*describe)(void *method, size_t image, size_t k, met_sample *s);
     double (*weight)(void *method, size_t k);
     void *const *sums;

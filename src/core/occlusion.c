@@ -10,7 +10,7 @@ typedef struct occlusion {
     const met_occlusion_options *options;
     size_t images;
     size_t windows;
-    size_t outputs; /* 0: not known yet */
+    size_t outputs;      /* 0: not known yet */
     double *image;       /* (images, outputs) f(x) */
     double *differences; /* (images, outputs, windows) */
     size_t *position;    /* (outputs,) of the wanted outputs among all; NULL: as they come */

@@ -222,8 +222,7 @@ void met_reducer_clear(met_reducer *r, const met_parallel *pool) {
  *   weight  of this result; any finite number
  *   pool    the host's threads, or NULL
  */
-void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double weight,
-                     const met_parallel *pool) {
+void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double weight, const met_parallel *pool) {
     work w = {.dtype = dtype, .values = values, .sum = r->sum, .square = r->square, .weight = weight};
     r->weight += weight;
     met_parallel_for(pool, r->size, GRAIN, r->squares ? add_squares_body : add_body, &w);
@@ -236,8 +235,7 @@ void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double
  *   pool    the host's threads, or NULL
  *   out     (size,) of dtype, owned by the caller
  */
-void met_reducer_read(const met_reducer *r, met_moment moment, met_dtype dtype, const met_parallel *pool,
-                      void *out) {
+void met_reducer_read(const met_reducer *r, met_moment moment, met_dtype dtype, const met_parallel *pool, void *out) {
     work w = {.dtype = dtype, .out = out, .sum = r->sum, .weight = r->weight, .moment = moment};
     w.square = r->squares ? r->square : r->sum; /* sum and mean do not look at it */
     met_parallel_for(pool, r->size, GRAIN, read_body, &w);

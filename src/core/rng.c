@@ -76,8 +76,8 @@ static double normal_quantile(double q) {
                                 3.9307895800092710610e+4,
                                 2.8729085735721942674e+4,
                                 5.2264952788528545610e+3};
-    static const double c[8] = {1.42343711074968357734e0,  4.63033784615654529590e0,  5.76949722146069140550e0,
-                                3.64784832476320460504e0,  1.27045825245236838258e0,  2.41780725177450611770e-1,
+    static const double c[8] = {1.42343711074968357734e0,  4.63033784615654529590e0, 5.76949722146069140550e0,
+                                3.64784832476320460504e0,  1.27045825245236838258e0, 2.41780725177450611770e-1,
                                 2.27238449892691845833e-2, 7.74545014278341407640e-4};
     static const double d[8] = {1.0,
                                 2.05319162663775882187e0,
@@ -184,8 +184,7 @@ int met_choose(met_stream s, size_t n, size_t k, uint8_t *chosen) {
         return met_fail(MET_EVALUE, "chosen is NULL: room for n=%zu flags is wanted", n);
     }
     if (k > n) {
-        return met_fail(MET_EVALUE, "k=%zu is more than n=%zu: at most n can be chosen without replacement",
-                        k, n);
+        return met_fail(MET_EVALUE, "k=%zu is more than n=%zu: at most n can be chosen without replacement", k, n);
     }
     if (n > 0) {
         memset(chosen, 0, n);

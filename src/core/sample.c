@@ -68,8 +68,7 @@ static const uint8_t *mask_row(const met_base *base, size_t row) {
         } \
     } \
 \
-    static inline void pick_##T(T *restrict out, const source *from, const met_sample *s, size_t at, \
-                                size_t n) { \
+    static inline void pick_##T(T *restrict out, const source *from, const met_sample *s, size_t at, size_t n) { \
         const T *restrict values = from->values; \
         const T number = (T)from->number; \
         for (size_t i = at; i < at + n; i++) { \
@@ -79,8 +78,8 @@ static const uint8_t *mask_row(const met_base *base, size_t row) {
         } \
     } \
 \
-    static inline void lerp_##T(T *restrict out, const T *restrict x, const source *from, double alpha, \
-                                size_t at, size_t n) { \
+    static inline void lerp_##T(T *restrict out, const T *restrict x, const source *from, double alpha, size_t at, \
+                                size_t n) { \
         const T a = (T)alpha; \
         const T *restrict b = from->values; \
         const T number = (T)from->number; \
@@ -247,8 +246,7 @@ static source image_of(const met_base *base) {
 }
 
 /* The values that a local sample replaces take those of `from`: the baseline to apply it, the image to undo it. */
-static void replace(const met_base *base, const met_sample *s, source from, const met_parallel *pool,
-                    void *out) {
+static void replace(const met_base *base, const met_sample *s, source from, const met_parallel *pool, void *out) {
     work w = {.base = base, .sample = s, .from = from, .out = out};
     switch (s->kind) {
     case MET_BOX:

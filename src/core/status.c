@@ -54,8 +54,8 @@ size_t met_dtype_size(met_dtype dtype) {
     return 0;
 }
 
-void met_parallel_for(const met_parallel *pool, size_t n, size_t grain,
-                      void (*body)(void *arg, size_t from, size_t to), void *arg) {
+void met_parallel_for(const met_parallel *pool, size_t n, size_t grain, void (*body)(void *arg, size_t from, size_t to),
+                      void *arg) {
     if (n == 0) {
         return;
     }

@@ -13,15 +13,20 @@ int met_windows_new(const size_t shape[MET_AXES], const size_t window[MET_AXES],
     met_windows w;
     for (int a = 0; a < MET_AXES; a++) {
         if (window[a] == 0 || stride[a] == 0) {
-            return met_fail(MET_EVALUE, "sliding_window_shapes and strides must not be zero: (%zu, %zu, %zu) and "
-                            "(%zu, %zu, %zu)", window[0], window[1], window[2], stride[0], stride[1], stride[2]);
+            return met_fail(MET_EVALUE,
+                            "sliding_window_shapes and strides must not be zero: (%zu, %zu, %zu) and "
+                            "(%zu, %zu, %zu)",
+                            window[0], window[1], window[2], stride[0], stride[1], stride[2]);
         }
         if (window[a] > shape[a]) {
-            return met_fail(MET_EVALUE, "sliding_window_shapes (%zu, %zu, %zu) must fit into the image, whose shape is "
-                            "(%zu, %zu, %zu)", window[0], window[1], window[2], shape[0], shape[1], shape[2]);
+            return met_fail(MET_EVALUE,
+                            "sliding_window_shapes (%zu, %zu, %zu) must fit into the image, whose shape is "
+                            "(%zu, %zu, %zu)",
+                            window[0], window[1], window[2], shape[0], shape[1], shape[2]);
         }
         if (stride[a] > window[a] && window[a] < shape[a]) {
-            return met_fail(MET_EVALUE, "strides (%zu, %zu, %zu) must not be larger than sliding_window_shapes (%zu, "
+            return met_fail(MET_EVALUE,
+                            "strides (%zu, %zu, %zu) must not be larger than sliding_window_shapes (%zu, "
                             "%zu, %zu), or values between two windows are left out",
                             stride[0], stride[1], stride[2], window[0], window[1], window[2]);
         }

@@ -125,8 +125,8 @@ static int read_outputs(PyArrayObject *outputs, size_t from, size_t n, met_outpu
     }
     int status = y->value != NULL ? MET_OK : y->reserve(y, y->targets != NULL ? 1 : width);
     if (status == MET_OK && y->targets == NULL && width != y->width) {
-        status = met_fail(MET_EMODEL, "the model returned %zu outputs for one sample and %zu for another", y->width,
-                          width);
+        status =
+            met_fail(MET_EMODEL, "the model returned %zu outputs for one sample and %zu for another", y->width, width);
     }
     const double *values = PyArray_DATA(outputs);
     for (size_t i = 0; i < n && status == MET_OK; i++) {
@@ -233,8 +233,7 @@ static int gradient_range(const callable_model *m, const met_batch *x, size_t fr
     PyObject *array = batch_array(x, from, to);
     PyObject *images = array == NULL ? NULL : image_array(x, from, to);
     PyObject *targets = images == NULL ? NULL : target_list(y, from, to);
-    PyObject *answer =
-        targets == NULL ? NULL : PyObject_CallFunctionObjArgs(m->gradient, array, images, targets, NULL);
+    PyObject *answer = targets == NULL ? NULL : PyObject_CallFunctionObjArgs(m->gradient, array, images, targets, NULL);
     PyObject *place = NULL;
     PyArrayObject *values = NULL;
     if (answer == NULL) {

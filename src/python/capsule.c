@@ -22,8 +22,8 @@ int met_py_parallel(PyObject *capsule, const met_parallel **out) {
         return 0;
     }
     if (!PyCapsule_IsValid(capsule, MET_PARALLEL_CAPSULE)) {
-        PyErr_Format(PyExc_TypeError, "parallel must be None or a capsule named %s, not %.200s",
-                     MET_PARALLEL_CAPSULE, Py_TYPE(capsule)->tp_name);
+        PyErr_Format(PyExc_TypeError, "parallel must be None or a capsule named %s, not %.200s", MET_PARALLEL_CAPSULE,
+                     Py_TYPE(capsule)->tp_name);
         return -1;
     }
     *out = PyCapsule_GetPointer(capsule, MET_PARALLEL_CAPSULE);

@@ -85,8 +85,8 @@ static int read_baseline(met_py_job *job, PyObject *baseline, met_input *input) 
 static int read_input(met_py_job *job, size_t i, PyObject *images, PyObject *targets, PyObject *baselines) {
     met_input *input = &job->inputs[i];
     PyObject *owner = NULL;
-    if (met_py_image_view(PyList_GET_ITEM(images, (Py_ssize_t)i), &input->image, &owner) < 0 ||
-        keep(job, owner) < 0 || met_py_target(PyList_GET_ITEM(targets, (Py_ssize_t)i), &input->target) < 0) {
+    if (met_py_image_view(PyList_GET_ITEM(images, (Py_ssize_t)i), &input->image, &owner) < 0 || keep(job, owner) < 0 ||
+        met_py_target(PyList_GET_ITEM(targets, (Py_ssize_t)i), &input->target) < 0) {
         return -1;
     }
     if (baselines != NULL && read_baseline(job, PyList_GET_ITEM(baselines, (Py_ssize_t)i), input) < 0) {
@@ -167,18 +167,18 @@ int met_py_job_enter(met_py_job *job, int status) {
 /* The report as a dict. */
 static PyObject *report_dict(const met_py_job *job) {
     const met_report *r = &job->report;
-    return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n,s:n,s:d,s:d,s:n,s:n,s:z,s:z}",                    /* */
-                         "evaluations", (Py_ssize_t)r->evaluations,                              /* */
-                         "evaluations_saved", (Py_ssize_t)r->saved,                              /* */
-                         "model_calls", (Py_ssize_t)r->calls,                                    /* */
-                         "chunk_first", (Py_ssize_t)r->chunk_first,                              /* */
-                         "chunk_size", (Py_ssize_t)r->chunk_last,                                /* */
-                         "chunk_largest", (Py_ssize_t)r->chunk_most,                             /* */
-                         "seconds", r->seconds,                                                  /* */
-                         "seconds_in_model", r->seconds_model,                                   /* */
-                         "peak_bytes", (Py_ssize_t)r->memory.peak,                               /* */
-                         "shortcut_evaluations", (Py_ssize_t)r->shortcut_evaluations,            /* */
-                         "shortcut", r->shortcut[0] != '\0' ? r->shortcut : NULL,                /* */
+    return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n,s:n,s:d,s:d,s:n,s:n,s:z,s:z}",         /* */
+                         "evaluations", (Py_ssize_t)r->evaluations,                   /* */
+                         "evaluations_saved", (Py_ssize_t)r->saved,                   /* */
+                         "model_calls", (Py_ssize_t)r->calls,                         /* */
+                         "chunk_first", (Py_ssize_t)r->chunk_first,                   /* */
+                         "chunk_size", (Py_ssize_t)r->chunk_last,                     /* */
+                         "chunk_largest", (Py_ssize_t)r->chunk_most,                  /* */
+                         "seconds", r->seconds,                                       /* */
+                         "seconds_in_model", r->seconds_model,                        /* */
+                         "peak_bytes", (Py_ssize_t)r->memory.peak,                    /* */
+                         "shortcut_evaluations", (Py_ssize_t)r->shortcut_evaluations, /* */
+                         "shortcut", r->shortcut[0] != '\0' ? r->shortcut : NULL,     /* */
                          "shortcut_declined", r->declined[0] != '\0' ? r->declined : NULL);
 }
 

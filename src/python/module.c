@@ -8,10 +8,11 @@
 #include "job.h"
 #include "methods.h"
 
-PyDoc_STRVAR(resolve_targets_doc,
-             "resolve_targets(targets, shape)\n--\n\n"
-             "Flat positions, a list of int, of targets (tuples of int) among a model's outputs of `shape` (without the\n"
-             "batch axis). Raises ValueError or IndexError where one does not name exactly one output.");
+PyDoc_STRVAR(
+    resolve_targets_doc,
+    "resolve_targets(targets, shape)\n--\n\n"
+    "Flat positions, a list of int, of targets (tuples of int) among a model's outputs of `shape` (without the\n"
+    "batch axis). Raises ValueError or IndexError where one does not name exactly one output.");
 
 static PyObject *resolve_targets(PyObject *module, PyObject *args) {
     (void)module;
@@ -42,7 +43,8 @@ static PyObject *resolve_targets(PyObject *module, PyObject *args) {
     return flat;
 }
 
-#define METHOD(name) {#name, (PyCFunction)(void (*)(void))met_py_##name, METH_VARARGS | METH_KEYWORDS, met_py_##name##_doc}
+#define METHOD(name) \
+    {#name, (PyCFunction)(void (*)(void))met_py_##name, METH_VARARGS | METH_KEYWORDS, met_py_##name##_doc}
 
 static PyMethodDef functions[] = {
     METHOD(saliency),
@@ -70,11 +72,7 @@ static PyModuleDef_Slot slots[] = {
 PyDoc_STRVAR(module_doc, "The native core of meteors_c: the HSI type and the attribution methods over raw buffers.");
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "_core",
-    .m_doc = module_doc,
-    .m_methods = functions,
-    .m_slots = slots,
+    PyModuleDef_HEAD_INIT, .m_name = "_core", .m_doc = module_doc, .m_methods = functions, .m_slots = slots,
 };
 
 PyMODINIT_FUNC PyInit__core(void);

@@ -3,8 +3,8 @@
 
 const char met_py_input_x_gradient_doc[] =
     PyDoc_STR("input_x_gradient(images, targets, model, options)\n--\n\n"
-                  "(list of arrays, report dict): each masked image times the gradient of the target output.\n"
-                  "The arguments are those of job.h. Source: Shrikumar et al., 2016 (arXiv:1605.01713).");
+              "(list of arrays, report dict): each masked image times the gradient of the target output.\n"
+              "The arguments are those of job.h. Source: Shrikumar et al., 2016 (arXiv:1605.01713).");
 
 PyObject *met_py_input_x_gradient(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
@@ -17,8 +17,8 @@ PyObject *met_py_input_x_gradient(PyObject *module, PyObject *args, PyObject *kw
     PyObject *answer = NULL;
     if (met_py_job_open(&job, images, targets, NULL, model, options) == 0) {
         met_py_job_leave(&job);
-        int status = met_input_x_gradient(job.inputs, job.images, job.dtype, job.model, &job.options, job.out,
-                                  &job.report);
+        int status =
+            met_input_x_gradient(job.inputs, job.images, job.dtype, job.model, &job.options, job.out, &job.report);
         if (met_py_job_enter(&job, status) == 0) {
             answer = met_py_job_answer(&job, job.results);
         }

@@ -51,7 +51,7 @@ static PyObject *float_list(const double *values, size_t n) {
 
 PyObject *met_py_integrated_gradients(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
-    static char *names[] = {"images",  "targets", "baselines", "model", "options",
+    static char *names[] = {"images",  "targets", "baselines",          "model", "options",
                             "n_steps", "method",  "multiply_by_inputs", "delta", NULL};
     PyObject *images, *targets, *baselines, *model, *options, *quadrature;
     Py_ssize_t steps;
@@ -78,8 +78,8 @@ PyObject *met_py_integrated_gradients(PyObject *module, PyObject *args, PyObject
         goto done;
     }
     met_py_job_leave(&job);
-    int status = met_integrated_gradients(job.inputs, job.images, job.dtype, &method, job.model, &job.options,
-                                          job.out, &job.report);
+    int status = met_integrated_gradients(job.inputs, job.images, job.dtype, &method, job.model, &job.options, job.out,
+                                          &job.report);
     if (met_py_job_enter(&job, status) == 0) {
         PyObject *delta = want_delta ? float_list(method.delta, job.images) : Py_NewRef(Py_None);
         answer = delta == NULL ? NULL : met_py_job_answer_with(&job, job.results, delta);

@@ -15,10 +15,11 @@ const char met_py_noise_tunnel_doc[] = PyDoc_STR(
     "multiply_by_inputs) or (window, stride); method 'smoothgrad', 'smoothgrad_sq' or 'vargrad'; stdevs a list of\n"
     "float; selected a tuple of three bytes objects or None; exact a number of bands or None.");
 
-const char met_py_perturb_doc[] = PyDoc_STR(
-    "perturb(image, baseline, n_samples, seed, stdev, selected, probability, exact)\n--\n\n"
-    "An array (n_samples, d0, d1, d2) of disturbed copies of a 3-D tensor whose bands lie on axis 0: normal noise where\n"
-    "baseline is None, else bands that take the baseline, a tensor of the same shape.");
+const char met_py_perturb_doc[] =
+    PyDoc_STR("perturb(image, baseline, n_samples, seed, stdev, selected, probability, exact)\n--\n\n"
+              "An array (n_samples, d0, d1, d2) of disturbed copies of a 3-D tensor whose bands lie on axis 0: normal "
+              "noise where\n"
+              "baseline is None, else bands that take the baseline, a tensor of the same shape.");
 
 const char met_py_choose_doc[] = PyDoc_STR("choose(n, k, n_samples, seed)\n--\n\n"
                                            "A bool array (n_samples, n) with exactly k True in each row.");
@@ -46,7 +47,8 @@ static int read_selected(PyObject *tuple, const size_t shape[MET_AXES], const ui
             continue;
         }
         if (!PyBytes_Check(item) || (size_t)PyBytes_GET_SIZE(item) != shape[a]) {
-            PyErr_Format(PyExc_TypeError, "selected[%d] must be None or bytes, one for each of %zu values", a, shape[a]);
+            PyErr_Format(PyExc_TypeError, "selected[%d] must be None or bytes, one for each of %zu values", a,
+                         shape[a]);
             return -1;
         }
         out[a] = (const uint8_t *)PyBytes_AS_STRING(item);
@@ -147,9 +149,10 @@ static int read_stdevs(PyObject *list, size_t images, double *out) {
 
 PyObject *met_py_noise_tunnel(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
-    static char *names[] = {"images", "targets", "baselines", "model",    "options",     "kind",  "inner",
-                            "method", "n_samples", "seed",    "stdevs",   "selected",    "probability", "exact",
-                            "tolerance", "error",  "slope",   "inner_arguments", NULL};
+    static char *names[] = {"images", "targets",  "baselines",       "model",     "options",
+                            "kind",   "inner",    "method",          "n_samples", "seed",
+                            "stdevs", "selected", "probability",     "exact",     "tolerance",
+                            "error",  "slope",    "inner_arguments", NULL};
     static const char *const kinds[] = {"noise", "bands"};
     static const char *const inners[] = {"saliency", "input_x_gradient", "integrated_gradients", "occlusion"};
     static const char *const moments[] = {"smoothgrad", "smoothgrad_sq", "vargrad"};
@@ -203,8 +206,8 @@ PyObject *met_py_noise_tunnel(PyObject *module, PyObject *args, PyObject *kwargs
     method.slope = slope_memory;
     mask_baselines(&job);
     met_py_job_leave(&job);
-    int status = met_noise_tunnel(job.inputs, job.images, job.dtype, &method, job.model, &job.options, job.out,
-                                  &job.report);
+    int status =
+        met_noise_tunnel(job.inputs, job.images, job.dtype, &method, job.model, &job.options, job.out, &job.report);
     if (met_py_job_enter(&job, status) == 0) {
         used = size_list(method.used, job.images);
         more = used == NULL ? NULL : PyTuple_Pack(3, errors, slopes, used);
@@ -244,7 +247,8 @@ static int render_all(const met_base *base, met_sample *s, uint64_t seed, Py_ssi
 
 PyObject *met_py_perturb(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
-    static char *names[] = {"image", "baseline", "n_samples", "seed", "stdev", "selected", "probability", "exact", NULL};
+    static char *names[] = {"image",    "baseline",    "n_samples", "seed", "stdev",
+                            "selected", "probability", "exact",     NULL};
     PyObject *image, *baseline, *selected, *exact_object;
     Py_ssize_t n;
     unsigned long long seed;

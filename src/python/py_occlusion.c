@@ -96,8 +96,8 @@ PyObject *met_py_occlusion(PyObject *module, PyObject *args, PyObject *kwargs) {
         goto done;
     }
     met_py_job_leave(&job);
-    int status = met_occlusion(job.inputs, job.images, job.dtype, &method, job.model, &job.options, &result,
-                               &job.report);
+    int status =
+        met_occlusion(job.inputs, job.images, job.dtype, &method, job.model, &job.options, &result, &job.report);
     if (met_py_job_enter(&job, status) < 0) {
         goto done;
     }

@@ -34,8 +34,8 @@ int guarded(const met_host *host, const std::function<void()> &body) {
         return host->fail(failure.status, "%s", failure.what());
     } catch (const c10::Error &error) {
         std::string text = error.what_without_backtrace();
-        bool memory = text.find("not enough memory") != std::string::npos ||
-                      text.find("out of memory") != std::string::npos;
+        bool memory =
+            text.find("not enough memory") != std::string::npos || text.find("out of memory") != std::string::npos;
         return host->fail(memory ? MET_ENOMEM : MET_EMODEL, "the model failed: %s", text.c_str());
     } catch (const std::bad_alloc &) {
         return host->fail(MET_ENOMEM, "the model ran out of memory");
@@ -62,10 +62,11 @@ at::Tensor batch_tensor(const met_batch &x) {
     met_owner *owner = x.owner;
     owner->retain(owner);
     auto type = x.dtype == MET_FLOAT64 ? at::kDouble : at::kFloat;
-    return at::from_blob(x.data,
-                         {static_cast<int64_t>(x.n), static_cast<int64_t>(x.shape[0]),
-                          static_cast<int64_t>(x.shape[1]), static_cast<int64_t>(x.shape[2])},
-                         [owner](void *) { owner->release(owner); }, at::TensorOptions().dtype(type));
+    return at::from_blob(
+        x.data,
+        {static_cast<int64_t>(x.n), static_cast<int64_t>(x.shape[0]), static_cast<int64_t>(x.shape[1]),
+         static_cast<int64_t>(x.shape[2])},
+        [owner](void *) { owner->release(owner); }, at::TensorOptions().dtype(type));
 }
 
 namespace {
@@ -131,8 +132,8 @@ at::Tensor call_python(const Model &model, const at::Tensor &x, const std::vecto
     }
     Object answer = checked(PyObject_CallObject(model.callable.get(), arguments.get()));
     if (!THPVariable_Check(answer.get())) {
-        throw Failure(MET_ETYPE, std::string("the model must return a torch.Tensor, not ") +
-                                     Py_TYPE(answer.get())->tp_name);
+        throw Failure(MET_ETYPE,
+                      std::string("the model must return a torch.Tensor, not ") + Py_TYPE(answer.get())->tp_name);
     }
     return THPVariable_Unpack(answer.get());
 }
@@ -178,8 +179,8 @@ at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<int64
         throw Failure(MET_EMODEL, "the model returned a tensor without values (device meta)");
     }
     if (!at::isFloatingType(y.scalar_type()) && !at::isIntegralType(y.scalar_type(), true)) {
-        throw Failure(MET_ETYPE, std::string("the model must return real numbers, not ") +
-                                     c10::toString(y.scalar_type()));
+        throw Failure(MET_ETYPE,
+                      std::string("the model must return real numbers, not ") + c10::toString(y.scalar_type()));
     }
     return y;
 }
@@ -308,8 +309,9 @@ int forward(void *ctx, met_batch *batch, met_outputs *y) {
 /* d selected / d x for samples that do not influence each other. */
 at::Tensor input_gradient(const at::Tensor &selected, const at::Tensor &x) {
     if (!at::isFloatingType(selected.scalar_type()) || !selected.requires_grad()) {
-        throw Failure(MET_EGRADIENT, "the model's output is cut off from its input (detached, computed outside torch, or "
-                                     "by integers), so it has no gradient");
+        throw Failure(MET_EGRADIENT,
+                      "the model's output is cut off from its input (detached, computed outside torch, or "
+                      "by integers), so it has no gradient");
     }
     auto found = torch::autograd::grad({selected.sum()}, {x}, {}, false, false, true);
     if (!found[0].defined()) {

@@ -13,9 +13,8 @@ using bridge::Model;
 using bridge::Object;
 
 void run_parallel(size_t n, size_t grain, void (*body)(void *, size_t, size_t), void *arg) {
-    at::parallel_for(0, static_cast<int64_t>(n), static_cast<int64_t>(grain), [&](int64_t from, int64_t to) {
-        body(arg, static_cast<size_t>(from), static_cast<size_t>(to));
-    });
+    at::parallel_for(0, static_cast<int64_t>(n), static_cast<int64_t>(grain),
+                     [&](int64_t from, int64_t to) { body(arg, static_cast<size_t>(from), static_cast<size_t>(to)); });
 }
 
 const met_parallel torch_threads = {run_parallel};
@@ -112,8 +111,15 @@ PyModuleDef_Slot slots[] = {
 };
 
 struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_torch", "Torch models behind the vtable of meteors_c._core.", 0, functions, slots, nullptr,
-    nullptr,               nullptr,
+    PyModuleDef_HEAD_INIT,
+    "_torch",
+    "Torch models behind the vtable of meteors_c._core.",
+    0,
+    functions,
+    slots,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 } // namespace

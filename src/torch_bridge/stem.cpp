@@ -14,280 +14,22 @@
  * Otherwise the shortcut is declined with the reason. Compare incremental inference: Nakandala et al., SIGMOD 2019.
  */
 #include "bridge.h"
+#include "graph.h"
+#include "modules.h"
 
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/grad_mode.h>
-#include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include <array>
-#include <cmath>
+#include <algorithm>
 #include <limits>
 #include <memory>
-#include <unordered_map>
 #include <unordered_set>
 
 using torch::autograd::Node;
 
 namespace bridge {
 namespace {
-
-struct Declined : Failure {
-    explicit Declined(const std::string &why) : Failure(MET_EDECLINED, why) {}
-};
-
-/* ---- what modules are called, and with what result */
-
-struct Call {
-    PyObject *module; /* borrowed: the model keeps it */
-    at::Tensor output;
-    int count;
-};
-
-struct Recorder {
-    unsigned long thread;
-    std::vector<Call> calls;
-    PyObject *wanted = nullptr; /* record this module only */
-};
-
-const char *const RECORDER = "meteors_c.recorder";
-
-/* The global forward hook: (module, args, output) -> None. */
-PyObject *record(PyObject *self, PyObject *args) {
-    auto *recorder = static_cast<Recorder *>(PyCapsule_GetPointer(self, RECORDER));
-    PyObject *module, *inputs, *output;
-    if (!PyArg_ParseTuple(args, "OOO", &module, &inputs, &output)) {
-        return nullptr;
-    }
-    bool ours = PyThread_get_thread_ident() == recorder->thread;
-    if (ours && (recorder->wanted == nullptr || recorder->wanted == module)) {
-        int count = 1;
-        for (Call &call : recorder->calls) {
-            count += call.module == module ? call.count++, 1 : 0;
-        }
-        bool tensor = THPVariable_Check(output);
-        recorder->calls.push_back({module, tensor ? THPVariable_Unpack(output) : at::Tensor(), count});
-    }
-    Py_RETURN_NONE;
-}
-
-PyMethodDef record_definition = {"record", record, METH_VARARGS, nullptr};
-
-/* Records module calls of this thread while it lives. */
-class Recording {
-  public:
-    explicit Recording(PyObject *wanted = nullptr) {
-        WithGil gil;
-        recorder_.thread = PyThread_get_thread_ident();
-        recorder_.wanted = wanted;
-        Object self = checked(PyCapsule_New(&recorder_, RECORDER, nullptr));
-        Object hook = checked(PyCFunction_New(&record_definition, self.get()));
-        Object torch_module = checked(PyImport_ImportModule("torch.nn.modules.module"));
-        handle_ = checked(PyObject_CallMethod(torch_module.get(), "register_module_forward_hook", "O", hook.get()));
-    }
-    ~Recording() {
-        WithGil gil;
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        Object answer(PyObject_CallMethod(handle_.get(), "remove", nullptr));
-        PyErr_Restore(type, value, trace);
-    }
-    std::vector<Call> &calls() { return recorder_.calls; }
-
-  private:
-    Recorder recorder_;
-    Object handle_;
-};
-
-/* ---- a module's output put in place of its computation */
-
-struct Replacement {
-    unsigned long thread;
-    PyObject *module; /* borrowed */
-    at::Tensor output;
-};
-
-const char *const REPLACEMENT = "meteors_c.replacement";
-
-/* forward(*args) of a replaced module; other threads get the module's own. */
-PyObject *replaced_forward(PyObject *self, PyObject *args, PyObject *kwargs) {
-    auto *replacement = static_cast<Replacement *>(PyCapsule_GetPointer(self, REPLACEMENT));
-    if (PyThread_get_thread_ident() == replacement->thread) {
-        return THPVariable_Wrap(replacement->output);
-    }
-    Object function(PyObject_GetAttrString(reinterpret_cast<PyObject *>(Py_TYPE(replacement->module)), "forward"));
-    Object bound(function ? PyMethod_New(function.get(), replacement->module) : nullptr);
-    return bound ? PyObject_Call(bound.get(), args, kwargs) : nullptr;
-}
-
-PyMethodDef replaced_definition = {"forward",
-                                   reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(replaced_forward)),
-                                   METH_VARARGS | METH_KEYWORDS, nullptr};
-
-void free_replacement(PyObject *capsule) {
-    delete static_cast<Replacement *>(PyCapsule_GetPointer(capsule, REPLACEMENT));
-}
-
-/* Replaces the outputs of modules while it lives. */
-class Replacing {
-  public:
-    void add(PyObject *module, const at::Tensor &output) {
-        WithGil gil;
-        auto made = std::make_unique<Replacement>(Replacement{PyThread_get_thread_ident(), module, output});
-        Object self = checked(PyCapsule_New(made.get(), REPLACEMENT, free_replacement));
-        made.release();
-        Object function = checked(PyCFunction_New(&replaced_definition, self.get()));
-        Object dict = checked(PyObject_GenericGetDict(module, nullptr));
-        if (PyDict_SetItemString(dict.get(), "forward", function.get()) < 0) {
-            throw Pending();
-        }
-        dicts_.push_back(std::move(dict));
-    }
-    ~Replacing() {
-        WithGil gil;
-        PyObject *type, *value, *trace;
-        PyErr_Fetch(&type, &value, &trace);
-        for (Object &dict : dicts_) {
-            if (PyDict_DelItemString(dict.get(), "forward") < 0) {
-                PyErr_Clear();
-            }
-        }
-        PyErr_Restore(type, value, trace);
-    }
-
-  private:
-    std::vector<Object> dicts_;
-};
-
-/* ---- conditions that need no run */
-
-bool truth(PyObject *object, const char *attribute) {
-    Object value(PyObject_GetAttrString(object, attribute));
-    int answer = value ? PyObject_IsTrue(value.get()) : 0;
-    PyErr_Clear();
-    return answer == 1;
-}
-
-std::string type_name(PyObject *object) {
-    return Py_TYPE(object)->tp_name;
-}
-
-/* The model's modules must be as they are read: in eval mode, without hooks or replaced methods. */
-void check_modules(PyObject *root) {
-    WithGil gil;
-    Object modules = checked(PyObject_CallMethod(root, "modules", nullptr));
-    Object iterator = checked(PyObject_GetIter(modules.get()));
-    for (Object module(PyIter_Next(iterator.get())); module; module = Object(PyIter_Next(iterator.get()))) {
-        std::string name = type_name(module.get());
-        if (truth(module.get(), "training")) {
-            throw Declined("the model is in train mode (" + name + "): call model.eval()");
-        }
-        for (const char *hooks : {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}) {
-            if (truth(module.get(), hooks)) {
-                throw Declined("the model carries hooks (" + name + ")");
-            }
-        }
-        Object dict = checked(PyObject_GenericGetDict(module.get(), nullptr));
-        if (PyDict_GetItemString(dict.get(), "forward") != nullptr) {
-            throw Declined("forward of " + name + " was replaced on the object");
-        }
-    }
-    if (PyErr_Occurred()) {
-        throw Pending();
-    }
-}
-
-/* ---- the affine chain in autograd's graph */
-
-/* Whether a node is affine in its argument number `argument`, all others being constants. */
-bool is_affine(const Node &node, size_t argument) {
-    static const std::unordered_set<std::string> in_any = {
-        "AddBackward0",     "SubBackward0",       "RsubBackward1",     "MulBackward0",     "NegBackward0",
-        "MmBackward0",      "BmmBackward0",       "MvBackward0",       "AddmmBackward0",   "BaddbmmBackward0",
-        "LinearBackward0",  "ViewBackward0",      "UnsafeViewBackward0", "ReshapeAliasBackward0",
-        "UnsqueezeBackward0", "SqueezeBackward0", "SqueezeBackward1",  "SqueezeBackward2", "PermuteBackward0",
-        "TransposeBackward0", "TBackward0",       "ExpandBackward0",   "CloneBackward0",   "ContiguousBackward0",
-        "AliasBackward0",   "SliceBackward0",     "SelectBackward0",   "ConstantPadNdBackward0",
-        "FlipBackward0",    "AvgPool2DBackward0", "AvgPool3DBackward0", "MeanBackward0",   "MeanBackward1",
-        "SumBackward0",     "SumBackward1",       "AdaptiveAvgPool2DBackward0", "AdaptiveAvgPool3DBackward0",
-        "ReflectionPad1DBackward0", "ReflectionPad2DBackward0", "ReplicationPad2DBackward0",
-    };
-    static const std::unordered_set<std::string> in_first = {
-        "ConvolutionBackward0", "MkldnnConvolutionBackward0", "ThnnConv2DBackward0", "SlowConv3DBackward0",
-        "NativeBatchNormBackward0", "CudnnBatchNormBackward0", "MiopenBatchNormBackward0", "DivBackward0",
-    };
-    std::string name = node.name();
-    return in_any.count(name) > 0 || (argument == 0 && in_first.count(name) > 0);
-}
-
-struct Consumer {
-    Node *node;
-    size_t argument;
-};
-
-using Consumers = std::unordered_map<Node *, std::vector<Consumer>>;
-
-/* Who reads what, among the nodes between `leaf` and `root`. */
-Consumers consumers_between(Node *root, Node *leaf) {
-    std::unordered_map<Node *, bool> reaches = {{leaf, true}};
-    std::vector<std::pair<Node *, size_t>> path = {{root, 0}};
-    Consumers consumers;
-    while (!path.empty()) { /* depth first, without recursion: graphs are deep */
-        auto [node, next] = path.back();
-        if (next == 0 && reaches.count(node) > 0) {
-            path.pop_back();
-            continue;
-        }
-        const auto &edges = node->next_edges();
-        if (next < edges.size()) {
-            path.back().second++;
-            Node *child = edges[next].function.get();
-            if (child != nullptr && reaches.count(child) == 0) {
-                path.emplace_back(child, 0);
-            }
-            continue;
-        }
-        bool found = false;
-        for (size_t i = 0; i < edges.size(); i++) {
-            Node *child = edges[i].function.get();
-            if (child != nullptr && reaches[child]) {
-                consumers[child].push_back({node, i});
-                found = true;
-            }
-        }
-        reaches[node] = found;
-        path.pop_back();
-    }
-    return consumers;
-}
-
-/* The affine operations that follow the leaf in a chain, in order; why the chain ended goes to `end`. */
-std::vector<Node *> affine_chain(Node *root, Node *leaf, std::string *end) {
-    Consumers consumers = consumers_between(root, leaf);
-    std::vector<Node *> chain;
-    for (Node *node = leaf; node != root;) {
-        const auto &readers = consumers[node];
-        if (readers.size() != 1) {
-            *end = (node == leaf ? "the input" : "the output of " + node->name()) + " is read in " +
-                   std::to_string(readers.size()) + " places";
-            break;
-        }
-        Node *reader = readers[0].node;
-        size_t changing = 0;
-        for (const auto &edge : reader->next_edges()) {
-            Node *child = edge.function.get();
-            changing += child != nullptr && (child == leaf || consumers.count(child) > 0) ? 1 : 0;
-        }
-        if (changing != 1 || !is_affine(*reader, readers[0].argument)) {
-            *end = reader->name() + " is not affine";
-            break;
-        }
-        chain.push_back(reader);
-        node = reader;
-    }
-    return chain;
-}
 
 /* ---- the prepared stem */
 
@@ -434,7 +176,7 @@ void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance
 void prove(const met_prepared &p, const at::Tensor &x, const at::Tensor &b, const at::Tensor &y_x,
            const at::Tensor &y_b, size_t most) {
     bool wide = x.scalar_type() == at::kDouble;
-    double exact = wide ? 1e-12 : 1e-5; /* the same features: rounding of another batch size only */
+    double exact = wide ? 1e-12 : 1e-5;  /* the same features: rounding of another batch size only */
     double linear = wide ? 1e-10 : 1e-3; /* the features themselves were rounded, and the model amplifies that */
     std::vector<int64_t> one = {p.images[0]};
     if (y_x.dim() == 0 || y_x.size(0) != p.features[0].size(0)) {
@@ -535,8 +277,7 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, me
         } catch (const Pending &) {
             decline_pending();
         } catch (const c10::Error &error) {
-            throw Declined(std::string("the model failed when run from its stem: ") +
-                           error.what_without_backtrace());
+            throw Declined(std::string("the model failed when run from its stem: ") + error.what_without_backtrace());
         }
         *out = p.release();
     });

@@ -28,8 +28,7 @@ bool check_close_nf(const float *got, const float *want, size_t n, double tolera
 #define CHECK_STR(got, want) check_str((got), (want), #got, __FILE__, __LINE__)
 #define CHECK_CLOSE(got, want, tolerance) \
     check_close((double)(got), (double)(want), (tolerance), #got, __FILE__, __LINE__)
-#define CHECK_CLOSE_N(got, want, n, tolerance) \
-    check_close_n((got), (want), (n), (tolerance), #got, __FILE__, __LINE__)
+#define CHECK_CLOSE_N(got, want, n, tolerance) check_close_n((got), (want), (n), (tolerance), #got, __FILE__, __LINE__)
 #define CHECK_CLOSE_NF(got, want, n, tolerance) \
     check_close_nf((got), (want), (n), (tolerance), #got, __FILE__, __LINE__)
 #define REQUIRE(expression) \

@@ -61,16 +61,20 @@ static bool check_values(const void *got, const void *want, double (*at)(const v
     for (size_t i = 0; i < n; i++) {
         if (!close_to(at(got, i), at(want, i), tolerance * scale)) {
             report(false, file, line);
-            fprintf(stderr, "%s[%zu] is %.17g, expected %.17g (allowed %.3g)\n", expression, i, at(got, i),
-                    at(want, i), tolerance * scale);
+            fprintf(stderr, "%s[%zu] is %.17g, expected %.17g (allowed %.3g)\n", expression, i, at(got, i), at(want, i),
+                    tolerance * scale);
             return false;
         }
     }
     return true;
 }
 
-static double double_at(const void *values, size_t i) { return ((const double *)values)[i]; }
-static double float_at(const void *values, size_t i) { return (double)((const float *)values)[i]; }
+static double double_at(const void *values, size_t i) {
+    return ((const double *)values)[i];
+}
+static double float_at(const void *values, size_t i) {
+    return (double)((const float *)values)[i];
+}
 
 bool check_close_n(const double *got, const double *want, size_t n, double tolerance, const char *expression,
                    const char *file, int line) {

@@ -5,8 +5,7 @@
 
 #include "met.h"
 
-static void run_backwards(size_t n, size_t grain, void (*body)(void *arg, size_t from, size_t to),
-                          void *arg) {
+static void run_backwards(size_t n, size_t grain, void (*body)(void *arg, size_t from, size_t to), void *arg) {
     const size_t part = 1009;
     (void)grain;
     for (size_t parts = (n + part - 1) / part; parts > 0; parts--) {

@@ -81,8 +81,16 @@ static met_job make_job(script *m, met_kind kind) {
             m->dropped[k][f] = (uint8_t)((k * 5 >> f) & 1);
         }
     }
-    return (met_job){.method = m, .inputs = inputs, .images = IMAGES, .evaluations = SAMPLES, .dtype = MET_FLOAT64,
-                     .kind = kind, .scratch = 3, .describe = describe, .fold = fold, .finish = finish};
+    return (met_job){.method = m,
+                     .inputs = inputs,
+                     .images = IMAGES,
+                     .evaluations = SAMPLES,
+                     .dtype = MET_FLOAT64,
+                     .kind = kind,
+                     .scratch = 3,
+                     .describe = describe,
+                     .fold = fold,
+                     .finish = finish};
 }
 
 /* The outputs of a job by definition: render each sample from nothing. */

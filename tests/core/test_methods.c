@@ -82,8 +82,8 @@ void test_integrated_gradients_of_a_quadratic(void) {
             const met_integrated_gradients_options method = {exact[e].quadrature, exact[e].steps, true, delta};
             toy_init(&t, shortcut != 0);
             delta[0] = delta[1] = 0;
-            REQUIRE(met_integrated_gradients(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs,
-                                             &report) == MET_OK);
+            REQUIRE(met_integrated_gradients(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) ==
+                    MET_OK);
             for (size_t i = 0; i < IMAGES; i++) {
                 double b[TOY_SIZE];
                 for (size_t v = 0; v < TOY_SIZE; v++) {
@@ -136,11 +136,9 @@ void test_integrated_gradients_refuses(void) {
     met_integrated_gradients_options method = {MET_GAUSS_LEGENDRE, (size_t)1000000000, true, NULL};
     make_inputs();
     toy_init(&t, false);
-    CHECK_INT(met_integrated_gradients(inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report),
-              MET_EVALUE);
+    CHECK_INT(met_integrated_gradients(inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
     method.quadrature = MET_RIEMANN_TRAPEZOID;
     method.steps = 1;
-    CHECK_INT(met_integrated_gradients(inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report),
-              MET_EVALUE);
+    CHECK_INT(met_integrated_gradients(inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
     CHECK_INT(t.calls, 0);
 }

@@ -35,8 +35,14 @@ static void make_inputs(void) {
 
 static met_noise_tunnel_options make_method(met_kind kind, met_inner inner, met_moment moment) {
     static const size_t shape[] = TOY_SHAPE, window[] = {2, 2, 3};
-    met_noise_tunnel_options m = {.kind = kind, .samples = SAMPLES, .seed = 17, .moment = moment, .stdev = stdev,
-                                  .probability = 0.4, .exact = SIZE_MAX, .inner = inner};
+    met_noise_tunnel_options m = {.kind = kind,
+                                  .samples = SAMPLES,
+                                  .seed = 17,
+                                  .moment = moment,
+                                  .stdev = stdev,
+                                  .probability = 0.4,
+                                  .exact = SIZE_MAX,
+                                  .inner = inner};
     m.integrated_gradients = (met_integrated_gradients_options){MET_GAUSS_LEGENDRE, 3, true, NULL};
     met_windows_new(shape, window, window, &m.windows);
     return m;
@@ -162,8 +168,7 @@ void test_tunnel_repeats_whatever_the_chunk(void) {
             met_noise_tunnel_options method = make_method(MET_NOISE, (met_inner)inner, MET_VARIANCE);
             method.stdev = deviations;
             toy_init(&t, false);
-            REQUIRE(met_noise_tunnel(order, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) ==
-                    MET_OK);
+            REQUIRE(met_noise_tunnel(order, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) == MET_OK);
             if (run == 0) {
                 memcpy(first, out, sizeof out);
             }
@@ -283,8 +288,7 @@ void test_tunnel_refuses(void) {
     CHECK_INT(met_noise_tunnel(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
     method.tolerance = 0;
     t.fail_at = 1;
-    CHECK_INT(met_noise_tunnel(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report),
-              MET_ECALLBACK);
+    CHECK_INT(met_noise_tunnel(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_ECALLBACK);
     CHECK_INT(met_noise_tunnel(inputs, 0, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_ESHAPE);
     CHECK_INT(report.memory.bytes, 0);
 }

@@ -38,8 +38,7 @@ static double get(met_dtype dtype, const void *values, size_t i) {
     return dtype == MET_FLOAT32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
 }
 
-static void make_scene(scene *s, met_dtype dtype, const size_t shape[MET_AXES], int bands,
-                       bool has_baseline) {
+static void make_scene(scene *s, met_dtype dtype, const size_t shape[MET_AXES], int bands, bool has_baseline) {
     double value;
     memset(s, 0, sizeof *s);
     s->base = (met_base){.dtype = dtype, .bands = bands, .image = s->image, .baseline_value = -0.75};
@@ -164,9 +163,7 @@ void test_samples_by_hand(void) {
         {0, {.kind = MET_BOX, .box = {{1, 0, 1}, {3, 2, 2}}}, {0, 1, 2, 3, 4, 100, 6, 100, 8, 100, 10, 100}},
         {0, {.kind = MET_BOX, .box = {{1, 1, 0}, {2, 2, 2}}}, {0, 1, 2, 3, 4, 5, 100, 100, 8, 9, 10, 11}},
         {0, {.kind = MET_BOX, .box = {{0, 0, 1}, {3, 2, 0}}}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}},
-        {0,
-         {.kind = MET_BANDS, .dropped = first_and_last},
-         {100, 100, 100, 100, 4, 5, 6, 7, 100, 100, 100, 100}},
+        {0, {.kind = MET_BANDS, .dropped = first_and_last}, {100, 100, 100, 100, 4, 5, 6, 7, 100, 100, 100, 100}},
         {1, {.kind = MET_BANDS, .dropped = second}, {0, 1, 100, 100, 4, 5, 100, 100, 8, 9, 100, 100}},
         {2, {.kind = MET_BANDS, .dropped = second}, {0, 100, 2, 100, 4, 100, 6, 100, 8, 100, 10, 100}},
         {0,
@@ -178,11 +175,8 @@ void test_samples_by_hand(void) {
         image[i] = (float)i;
     }
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-        const met_base base = {.dtype = MET_FLOAT32,
-                               .shape = {3, 2, 2},
-                               .bands = cases[c].bands,
-                               .image = image,
-                               .baseline_value = 100.0};
+        const met_base base = {
+            .dtype = MET_FLOAT32, .shape = {3, 2, 2}, .bands = cases[c].bands, .image = image, .baseline_value = 100.0};
         met_sample_render(&base, &cases[c].sample, NULL, out);
         CHECK_CLOSE_NF(out, cases[c].want, 12, 0.0);
     }
@@ -196,8 +190,7 @@ void test_apply_touches_the_box_alone(void) {
         size_t inside = 0;
         make_scene(&s, MET_FLOAT64, shape, 0, trial % 2 == 0);
         met_sample sample = {.kind = MET_BOX, .box = random_box(shape)};
-        const size_t volume = (sample.box.stop[0] - sample.box.start[0]) *
-                              (sample.box.stop[1] - sample.box.start[1]) *
+        const size_t volume = (sample.box.stop[0] - sample.box.start[0]) * (sample.box.stop[1] - sample.box.start[1]) *
                               (sample.box.stop[2] - sample.box.start[2]);
         for (size_t i = 0; i < s.size; i++) {
             s.out[i] = 1e300;

@@ -84,7 +84,8 @@ void test_windows_mean_by_definition(void) {
 }
 
 void test_windows_refuse(void) {
-    static const size_t shape[] = {3, 4, 5}, one[] = {1, 1, 1}, zero[] = {1, 0, 1}, big[] = {1, 5, 1}, two[] = {1, 1, 2};
+    static const size_t shape[] = {3, 4, 5}, one[] = {1, 1, 1}, zero[] = {1, 0, 1}, big[] = {1, 5, 1},
+                        two[] = {1, 1, 2};
     met_windows w = {.shape = {77, 0, 0}};
     CHECK_INT(met_windows_new(shape, zero, one, &w), MET_EVALUE);
     CHECK(strstr(met_detail(), "zero") != NULL);
@@ -128,7 +129,11 @@ static met_windows make_windows(void) {
 
 /* f_t(x) - f_t(x with the box replaced). */
 static double difference(const toy *t, size_t image, const met_box *box, size_t target) {
-    const met_base base = {.dtype = MET_FLOAT64, .shape = TOY_SHAPE, .image = images[image], .baseline = image == 0 ? baseline : NULL, .baseline_value = 0.5};
+    const met_base base = {.dtype = MET_FLOAT64,
+                           .shape = TOY_SHAPE,
+                           .image = images[image],
+                           .baseline = image == 0 ? baseline : NULL,
+                           .baseline_value = 0.5};
     const met_sample s = {.kind = MET_BOX, .box = *box};
     double x[TOY_SIZE], whole[TOY_FEATURES], part[TOY_FEATURES];
     met_sample_render(&base, &s, NULL, x);

@@ -189,8 +189,8 @@ static void release(void *ctx, met_prepared *p) {
     free(p);
 }
 
-static int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *targets, met_kind kind,
-                   size_t most, met_prepared **out) {
+static int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *targets, met_kind kind, size_t most,
+                   met_prepared **out) {
     toy *t = ctx;
     (void)targets;
     (void)kind;

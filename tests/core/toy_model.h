@@ -23,7 +23,7 @@ typedef struct toy {
     size_t prepared; /* minus released */
     size_t prepares;
     size_t shortcut_calls;
-    size_t lent; /* gradients not yet given back */
+    size_t lent;        /* gradients not yet given back */
     met_batch kept[64]; /* batches kept by keep_batches, with what they held */
     double kept_first[64];
     size_t kept_count;

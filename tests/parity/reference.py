@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+Model = Callable[..., torch.Tensor]
+
 
 def nodes_and_weights(method: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of a quadrature rule on [0, 1]; the trapezoid's weights sum to 1 - 1/n."""
@@ -32,29 +34,27 @@ def pick(outputs: torch.Tensor, target: Any) -> torch.Tensor:
     return outputs[(0, *target)] if isinstance(target, tuple) else outputs[0, target]
 
 
-def output(model: Callable[..., torch.Tensor], x: torch.Tensor, target: Any = None, extras: tuple = ()) -> float:
+def output(model: Model, x: torch.Tensor, target: Any = None, extras: tuple = ()) -> float:
     with torch.no_grad():
         return float(pick(model(x[None], *extras), target))
 
 
-def gradient(model: Callable[..., torch.Tensor], x: torch.Tensor, target: Any = None, extras: tuple = ()) -> torch.Tensor:
+def gradient(model: Model, x: torch.Tensor, target: Any = None, extras: tuple = ()) -> torch.Tensor:
     leaf = x.detach().clone().requires_grad_()
     (found,) = torch.autograd.grad(pick(model(leaf[None], *extras), target), leaf)
     return found
 
 
-def saliency(model: Callable[..., torch.Tensor], x: torch.Tensor, target: Any = None, extras: tuple = ()) -> torch.Tensor:
+def saliency(model: Model, x: torch.Tensor, target: Any = None, extras: tuple = ()) -> torch.Tensor:
     return gradient(model, x, target, extras).abs()
 
 
-def input_x_gradient(
-    model: Callable[..., torch.Tensor], x: torch.Tensor, target: Any = None, extras: tuple = ()
-) -> torch.Tensor:
+def input_x_gradient(model: Model, x: torch.Tensor, target: Any = None, extras: tuple = ()) -> torch.Tensor:
     return x * gradient(model, x, target, extras)
 
 
 def mean_gradient(
-    model: Callable[..., torch.Tensor],
+    model: Model,
     x: torch.Tensor,
     baseline: torch.Tensor | float = 0.0,
     target: Any = None,
@@ -69,13 +69,13 @@ def mean_gradient(
 
 
 def integrated_gradients(
-    model: Callable[..., torch.Tensor], x: torch.Tensor, baseline: torch.Tensor | float = 0.0, *args: Any, **kwargs: Any
+    model: Model, x: torch.Tensor, baseline: torch.Tensor | float = 0.0, *args: Any, **kwargs: Any
 ) -> torch.Tensor:
     return (x - baseline) * mean_gradient(model, x, baseline, *args, **kwargs)
 
 
 def convergence_delta(
-    model: Callable[..., torch.Tensor],
+    model: Model,
     attributions: torch.Tensor,
     x: torch.Tensor,
     baseline: torch.Tensor | float = 0.0,
@@ -83,7 +83,8 @@ def convergence_delta(
     extras: tuple = (),
 ) -> float:
     start = torch.zeros_like(x) + baseline
-    return float(attributions.double().sum()) - (output(model, x, target, extras) - output(model, start, target, extras))
+    difference = output(model, x, target, extras) - output(model, start, target, extras)
+    return float(attributions.double().sum()) - difference
 
 
 def assert_close(found: torch.Tensor, wanted: torch.Tensor, tolerance: float | None = None) -> None:

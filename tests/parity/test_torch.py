@@ -17,7 +17,6 @@ from tests.parity.reference import assert_close
 from tests.toys import (
     METHODS,
     ORIENTATIONS,
-    SHAPE,
     Grid,
     Segmenter,
     convolutional,
@@ -25,6 +24,7 @@ from tests.toys import (
     explainable,
     smooth,
     spatial_mask,
+    traced,
     values,
 )
 
@@ -75,7 +75,8 @@ def test_quadrature_rules(method: str, n_steps: int, dtype: torch.dtype, options
     wanted = reference.integrated_gradients(model, hsi.image, baseline, 0, n_steps=n_steps, method=method)
     assert_close(found.attributes, wanted)
     delta = reference.convergence_delta(model, wanted, hsi.image, baseline, 0)
-    assert found.score == pytest.approx(delta, abs=(1e-10 if dtype == torch.float64 else 1e-5) * float(wanted.abs().sum()))
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+    assert found.score == pytest.approx(delta, abs=tolerance * float(wanted.abs().sum()))
 
 
 def test_one_gauss_node() -> None:
@@ -320,7 +321,8 @@ def test_segmentation_through_its_postprocessing() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("compiled", [torch.jit.script, lambda m: torch.jit.trace(m, torch.zeros(2, *SHAPE).to(m[0].weight))])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("compiled", [torch.jit.script, traced], ids=["script", "trace"])
 def test_torchscript_gives_the_eager_numbers(compiled: Any, dtype: torch.dtype) -> None:
     model = convolutional(dtype=dtype)
     script, images = compiled(model), [cube(i, dtype) for i in range(3)]
@@ -341,6 +343,7 @@ class ScriptModulated(nn.Module):
         return self.body(x * scale.reshape(-1, 1, 1, 1) + shift)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_takes_arguments_after_the_input() -> None:
     model, images = ScriptModulated(), [cube(i) for i in range(2)]
     scales = torch.tensor([0.5, 2.0], dtype=torch.float64)

@@ -1,0 +1,369 @@
+"""Published weights: fetched once through a URL, checked by SHA-256, kept in a cache.
+
+Files live under ``$METEORS_C_CACHE``, or where the platform keeps caches (``~/.cache/meteors_c`` on Linux), in a folder
+named after their hash: two files of one name never meet. What arrives goes to ``<file>.part`` and takes its place in
+one step once its hash is right, so the cache never holds half a file under its final name. A download that was cut
+goes on where it stopped. A lock beside the file lets one process fetch while others wait.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import os
+import re
+import sys
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import torch
+
+from meteors_c._version import __version__
+from meteors_c.exceptions import ValidationError
+
+__all__ = ["ChecksumError", "DownloadError", "cache_dir", "cached_path", "fetch", "load_model", "load_weights"]
+
+_BLOCK = 1 << 20  # bytes read at a time
+_PAUSES = (0.5, 2.0)  # seconds before each further attempt after a cut connection
+_RETRIED_STATUS = {408, 429, 500, 502, 503, 504}  # the server may well answer the next request
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+
+class DownloadError(OSError):
+    """A file can't be fetched; the message names the URL and where to put the file by hand."""
+
+
+class ChecksumError(OSError):
+    """A file arrived whole, but it is not the one that was asked for."""
+
+
+class _Cut(Exception):
+    """The connection failed or ended early: another attempt may go on from there."""
+
+
+class _Refused(Exception):
+    """The server said no: another attempt would hear the same."""
+
+
+def cache_dir() -> Path:
+    """The folder that fetched files are kept in; it need not exist yet.
+
+    Returns
+    -------
+    Path
+        ``$METEORS_C_CACHE`` if that is set, else ``meteors_c`` in the platform's folder for caches:
+        ``$XDG_CACHE_HOME`` or ``~/.cache``, ``~/Library/Caches`` on macOS.
+    """
+    if own := os.environ.get("METEORS_C_CACHE"):
+        return Path(own).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "meteors_c"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "meteors_c"
+
+
+def cached_path(url: str, sha256: str) -> Path:
+    """Where a file is kept, whether it is there or not.
+
+    Parameters
+    ----------
+    url : str
+        Its address; the last part of its path is the file's name.
+    sha256 : str
+        Its SHA-256 in 64 hexadecimal digits.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValidationError
+        `url` is no http or https address of a file, or `sha256` no SHA-256.
+    """
+    parts = urlsplit(url)
+    name = Path(unquote(parts.path)).name
+    if parts.scheme not in ("http", "https") or not parts.hostname or name in ("", "..") or "\0" in name:
+        raise ValidationError(f"url must be an http or https address of a file, got {url!r}")
+    return cache_dir() / _checked_hash(sha256)[:16] / name
+
+
+def fetch(url: str, sha256: str, *, timeout: float = 30.0, progress: bool = False) -> Path:
+    """Fetch a file into the cache, unless it is there.
+
+    Parameters
+    ----------
+    url : str
+        Its address, http or https.
+    sha256 : str
+        Its SHA-256 in 64 hexadecimal digits. A file in the cache is checked too, each time.
+    timeout : float
+        Seconds that the server may stay silent.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        The file in the cache.
+
+    Raises
+    ------
+    DownloadError
+        The server can't be reached, or refuses. What has come so far stays, and the next call goes on from there.
+    ChecksumError
+        The server has another file under this address. Nothing is kept of it.
+    ValidationError
+        A bad `url`, `sha256` or `timeout`.
+    """
+    path, wanted = cached_path(url, sha256), _checked_hash(sha256)
+    if not timeout > 0:
+        raise ValidationError(f"timeout must be a positive number of seconds, got {timeout}")
+    if _matches(path, wanted):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_name(path.name + ".lock")):
+        if not _matches(path, wanted):  # no other process fetched it while we waited
+            _download(url, path, wanted, timeout, progress)
+    return path
+
+
+def load_weights(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read weights without running code that the file might hold.
+
+    Parameters
+    ----------
+    path : path
+        An npz archive of arrays (no pickles), or what ``torch.save`` wrote: a dict of tensors, possibly under the key
+        ``state_dict``.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValidationError
+        Not such a file, or it holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of weights at {path}")
+    weights: Any
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                weights = {name: torch.from_numpy(archive[name]) for name in archive.files}
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and NumPy raise many kinds for a damaged file, pickle's own among them
+        raise ValidationError(f"{path} holds no readable weights: {error}") from error
+    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
+        weights = weights["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValidationError(f"{path} must hold a dict of tensors, got {type(weights).__name__}")
+    return dict(weights)
+
+
+def load_model(
+    network: Module,
+    url: str,
+    sha256: str,
+    *,
+    fallback: bool = False,
+    timeout: float = 30.0,
+    progress: bool = False,
+) -> Module:
+    """Give a network its published weights.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network; all of its weights are replaced.
+    url, sha256, timeout, progress
+        As in :func:`fetch`.
+    fallback : bool
+        When the weights can't be fetched, warn and keep those that the network has. A file with the wrong hash or
+        with weights that do not fit is an error all the same.
+
+    Returns
+    -------
+    torch.nn.Module
+        `network`, in eval mode.
+
+    Raises
+    ------
+    DownloadError, ChecksumError
+        As in :func:`fetch`.
+    ValidationError
+        The file holds no weights, or not those of this network; the network keeps its own.
+    """
+    try:
+        path = fetch(url, sha256, timeout=timeout, progress=progress)
+    except DownloadError as error:
+        if not fallback:
+            raise
+        warnings.warn(f"the network keeps the weights that it has: {error}", UserWarning, stacklevel=2)
+        return network.eval()
+    weights, own = load_weights(path), network.state_dict()
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unknown:
+        raise ValidationError(
+            f"{path} does not fit {type(network).__name__}: it lacks {_some(missing)} and has {_some(unknown)} besides"
+        )
+    if wrong := [name for name in own if own[name].shape != weights[name].shape]:
+        raise ValidationError(
+            f"{path} does not fit {type(network).__name__}: {wrong[0]} must have the shape "
+            f"{tuple(own[wrong[0]].shape)}, got {tuple(weights[wrong[0]].shape)}"
+        )
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"
+
+
+def _checked_hash(sha256: str) -> str:
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ValidationError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
+    return sha256.lower()
+
+
+def _hash_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _matches(path: Path, wanted: str) -> bool:
+    return path.is_file() and _hash_of(path) == wanted
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, however it ends. The file itself stays: others may wait on it."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(url: str, path: Path, wanted: str, timeout: float, progress: bool) -> None:
+    """Fetch into ``<path>.part`` in as many attempts as it takes, check, move into place."""
+    part = path.with_name(path.name + ".part")
+    pauses = iter(_PAUSES)
+    while True:
+        resumed = _size(part) > 0
+        try:
+            _receive(url, part, timeout, progress)
+        except (_Cut, _Refused) as problem:
+            pause = next(pauses, None) if isinstance(problem, _Cut) else None
+            if pause is None:
+                raise DownloadError(_by_hand(url, path, wanted, str(problem))) from problem
+            time.sleep(pause)
+            continue
+        found = _hash_of(part)
+        if found == wanted:
+            os.replace(part, path)
+            return
+        part.unlink()
+        if not resumed:
+            raise ChecksumError(
+                f"{url} is not the file that was asked for: its SHA-256 is {found}, wanted {wanted}. "
+                "Either the published file has changed, or something on the way changes it."
+            )
+        # Its beginning may have come from an older version of the file: once more, from the start.
+
+
+def _receive(url: str, part: Path, timeout: float, progress: bool) -> None:
+    """One attempt to bring `part` to the file's full length."""
+    offset = _size(part)
+    headers = {"User-Agent": f"meteors_c/{__version__}", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and offset:  # nothing lies behind the offset: whole already, or of another file
+                return
+            kind = _Cut if error.code in _RETRIED_STATUS else _Refused
+            raise kind(f"the server answers {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Cut(_reason(error)) from error
+    with response:
+        if response.status != 206:
+            offset = 0  # a server without ranges sends everything again
+        elif _first_byte(response.headers.get("Content-Range")) != offset:
+            sent = response.headers.get("Content-Range")
+            raise _Refused(f"asked for the bytes from {offset} on, the server sends {sent}")
+        length = response.headers.get("Content-Length")
+        total = offset + int(length) if length and length.isdigit() else None
+        received = offset
+        with part.open("ab" if offset else "wb") as file, _bar(part, offset, total, progress) as advance:
+            while block := _read(response):
+                file.write(block)
+                advance(len(block))
+                received += len(block)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and received < total:
+        raise _Cut(f"the connection ended after {received} of {total} bytes")
+
+
+def _read(response: IO[bytes]) -> bytes:
+    try:
+        return response.read(_BLOCK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Cut(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    cause = getattr(error, "reason", error)
+    return str(cause) or type(cause).__name__
+
+
+def _first_byte(content_range: str | None) -> int | None:
+    """The start of ``bytes 100-199/200``."""
+    found = re.match(r"bytes (\d+)-", content_range or "")
+    return int(found[1]) if found else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _by_hand(url: str, path: Path, wanted: str, reason: str) -> str:
+    damaged = f" The file at {path} has another SHA-256 and is not used." if path.exists() else ""
+    return (
+        f"could not fetch {url}: {reason}.{damaged} Get the file in another way, put it at {path} "
+        f"(its SHA-256 must be {wanted}), or try again later."
+    )
+
+
+@contextmanager
+def _bar(part: Path, offset: int, total: int | None, shown: bool) -> Iterator[Callable[[int], object]]:
+    """A progress bar in bytes; gives the function that moves it on."""
+    if not shown:
+        yield lambda count: None
+        return
+    from tqdm.auto import tqdm
+
+    name = part.name.removesuffix(".part")
+    with tqdm(desc=name, total=total, initial=offset, unit="B", unit_scale=True) as bar:
+        yield bar.update

@@ -1,0 +1,61 @@
+/* modules.h - watching the modules of an eager model, and putting an output in place of a module's computation. */
+#ifndef METEORS_C_MODULES_H
+#define METEORS_C_MODULES_H
+
+#include "bridge.h"
+
+#include <mutex>
+
+namespace bridge {
+
+/* A reason why a shortcut does not apply. */
+struct Declined : Failure {
+    explicit Declined(const std::string &why) : Failure(MET_EDECLINED, why) {}
+};
+
+std::string type_name(PyObject *object);
+
+/* Throws Declined unless all modules are as they are read: in eval mode, without hooks or replaced methods. */
+void check_modules(PyObject *root);
+
+/* A call of a module: its output, and how often the module was called in all. */
+struct Call {
+    PyObject *module; /* borrowed: the model keeps it */
+    at::Tensor output;
+    int count;
+};
+
+/* Records module calls of this thread while it lives; those of one module where it is given. */
+class Recording {
+  public:
+    explicit Recording(PyObject *wanted = nullptr);
+    ~Recording();
+    std::vector<Call> &calls() { return calls_; }
+    void add(PyObject *module, PyObject *output);
+
+  private:
+    unsigned long thread_ = 0;
+    PyObject *wanted_;
+    std::vector<Call> calls_;
+    Object recorder_;
+    Object handle_;
+};
+
+/*
+ * Replaces the outputs of modules, for this thread, while it lives; other threads see the modules as they are. One
+ * thread at a time replaces: make it without holding the GIL.
+ */
+class Replacing {
+  public:
+    Replacing();
+    void add(PyObject *module, const at::Tensor &output);
+    ~Replacing();
+
+  private:
+    std::unique_lock<std::recursive_mutex> alone_; /* first: given back last */
+    std::vector<Object> dicts_;
+};
+
+} // namespace bridge
+
+#endif
