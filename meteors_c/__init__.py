@@ -12,7 +12,7 @@ from meteors_c._options import options
 from meteors_c._version import __version__
 
 if TYPE_CHECKING:
-    from meteors_c import attr, datasets, dropin, exceptions, models, utils, visualize
+    from meteors_c import attr, datasets, dropin, exceptions, hub, models, utils, visualize
     from meteors_c.dropin import install, load_ipython_extension, uninstall, unload_ipython_extension
     from meteors_c.hsi import HSI
 
@@ -23,6 +23,7 @@ __all__ = [
     "datasets",
     "dropin",
     "exceptions",
+    "hub",
     "install",
     "load_ipython_extension",
     "models",
@@ -33,7 +34,7 @@ __all__ = [
     "visualize",
 ]
 
-_MODULES = {"attr", "datasets", "dropin", "exceptions", "models", "utils", "visualize"}
+_MODULES = {"attr", "datasets", "dropin", "exceptions", "hub", "models", "utils", "visualize"}
 _DOORS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
 
 

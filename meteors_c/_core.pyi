@@ -1,7 +1,9 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from typing_extensions import Self
 
 class HSI:
@@ -75,3 +77,68 @@ def _hsi_device(device: Any, /) -> torch.device: ...
 def _hsi_check_wavelengths(wavelengths: torch.Tensor, image: torch.Tensor, spectral_axis: int, /) -> None: ...
 def _hsi_mask_tensor(mask: Any, /) -> torch.Tensor: ...
 def _hsi_mask(mask: Any, image: Any, orientation: Any, device: Any, /) -> torch.Tensor: ...
+
+Targets = list[tuple[int, ...]]
+Arrays = list[NDArray[Any]]
+Counts = dict[str, Any]
+
+def saliency(
+    images: list[HSI], targets: Targets, model: object, options: dict[str, Any], absolute: bool
+) -> tuple[Arrays, Counts]: ...
+def input_x_gradient(
+    images: list[HSI], targets: Targets, model: object, options: dict[str, Any]
+) -> tuple[Arrays, Counts]: ...
+def integrated_gradients(
+    images: list[HSI],
+    targets: Targets,
+    baselines: list[Any],
+    model: object,
+    options: dict[str, Any],
+    n_steps: int,
+    method: str,
+    multiply_by_inputs: bool,
+    delta: bool,
+) -> tuple[Arrays, list[float] | None, Counts]: ...
+def occlusion(
+    images: list[HSI],
+    targets: Targets,
+    baselines: list[Any],
+    model: object,
+    options: dict[str, Any],
+    window: tuple[int, ...],
+    stride: tuple[int, ...],
+    outputs: str | Targets | None,
+) -> tuple[list[Arrays], Counts]: ...
+def noise_tunnel(
+    images: list[HSI],
+    targets: Targets,
+    baselines: list[Any],
+    model: object,
+    options: dict[str, Any],
+    kind: str,
+    inner: str,
+    method: str,
+    n_samples: int,
+    seed: int,
+    stdevs: list[float],
+    selected: tuple[bytes | None, ...],
+    probability: float,
+    exact: int | None,
+    tolerance: float,
+    error: bool,
+    slope: bool,
+    inner_arguments: tuple[Any, ...],
+) -> tuple[Arrays, tuple[Arrays | None, Arrays | None, list[int]], Counts]: ...
+def perturb(
+    image: torch.Tensor,
+    baseline: torch.Tensor | None,
+    n_samples: int,
+    seed: int,
+    stdev: float,
+    selected: tuple[bytes | None, ...],
+    probability: float,
+    exact: int | None,
+) -> NDArray[Any]: ...
+def choose(n: int, k: int, n_samples: int, seed: int) -> NDArray[np.bool_]: ...
+def callable_model(forward: Callable[..., Any], gradient: Callable[..., Any] | None = None) -> object: ...
+def resolve_targets(targets: Targets, shape: tuple[int, ...]) -> list[int]: ...

@@ -87,7 +87,9 @@ def _note_train_mode(module: nn.Module) -> None:
         )
 
 
-def make_model(model: ExplainableModel, extras: tuple[Any, ...], images: int, device: torch.device) -> tuple[Any, str]:
+def make_model(
+    model: ExplainableModel, extras: tuple[Any, ...], images: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Any, str]:
     """Wrap a model for the core.
 
     Parameters
@@ -100,6 +102,8 @@ def make_model(model: ExplainableModel, extras: tuple[Any, ...], images: int, de
         Number of images of the call.
     device : torch.device
         Where the input goes.
+    dtype : torch.dtype
+        That of the images: models of half precision are given it, all others float32 or float64.
 
     Returns
     -------
@@ -114,13 +118,17 @@ def make_model(model: ExplainableModel, extras: tuple[Any, ...], images: int, de
     if model.array_input:
         return _core.callable_model(lambda x, _: function(x, *extras)), "callable on arrays"
     native = bridge() if current().native else None
+    half = dtype if dtype in (torch.float16, torch.bfloat16) else None
     if native is None:
-        return _python_model(function, extras, images, device), "torch through Python calls"
-    capsule = native.make_model(function, module, extras, images, str(device))
+        return _python_model(function, extras, images, device, half), "torch through Python calls"
+    name = "" if half is None else str(half).removeprefix("torch.")
+    capsule = native.make_model(function, module, extras, images, str(device), name)
     return capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch"
 
 
-def _python_model(function: Callable[..., Any], extras: tuple[Any, ...], images: int, device: torch.device) -> Any:
+def _python_model(
+    function: Callable[..., Any], extras: tuple[Any, ...], images: int, device: torch.device, half: torch.dtype | None
+) -> Any:
     """Drive a torch callable without torch's C++ interface."""
 
     def call(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -141,12 +149,12 @@ def _python_model(function: Callable[..., Any], extras: tuple[Any, ...], images:
 
     def forward(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            outputs = call(torch.from_numpy(x).to(device), torch.from_numpy(rows))
+            outputs = call(torch.from_numpy(x).to(device, half), torch.from_numpy(rows))
         return outputs.double().cpu().numpy()
 
     def gradient(x: np.ndarray, rows: np.ndarray, targets: list[tuple[int, ...]]) -> Any:
         with torch.enable_grad():
-            leaf = torch.from_numpy(x).to(device).requires_grad_()
+            leaf = torch.from_numpy(x).to(device, half).requires_grad_()
             outputs = call(leaf, torch.from_numpy(rows))
             if outputs.numel() == 1 and len(x) > 1:
                 return None
@@ -156,7 +164,7 @@ def _python_model(function: Callable[..., Any], extras: tuple[Any, ...], images:
             (found,) = torch.autograd.grad(selected.sum(), leaf, allow_unused=True)
         if found is None:
             raise RuntimeError("the model's output does not depend on its input, so it has no gradient")
-        return found.cpu().numpy(), selected.detach().double().cpu().numpy()
+        return (found if half is None else found.float()).cpu().numpy(), selected.detach().double().cpu().numpy()
 
     return _core.callable_model(forward, gradient)
 

@@ -22,7 +22,8 @@ class Options:
     memory_limit: int | None = None
 
 
-_current: ContextVar[Options] = ContextVar("meteors_c_options", default=Options())
+_DEFAULT = Options()
+_current: ContextVar[Options] = ContextVar("meteors_c_options", default=_DEFAULT)
 
 
 def current() -> Options:
@@ -32,7 +33,7 @@ def current() -> Options:
 
 @contextmanager
 def options(
-    *, shortcuts: bool | object = _UNSET, native: bool | object = _UNSET, memory_limit: int | None | object = _UNSET
+    *, shortcuts: bool | object = _UNSET, native: bool | object = _UNSET, memory_limit: int | object | None = _UNSET
 ) -> Iterator[Options]:
     """Change settings of the engine inside a ``with`` block, for this thread or task.
 

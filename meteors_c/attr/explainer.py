@@ -171,8 +171,9 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
     _attribution_method: Callable[..., Any] | None = None
     multiplies_by_inputs: bool = False
 
-    def __init__(self, callable: ExplainableModel | Explainer) -> None:  # noqa: A002
+    def __init__(self, callable: ExplainableModel | Explainer) -> None:
         self.chained_explainer: Explainer | None = None
+        self.explainable_model: ExplainableModel
         if isinstance(callable, Explainer):
             if callable.chained_explainer is not None:
                 raise ValueError(
@@ -247,7 +248,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         extras = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
         device = self.explainable_model.device
         device = images[0].image.device if device is None else device
-        model, driven = make_model(self.explainable_model, extras, len(images), device)
+        model, driven = make_model(self.explainable_model, extras, len(images), device, images[0].image.dtype)
         # The model needs autograd, also where the caller works in inference mode.
         with torch.inference_mode(False), progress(show_progress, self.get_name()) as bar:
             options = {

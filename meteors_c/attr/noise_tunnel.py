@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from meteors_c import _core
+from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.explainer import (
     Baseline,
     Explainer,
@@ -102,9 +103,7 @@ def _deviations(stdevs: Any, images: int) -> list[float]:
     return list(map(float, given))
 
 
-def torch_random_choice(
-    n: int, k: int, n_samples: int, device: str | torch.device | None = None
-) -> torch.Tensor:
+def torch_random_choice(n: int, k: int, n_samples: int, device: str | torch.device | None = None) -> torch.Tensor:
     """Choose exactly `k` of `n` without replacement, `n_samples` times.
 
     Parameters
@@ -148,7 +147,7 @@ class BaseNoiseTunnel(Explainer):
         If it wraps an explainer itself.
     """
 
-    def __init__(self, callable: ExplainableModel | Explainer) -> None:  # noqa: A002
+    def __init__(self, callable: ExplainableModel | Explainer) -> None:
         if not isinstance(callable, Explainer):
             raise RuntimeError(f"callable must be an Explainer, not {type(callable).__name__}")
         super().__init__(callable)
@@ -220,7 +219,7 @@ class BaseNoiseTunnel(Explainer):
         )
         if slopes is not None:
             attributes = list(map(_with_slope, attributes, map(_result_tensor, slopes, images), images))
-        results = [
+        results: list[HSIAttributes] = [
             self._result(image, values, one, report)
             for image, values, one in zip(images, attributes, targets, strict=True)
         ]
@@ -334,7 +333,7 @@ class NoiseTunnel(BaseNoiseTunnel):
 
     @staticmethod
     def perturb_input(
-        input: torch.Tensor,  # noqa: A002
+        input: torch.Tensor,
         n_samples: int = 1,
         perturbation_axis: tuple[int | slice, ...] | None = None,
         stdevs: float = 1,
@@ -453,7 +452,7 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
 
     @staticmethod
     def perturb_input(
-        input: torch.Tensor,  # noqa: A002
+        input: torch.Tensor,
         baseline: torch.Tensor | None = None,
         n_samples: int = 1,
         perturbation_prob: float = 0.5,
@@ -497,7 +496,5 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
                 f"baseline must have the shape of input, {tuple(input.shape)}, not {tuple(baseline.shape)}"
             )
         exact = _number_of_bands(num_perturbed_bands, input.shape[0])
-        drawn = _core.perturb(
-            input.detach(), baseline.detach(), samples, _seed(), 0.0, _EVERYWHERE, probability, exact
-        )
+        drawn = _core.perturb(input.detach(), baseline.detach(), samples, _seed(), 0.0, _EVERYWHERE, probability, exact)
         return torch.from_numpy(drawn).to(input.device)

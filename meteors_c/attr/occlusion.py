@@ -239,7 +239,9 @@ class Occlusion(Explainer):
         images = _images(hsi)
         axes = {image.spectral_axis for image in images}
         if len(axes) > 1:
-            raise ValueError("the images of one call must have their bands on the same axis; change_orientation() helps")
+            raise ValueError(
+                "the images of one call must have their bands on the same axis; change_orientation() helps"
+            )
         axis = axes.pop()
         return axis, images[0].image.shape[axis]
 
@@ -263,7 +265,9 @@ class Occlusion(Explainer):
         if per_target and not every and not (isinstance(target, list) and target):
             raise TypeError(f"with per_target, target must be 'all' or a list of indices, not {target!r}")
         wanted = "all" if every else list(map(_one_target, target)) if per_target else None
-        targets = [()] * len(images) if wanted is not None else _targets(target, len(images))
+        targets: list[tuple[int, ...]] = [()] * len(images)
+        if wanted is None:
+            targets = _targets(target, len(images))
         arrays, _, report = self._call(
             native,
             images,
@@ -283,8 +287,13 @@ class Occlusion(Explainer):
 
         if wanted is None:
             return bare([result(image, of[0], one) for image, of, one in zip(images, arrays, targets, strict=True)])
-        names = list(map(_one_target, range(len(arrays[0])))) if wanted == "all" else wanted
-        return bare([list(map(result, [image] * len(of), of, names)) for image, of in zip(images, arrays, strict=True)])
+        names: list[tuple[int, ...]] = [*zip(range(len(arrays[0])))] if isinstance(wanted, str) else wanted
+        return bare(
+            [
+                [result(image, array, one) for array, one in zip(of, names, strict=True)]
+                for image, of in zip(images, arrays, strict=True)
+            ]
+        )
 
     @staticmethod
     def _fields(
@@ -298,6 +307,5 @@ class Occlusion(Explainer):
         mask = _mask(image.image.shape, windows, strides, axes).to(image.image.device)
         if result_type is HSIAttributesSpatial:
             return {"mask": mask}
-        return {"mask": mask, "band_names": {str(number): number for number in mask.unique().tolist()}}
-
-
+        ids: list[int] = np.unique(mask.numpy(force=True)).tolist()
+        return {"mask": mask, "band_names": dict(zip(map(str, ids), ids, strict=True))}

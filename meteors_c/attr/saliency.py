@@ -35,7 +35,7 @@ class Saliency(Explainer):
         self,
         hsi: HSI | list[HSI],
         target: Target = None,
-        abs: bool = True,  # noqa: A002
+        abs: bool = True,
         additional_forward_args: Any = None,
         show_progress: ShowProgress = False,
     ) -> HSIAttributes | list[HSIAttributes]:

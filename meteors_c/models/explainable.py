@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -58,7 +59,7 @@ class ExplainableModel:
         If `problem_type` is unknown, or it is segmentation and there is no postprocessing.
     """
 
-    VALID_PROBLEM_TYPES: frozenset[str] | set[str] = {"classification", "regression", "segmentation"}
+    VALID_PROBLEM_TYPES: ClassVar[set[str]] = {"classification", "regression", "segmentation"}
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class ExplainableModel:
     @property
     def module(self) -> nn.Module | None:
         """The `torch.nn.Module` that `forward_func` is, or is made of; None where none is known."""
-        function = self.forward_func
+        function: Any = self.forward_func
         if isinstance(function, _Postprocessed):
             function = function.model
         if isinstance(function, functools.partial):
@@ -122,8 +123,7 @@ class ExplainableModel:
         module = self.module
         if module is None:
             return None
-        first = next(module.parameters(), None)
-        first = next(module.buffers(), None) if first is None else first
+        first = next(itertools.chain(module.parameters(), module.buffers()), None)
         return None if first is None else first.device
 
     def __call__(self, x: Any) -> Any:

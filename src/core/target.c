@@ -37,6 +37,10 @@ int met_target_resolve(const met_target *target, const int64_t *shape, int axes,
         *flat = 0;
         return MET_OK;
     }
+    /* Trailing axes of size 1 need no index. */
+    while (axes > target->axes && shape[axes - 1] == 1) {
+        axes--;
+    }
     if (target->axes != axes) {
         return met_fail(MET_EVALUE,
                         "target must name one output: it has %d %s, but the model's outputs are %s, "

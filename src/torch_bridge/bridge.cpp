@@ -95,7 +95,8 @@ std::vector<int64_t> images_of(const met_batch &x) {
 } // namespace
 
 void lend(const at::Tensor &values, met_batch *out) {
-    auto *held = new TensorOwner{{retain_tensor, release_tensor}, {1}, values.detach().to(at::kCPU).contiguous()};
+    auto type = values.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    auto *held = new TensorOwner{{retain_tensor, release_tensor}, {1}, values.detach().to(at::kCPU, type).contiguous()};
     out->owner = &held->owner;
     out->data = held->tensor.data_ptr();
     out->n = static_cast<size_t>(held->tensor.size(0));
@@ -275,7 +276,7 @@ void forward_samples(Model &model, const at::Tensor &x, const std::vector<int64_
                      met_outputs *y) {
     size_t n = images.size();
     if (!(model.one_at_a_time && n > 1)) {
-        at::Tensor outputs = call(model, x.to(model.device), images);
+        at::Tensor outputs = call(model, to_model(model, x), images);
         if (!is_lone(outputs, n)) {
             if (y->targets != nullptr) {
                 write_values(select_targets(model, outputs, y->targets + from, n), from, y);
@@ -325,7 +326,7 @@ at::Tensor gradient_samples(Model &model, const at::Tensor &source, const std::v
     size_t n = images.size();
     if (!(model.one_at_a_time && n > 1)) {
         at::AutoGradMode on(true);
-        at::Tensor x = source.detach().to(model.device).requires_grad_();
+        at::Tensor x = to_model(model, source.detach()).requires_grad_();
         at::Tensor outputs = call(model, x, images);
         if (!is_lone(outputs, n)) {
             at::Tensor selected = select_targets(model, outputs, y->targets + from, n);

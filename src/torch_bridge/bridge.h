@@ -94,7 +94,8 @@ struct Model {
     std::optional<torch::jit::Module> script; /* run without Python */
     std::vector<Extra> extras;
     at::Device device = at::kCPU;
-    bool one_at_a_time = false; /* gave one number for a whole batch */
+    std::optional<at::ScalarType> dtype; /* what the model takes where that is neither float32 nor float64 */
+    bool one_at_a_time = false;          /* gave one number for a whole batch */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */
@@ -117,6 +118,11 @@ at::Tensor batch_tensor(const met_batch &x);
 
 /* Lend a tensor (n, d0, d1, d2) of any device as a batch of the host's memory. */
 void lend(const at::Tensor &values, met_batch *out);
+
+/* Samples as the model takes them: on its device, in its dtype. */
+inline at::Tensor to_model(const Model &model, const at::Tensor &x) {
+    return x.to(model.device, model.dtype.value_or(x.scalar_type()));
+}
 
 /* Whether the model gave one number for several samples. */
 inline bool is_lone(const at::Tensor &y, size_t n) {

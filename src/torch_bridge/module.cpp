@@ -38,17 +38,19 @@ void read_extras(Model &model, PyObject *extras, Py_ssize_t images) {
     }
 }
 
-PyDoc_STRVAR(make_model_doc,
-             "make_model(callable, module, extras, images, device)\n--\n\n"
-             "A torch model in a capsule for the core.\n\n"
-             "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. Tensors among\n"
-             "extras whose first size is `images` are repeated with the samples of each image. device is a string.");
+PyDoc_STRVAR(
+    make_model_doc,
+    "make_model(callable, module, extras, images, device, dtype)\n--\n\n"
+    "A torch model in a capsule for the core.\n\n"
+    "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. Tensors among\n"
+    "extras whose first size is `images` are repeated with the samples of each image. device is a string, dtype\n"
+    "that of the input: '' as the core gives it, 'float16' or 'bfloat16'.");
 
 PyObject *make_model(PyObject *, PyObject *args) {
     PyObject *callable, *module, *extras;
     Py_ssize_t images;
-    const char *device;
-    if (!PyArg_ParseTuple(args, "OOO!ns", &callable, &module, &PyTuple_Type, &extras, &images, &device)) {
+    const char *device, *dtype;
+    if (!PyArg_ParseTuple(args, "OOO!nss", &callable, &module, &PyTuple_Type, &extras, &images, &device, &dtype)) {
         return nullptr;
     }
     auto *host = static_cast<const met_host *>(PyCapsule_Import(MET_HOST_CAPSULE, 0));
@@ -59,6 +61,9 @@ PyObject *make_model(PyObject *, PyObject *args) {
     model->host = host;
     int status = bridge::guarded(host, [&] {
         model->device = at::Device(device);
+        if (dtype[0] != '\0') {
+            model->dtype = std::string(dtype) == "float16" ? at::kHalf : at::kBFloat16;
+        }
         model->callable = Object::borrow(callable);
         if (module != Py_None) {
             model->module = Object::borrow(module);

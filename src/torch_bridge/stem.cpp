@@ -264,6 +264,9 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, me
         if (!model.module) {
             throw Declined("the model is not a torch.nn.Module");
         }
+        if (model.dtype) {
+            throw Declined("the model computes in half precision");
+        }
         auto p = std::make_unique<met_prepared>();
         p->model = &model;
         p->images.assign(x->image, x->image + x->n);

@@ -58,6 +58,8 @@ void test_target_by_hand(void) {
     CHECK_INT(resolve(shape, 0, 0, 0, 0, MET_OK), 0);
     CHECK_INT(resolve(shape, 0, 1, 0, 0, MET_OK), 0); /* (n,) outputs: output 0 is the only one */
     CHECK_INT(resolve(shape, 0, 1, 1, 0, MET_EVALUE), 99);
+    static const int64_t trailing[3] = {4, 1, 1};
+    CHECK_INT(resolve(trailing, 3, 1, -1, 0, MET_OK), 3);
     static const int64_t one[2] = {1, 1};
     CHECK_INT(resolve(one, 2, 0, 0, 0, MET_OK), 0);
 }
