@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ __all__ = ["BaseNoiseTunnel", "HyperNoiseTunnel", "NoiseTunnel", "torch_random_c
 
 _METHODS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 _EVERYWHERE = (None, None, None)
+_NUMBER = (int, float, np.integer, np.floating)
 
 
 def _seed() -> int:
@@ -54,7 +56,7 @@ def _positive(value: Any, name: str) -> int:
 
 
 def _probability(value: Any) -> float:
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
+    if not isinstance(value, _NUMBER) or not 0 <= value <= 1:
         raise ValueError(f"perturbation_prob must be a number from 0 to 1, not {value!r}")
     return float(value)
 
@@ -81,8 +83,10 @@ def _selected(axes: Any, shape: Sequence[int]) -> tuple[bytes | None, ...]:
         raise IndexError(f"perturbation_axis selects along {len(axes)} axes, but the image has {len(shape)}")
 
     def flags(choice: Any, size: int) -> bytes:
-        if not isinstance(choice, int | slice):
+        if isinstance(choice, bool) or not isinstance(choice, int | np.integer | slice):
             raise TypeError(f"perturbation_axis must be a tuple of int and slices, not {axes!r}")
+        if not isinstance(choice, slice) and not -size <= choice < size:
+            raise IndexError(f"perturbation_axis {axes!r} is out of range: the image has shape {tuple(shape)}")
         chosen = np.zeros(size, dtype=np.uint8)
         chosen[choice] = 1
         return chosen.tobytes()
@@ -95,12 +99,27 @@ def _deviations(stdevs: Any, images: int) -> list[float]:
     given = list(stdevs) if many else [stdevs] * images
     if len(given) != images:
         raise ValueError(f"stdevs has {len(given)} entries for {images} images; give one, or one for each image")
-    wrong = [value for value in given if not isinstance(value, int | float)]
+    wrong = [value for value in given if not isinstance(value, _NUMBER)]
     if wrong:
         raise TypeError(f"stdevs must be numbers, not {wrong[0]!r}")
-    if not min(given) >= 0:
-        raise ValueError(f"stdevs must not be negative, not {min(given)}")
+    bad = [value for value in given if not 0 <= value <= sys.float_info.max]
+    if bad:
+        raise ValueError(f"stdevs must be finite and not negative, not {bad[0]!r:.40}")
     return list(map(float, given))
+
+
+def _tensor(value: Any, name: str) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
+    if value.ndim != 3:
+        raise ValueError(f"{name} must have three axes, not shape {tuple(value.shape)}")
+    return value.detach()
+
+
+def _as(drawn: np.ndarray, image: torch.Tensor) -> torch.Tensor:
+    """Return samples in the floating dtype of their image, on its device."""
+    dtype = image.dtype if image.dtype.is_floating_point else torch.float32
+    return torch.from_numpy(drawn).to(device=image.device, dtype=dtype)
 
 
 def torch_random_choice(n: int, k: int, n_samples: int, device: str | torch.device | None = None) -> torch.Tensor:
@@ -163,7 +182,7 @@ class BaseNoiseTunnel(Explainer):
             Occlusion: ("occlusion", ((1, 1, 1), (1, 1, 1))),
         }
         kind = next((kind for kind in known if isinstance(inner, kind)), None)
-        if kind is None or getattr(type(inner), "attribute", None) is not kind.attribute:  # type: ignore[attr-defined]
+        if kind is None or getattr(inner.attribute, "__func__", None) is not kind.attribute:  # type: ignore[attr-defined]
             names = ", ".join(kind.__name__ for kind in known)
             raise TypeError(f"a {self.get_name()} runs around {names}, not around {type(inner).__name__}")
         inner._native()
@@ -188,7 +207,7 @@ class BaseNoiseTunnel(Explainer):
         inner, inner_arguments, product = self._inner()
         if method not in _METHODS:
             raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
-        if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance > 0):
+        if tolerance is not None and not (isinstance(tolerance, _NUMBER) and tolerance > 0):
             raise ValueError(f"tolerance must be a positive number or None, not {tolerance!r}")
         targets = _targets(target, len(images))
         given = {
@@ -364,11 +383,11 @@ class NoiseTunnel(BaseNoiseTunnel):
         ValueError
             If `n_samples` is less than 1, or `stdevs` negative.
         """
-        samples = _positive(n_samples, "n_samples")
+        image, samples = _tensor(input, "input"), _positive(n_samples, "n_samples")
         (deviation,) = _deviations(stdevs, 1)
-        selected = _selected(perturbation_axis, input.shape)
-        drawn = _core.perturb(input.detach(), None, samples, _seed(), deviation, selected, 0.0, None)
-        return torch.from_numpy(drawn).to(input.device)
+        selected = _selected(perturbation_axis, image.shape)
+        drawn = _core.perturb(image, None, samples, _seed(), deviation, selected, 0.0, None)
+        return _as(drawn, image)
 
 
 class HyperNoiseTunnel(BaseNoiseTunnel):
@@ -488,13 +507,15 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
         ShapeMismatchError
             If `baseline` and `input` differ in shape.
         """
-        samples, probability = _positive(n_samples, "n_samples"), _probability(perturbation_prob)
+        image, samples = _tensor(input, "input"), _positive(n_samples, "n_samples")
+        probability = _probability(perturbation_prob)
         if baseline is None:
             raise ValueError("baseline is None, but a tensor of the input's shape is needed")
-        if baseline.shape != input.shape:
+        if isinstance(baseline, torch.Tensor) and baseline.shape != image.shape:
             raise ShapeMismatchError(
-                f"baseline must have the shape of input, {tuple(input.shape)}, not {tuple(baseline.shape)}"
+                f"baseline must have the shape of input, {tuple(image.shape)}, not {tuple(baseline.shape)}"
             )
-        exact = _number_of_bands(num_perturbed_bands, input.shape[0])
-        drawn = _core.perturb(input.detach(), baseline.detach(), samples, _seed(), 0.0, _EVERYWHERE, probability, exact)
-        return torch.from_numpy(drawn).to(input.device)
+        level = _tensor(baseline, "baseline")
+        exact = _number_of_bands(num_perturbed_bands, image.shape[0])
+        drawn = _core.perturb(image, level, samples, _seed(), 0.0, _EVERYWHERE, probability, exact)
+        return _as(drawn, image)

@@ -33,8 +33,8 @@ _WORDS = {1: "one", 2: "two", 3: "three"}
 
 
 def _sizes(value: Any, name: str, count: int) -> tuple[int, ...]:
-    """Return sizes along `count` axes, from one int for all or one for each."""
-    many = isinstance(value, tuple | list)
+    """Return sizes along `count` axes, from one int for all or one for each (a lone axis takes no list)."""
+    many = isinstance(value, tuple) or (isinstance(value, list) and count > 1)
     try:
         sizes = tuple(map(operator.index, value)) if many else (operator.index(value),) * count
     except TypeError:

@@ -69,7 +69,9 @@ int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s);
 int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy);
 met_batch met_chunk_batch(engine *e, size_t n);
 
-/* engine.c: asking, counting, reducing. */
+/* engine.c: asking, counting, reducing. Every met_begin() is followed by a met_end(). */
+void met_begin(const met_model *model);
+void met_end(const met_model *model);
 answer met_ask(engine *e, size_t n);
 void met_count_call(engine *e, size_t n, double seconds);
 int met_tick(engine *e, size_t n);

@@ -336,12 +336,16 @@ struct met_shortcut;
  *   gradient  d(target output of sample i) / d(sample i) for every i, lent through dx (data, owner: the core
  *             releases dx->owner when it is done), and y as in forward. NULL: not differentiable
  *   shortcut  NULL, or evaluation from descriptions
+ *   begin, end  called around a run, so that a provider can keep things between the calls of one; runs may nest. NULL:
+ *             not needed
  */
 typedef struct met_model {
     void *ctx;
     int (*forward)(void *ctx, met_batch *x, met_outputs *y);
     int (*gradient)(void *ctx, met_batch *x, met_batch *dx, met_outputs *y);
     const struct met_shortcut *shortcut;
+    void (*begin)(void *ctx);
+    void (*end)(void *ctx);
 } met_model;
 
 typedef struct met_prepared met_prepared; /* the provider's */

@@ -365,7 +365,9 @@ int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, co
     }
     if (status == MET_OK) {
         bool gradient = method->inner == MET_INNER_SALIENCY || method->inner == MET_INNER_INPUT_X_GRADIENT;
+        met_begin(model); /* what the provider keeps lasts for all the jobs inside */
         status = gradient ? run_gradients(&m, images, model) : run_jobs(&m, images, model);
+        met_end(model);
     }
     met_reducer_free(&m.values);
     met_reducer_free(&m.gradients);

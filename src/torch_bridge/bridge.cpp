@@ -6,6 +6,7 @@
  * those of parameters are neither computed nor touched.
  */
 #include "bridge.h"
+#include "memory.h"
 
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
@@ -359,7 +360,9 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
 } // namespace
 
 met_model torch_table(Model *model) {
-    return {model, forward, gradient, &affine_stem};
+    auto begin = [](void *) { begin_reuse(); };
+    auto end = [](void *) { end_reuse(); };
+    return {model, forward, gradient, &affine_stem, begin, end};
 }
 
 } // namespace bridge

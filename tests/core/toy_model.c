@@ -63,6 +63,7 @@ static int answer(met_outputs *y, size_t i, const double z[TOY_FEATURES], size_t
 /* What every call does besides its work. */
 static int enter(toy *t, size_t n) {
     t->calls++;
+    t->outside += t->runs == 0;
     t->samples += n;
     t->largest = n > t->largest ? n : t->largest;
     return t->calls == t->fail_at ? MET_ECALLBACK : MET_OK;
@@ -296,6 +297,14 @@ static int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
 
 static const met_shortcut toy_shortcut = {"toy stem", prepare, shortcut_forward, shortcut_gradient, collect, release};
 
+static void begin(void *ctx) {
+    ((toy *)ctx)->runs++;
+}
+
+static void end(void *ctx) {
+    ((toy *)ctx)->runs--;
+}
+
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);
     for (size_t j = 0; j < TOY_FEATURES; j++) {
@@ -303,7 +312,7 @@ void toy_init(toy *t, bool shortcut) {
             t->a[j][i] = toy_value(100 + j, i);
         }
     }
-    t->model = (met_model){t, forward, gradient, shortcut ? &toy_shortcut : NULL};
+    t->model = (met_model){t, forward, gradient, shortcut ? &toy_shortcut : NULL, begin, end};
 }
 
 void toy_release(toy *t) {
