@@ -108,7 +108,7 @@ def occlusion(
     window: tuple[int, ...],
     stride: tuple[int, ...],
     outputs: str | Targets | None,
-) -> tuple[list[Arrays], Counts]: ...
+) -> tuple[list[Arrays], tuple[int, ...], Counts]: ...
 def noise_tunnel(
     images: list[HSI],
     targets: Targets,

@@ -150,7 +150,7 @@ def _python_model(
     def forward(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             outputs = call(torch.from_numpy(x).to(device, half), torch.from_numpy(rows))
-        return outputs.double().cpu().numpy()
+        return outputs.detach().double().cpu().numpy()
 
     def gradient(x: np.ndarray, rows: np.ndarray, targets: list[tuple[int, ...]]) -> Any:
         with torch.enable_grad():

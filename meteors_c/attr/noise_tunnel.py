@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import operator
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,10 +102,13 @@ def _deviations(stdevs: Any, images: int) -> list[float]:
     wrong = [value for value in given if not isinstance(value, _NUMBER)]
     if wrong:
         raise TypeError(f"stdevs must be numbers, not {wrong[0]!r}")
-    bad = [value for value in given if not 0 <= value <= sys.float_info.max]
+    bad = [value for value in given if not 0 <= value < math.inf]
     if bad:
-        raise ValueError(f"stdevs must be finite and not negative, not {bad[0]!r:.40}")
-    return list(map(float, given))
+        raise ValueError(f"stdevs must be finite and not negative, not {bad[0]!r}")
+    try:
+        return list(map(float, given))
+    except OverflowError:
+        raise ValueError("stdevs has an int too large for a float") from None
 
 
 def _tensor(value: Any, name: str) -> torch.Tensor:

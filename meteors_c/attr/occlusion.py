@@ -268,7 +268,7 @@ class Occlusion(Explainer):
         targets: list[tuple[int, ...]] = [()] * len(images)
         if wanted is None:
             targets = _targets(target, len(images))
-        arrays, _, report = self._call(
+        arrays, shape, report = self._call(
             native,
             images,
             targets,
@@ -287,7 +287,7 @@ class Occlusion(Explainer):
 
         if wanted is None:
             return bare([result(image, of[0], one) for image, of, one in zip(images, arrays, targets, strict=True)])
-        names: list[tuple[int, ...]] = [*zip(range(len(arrays[0])))] if isinstance(wanted, str) else wanted
+        names: list[tuple[int, ...]] = [*np.ndindex(shape)] if isinstance(wanted, str) else wanted
         return bare(
             [
                 [result(image, array, one) for array, one in zip(of, names, strict=True)]

@@ -76,6 +76,7 @@ void met_free_slots(engine *e) {
     met_deallocate(e->slots);
     met_deallocate(e->scratch);
     met_deallocate(e->image_of);
+    met_deallocate(e->origin_of);
     met_deallocate(e->k_of);
     met_deallocate(e->weights);
     met_deallocate(e->samples);
@@ -92,11 +93,13 @@ int met_take_slots(engine *e, size_t n) {
     e->slots = met_allocate(n, sizeof *e->slots);
     e->scratch = met_allocate(n, e->job->scratch + 1);
     e->image_of = met_allocate(n, sizeof *e->image_of);
+    e->origin_of = met_allocate(n, sizeof *e->origin_of);
     e->k_of = met_allocate(n, sizeof *e->k_of);
     e->weights = met_allocate(n, sizeof *e->weights);
     e->samples = met_allocate(n, sizeof *e->samples);
     e->targets = met_allocate(n, sizeof *e->targets);
-    if (!e->slots || !e->scratch || !e->image_of || !e->k_of || !e->weights || !e->samples || !e->targets) {
+    if (!e->slots || !e->scratch || !e->image_of || !e->origin_of || !e->k_of || !e->weights || !e->samples ||
+        !e->targets) {
         return met_fail(MET_ENOMEM, "the description of %zu samples does not fit into memory", n);
     }
     e->room = n;
@@ -128,6 +131,7 @@ int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s) {
     const met_job *job = e->job;
     *s = (met_sample){.kind = job->kind, .image = i, .scratch = e->scratch + j * job->scratch};
     e->image_of[j] = i;
+    e->origin_of[j] = job->inputs[i].origin;
     e->k_of[j] = k;
     e->targets[j] = &job->inputs[i].target;
     e->weights[j] = job->weight != NULL ? job->weight(job->method, k) : 1.0;
@@ -166,7 +170,7 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
 }
 
 met_batch met_chunk_batch(engine *e, size_t n) {
-    met_batch x = {.dtype = e->job->dtype, .n = n, .image = e->image_of};
+    met_batch x = {.dtype = e->job->dtype, .n = n, .image = e->origin_of};
     memcpy(x.shape, e->job->inputs[0].image.shape, sizeof x.shape);
     x.data = met_buffer_data(e->chunk);
     x.owner = met_buffer_owner(e->chunk);

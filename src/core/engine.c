@@ -285,18 +285,6 @@ static int check(const met_job *job, const met_model *model) {
     return MET_OK;
 }
 
-void met_begin(const met_model *model) {
-    if (model->begin != NULL) {
-        model->begin(model->ctx);
-    }
-}
-
-void met_end(const met_model *model) {
-    if (model->end != NULL) {
-        model->end(model->ctx);
-    }
-}
-
 int met_run(const met_job *job, const met_model *model, const met_options *options, met_report *report) {
     double start = met_seconds();
     engine e = {.job = job, .model = model, .options = options, .report = report, .base_image = MET_NO_IMAGE};
@@ -315,7 +303,6 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     for (size_t i = 0; i < job->images; i++) {
         e.left[i] = job->evaluations;
     }
-    met_begin(model);
     start_tuner(&e, &plain, job->images * job->evaluations);
     bool shortcut = met_wants_shortcut(&e);
     size_t group = shortcut ? met_group_size(&e) : job->images;
@@ -327,7 +314,6 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
             status = run_plain(&e, from, to, &plain);
         }
     }
-    met_end(model);
     met_reducer_free(&e.sum);
     met_buffer_release(e.chunk);
     met_readable_free(&e.readable);

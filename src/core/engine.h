@@ -38,6 +38,7 @@ typedef struct engine {
     slot *slots;         /* (room,) */
     uint8_t *scratch;    /* (room, job->scratch) */
     size_t *image_of;    /* (room,) */
+    size_t *origin_of;   /* (room,) */
     size_t *k_of;        /* (room,) */
     double *weights;     /* (room,) */
     met_sample *samples; /* (room,), for shortcuts */
@@ -69,9 +70,7 @@ int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s);
 int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy);
 met_batch met_chunk_batch(engine *e, size_t n);
 
-/* engine.c: asking, counting, reducing. Every met_begin() is followed by a met_end(). */
-void met_begin(const met_model *model);
-void met_end(const met_model *model);
+/* engine.c: asking, counting, reducing. */
 answer met_ask(engine *e, size_t n);
 void met_count_call(engine *e, size_t n, double seconds);
 int met_tick(engine *e, size_t n);

@@ -246,7 +246,7 @@ typedef struct met_box {
 /* How one sample differs from its image. Arrays belong to the method and outlive the run, or lie in `scratch`. */
 typedef struct met_sample {
     met_kind kind;
-    size_t image;                      /* which image of the job */
+    size_t image;                      /* which image of the job; for a shortcut: which of the prepared ones */
     double alpha;                      /* MET_LERP */
     met_box box;                       /* MET_BOX: [start, stop) in the image's axes */
     const uint8_t *dropped;            /* MET_BANDS: (bands,); MET_SEGMENTS: (segments,); 1 = take the baseline */
@@ -299,7 +299,7 @@ int met_target_resolve(const met_target *target, const int64_t *shape, int axes,
 /*
  * A batch of samples or of gradients, (n, shape[0], shape[1], shape[2]), C-contiguous.
  *   owner    holds `data`; who keeps data beyond the call retains it
- *   image    (n,) the image of the job that each sample belongs to (gradients: NULL)
+ *   image    (n,) met_input.origin of the image that each sample belongs to (gradients: NULL)
  *   touched  set by a model that wrote into data
  */
 typedef struct met_batch {
@@ -336,16 +336,12 @@ struct met_shortcut;
  *   gradient  d(target output of sample i) / d(sample i) for every i, lent through dx (data, owner: the core
  *             releases dx->owner when it is done), and y as in forward. NULL: not differentiable
  *   shortcut  NULL, or evaluation from descriptions
- *   begin, end  called around a run, so that a provider can keep things between the calls of one; runs may nest. NULL:
- *             not needed
  */
 typedef struct met_model {
     void *ctx;
     int (*forward)(void *ctx, met_batch *x, met_outputs *y);
     int (*gradient)(void *ctx, met_batch *x, met_batch *dx, met_outputs *y);
     const struct met_shortcut *shortcut;
-    void (*begin)(void *ctx);
-    void (*end)(void *ctx);
 } met_model;
 
 typedef struct met_prepared met_prepared; /* the provider's */
@@ -434,6 +430,7 @@ typedef struct met_input {
     met_image baseline; /* data NULL: baseline_value everywhere */
     double baseline_value;
     met_target target;
+    size_t origin; /* which image of the user's call it belongs to: the model is told */
 } met_input;
 
 /* The answer to one sample, valid during fold(). */
@@ -564,6 +561,8 @@ typedef struct met_occlusion_options {
 } met_occlusion_options;
 typedef struct met_occlusion_result {
     size_t outputs;
+    int axes; /* all_targets: the shape of a sample's outputs */
+    int64_t shape[MET_TARGET_AXES];
     double *differences;
 } met_occlusion_result;
 int met_occlusion(const met_input *inputs, size_t images, met_dtype dtype, const met_occlusion_options *method,

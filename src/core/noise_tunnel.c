@@ -13,10 +13,11 @@
 
 #include <string.h>
 
-/* What a group of disturbed images and their attributions may take, beyond one of each. */
-#define GROUP_BYTES ((size_t)32 << 20)
 /* The precision is looked at after this many samples, and whenever their number has doubled. */
 #define FIRST_LOOK 8
+/* A group of disturbed images ends where the precision is looked at, and takes no more than this or one image. */
+#define GROUP_MOST FIRST_LOOK
+#define GROUP_BYTES ((size_t)32 << 20)
 
 typedef struct tunnel {
     const met_noise_tunnel_options *options;
@@ -32,6 +33,8 @@ typedef struct tunnel {
     met_reducer slopes;    /* slopes of its square: of 2 v g */
     met_buffer *one;       /* (size,) v */
     met_buffer *two;       /* (size,) 2 v g */
+    met_buffer *kept;      /* (size,) g where the sample depends on the image */
+    uint8_t *dropped;      /* (bands,) */
 } tunnel;
 
 /* ---- what the samples are */
@@ -76,12 +79,30 @@ static int copy_to(tunnel *m, met_buffer **buffer, const void *values, const cha
     return status;
 }
 
+/* g, but 0 in the bands that sample k of an image replaces: there it does not depend on the image. */
+static int kept_gradient(tunnel *m, size_t image, size_t k, const void **g) {
+    if (m->options->kind != MET_BANDS) {
+        return MET_OK;
+    }
+    const met_image *view = &m->inputs[image].image;
+    met_base zero = {.dtype = m->dtype, .bands = view->bands};
+    met_sample s = {.kind = MET_BANDS, .scratch = m->dropped};
+    memcpy(zero.shape, view->shape, sizeof zero.shape);
+    int status = copy_to(m, &m->kept, *g, "a gradient");
+    status = status == MET_OK ? describe(m, image, k, &s) : status;
+    if (status == MET_OK) {
+        met_sample_apply(&zero, &s, met_buffer_data(m->kept));
+        *g = met_buffer_data(m->kept);
+    }
+    return status;
+}
+
 /*
- * Take the inner explainer's answer for one sample.
+ * Take the inner explainer's answer for sample k of an image.
  *   g       (size,) its attributions; where they are to be multiplied by the sample, those without it
  *   sample  (size,) the disturbed image; only where there is a product
  */
-static int add(tunnel *m, const void *g, const void *sample) {
+static int add(tunnel *m, size_t image, size_t k, const void *g, const void *sample) {
     const met_parallel *pool = m->run->pool;
     const met_moment moment = m->options->moment;
     const void *v = g;
@@ -97,6 +118,10 @@ static int add(tunnel *m, const void *g, const void *sample) {
         met_times(m->dtype, m->size, 1.0, sample, pool, met_buffer_data(m->one));
     }
     if (m->options->slope != NULL && m->product) {
+        status = kept_gradient(m, image, k, &g);
+        if (status != MET_OK) {
+            return status;
+        }
         if (moment != MET_MEAN_SQUARE) {
             met_reducer_add(&m->gradients, m->dtype, g, 1.0, pool);
         }
@@ -173,7 +198,7 @@ static int finish(void *method, size_t image, const met_base *base) {
 }
 
 static int fold(void *method, const met_result *r) {
-    return add(method, r->gradient, r->sample);
+    return add(method, r->image, r->k, r->gradient, r->sample);
 }
 
 /* ---- the two ways */
@@ -248,7 +273,8 @@ static int group_new(const tunnel *m, group *g) {
     const met_image *first = &m->inputs[0].image;
     size_t bytes = m->size * met_dtype_size(m->dtype);
     *g = (group){.room = GROUP_BYTES / bytes};
-    g->room = g->room < 1 ? 1 : g->room > m->options->samples ? m->options->samples : g->room;
+    g->room = g->room < 1 ? 1 : g->room > GROUP_MOST ? GROUP_MOST : g->room;
+    g->room = g->room > m->options->samples ? m->options->samples : g->room;
     g->inputs = met_allocate(g->room, sizeof *g->inputs);
     g->out = met_allocate(g->room, sizeof *g->out);
     g->dropped = met_allocate(first->shape[first->bands], 1);
@@ -282,13 +308,14 @@ static int run_group(tunnel *m, group *g, const met_base *base, size_t image, si
         if (status == MET_OK) {
             met_sample_render(base, &s, m->run->pool, (void *)g->inputs[j].image.data);
             g->inputs[j].target = m->inputs[image].target;
+            g->inputs[j].origin = m->inputs[image].origin;
         }
     }
     if (status == MET_OK) {
         status = explain(m, g->inputs, n, model, options, g->out);
     }
     for (size_t j = 0; j < n && status == MET_OK && !*stop; j++) {
-        status = add(m, g->out[j], g->inputs[j].image.data);
+        status = add(m, image, k + j, g->out[j], g->inputs[j].image.data);
         *stop = status == MET_OK && enough(m, image, k + j);
     }
     return status;
@@ -363,17 +390,21 @@ int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, co
     if (status == MET_OK && slope && method->moment != MET_MEAN) {
         status = met_reducer_new(m.size, false, &report->memory, &m.slopes);
     }
+    if (status == MET_OK && slope && method->kind == MET_BANDS) {
+        m.dropped = met_allocate(inputs[0].image.shape[inputs[0].image.bands], 1);
+        status = m.dropped != NULL ? MET_OK : met_fail(MET_ENOMEM, "the flags of the bands do not fit into memory");
+    }
     if (status == MET_OK) {
         bool gradient = method->inner == MET_INNER_SALIENCY || method->inner == MET_INNER_INPUT_X_GRADIENT;
-        met_begin(model); /* what the provider keeps lasts for all the jobs inside */
         status = gradient ? run_gradients(&m, images, model) : run_jobs(&m, images, model);
-        met_end(model);
     }
     met_reducer_free(&m.values);
     met_reducer_free(&m.gradients);
     met_reducer_free(&m.slopes);
     met_buffer_release(m.one);
     met_buffer_release(m.two);
+    met_buffer_release(m.kept);
+    met_deallocate(m.dropped);
     report->seconds = before + met_seconds() - start; /* the jobs inside counted their own parts */
     return status;
 }

@@ -13,7 +13,9 @@ typedef struct occlusion {
     size_t outputs;      /* 0: not known yet */
     double *image;       /* (images, outputs) f(x) */
     double *differences; /* (images, outputs, windows) */
-    size_t *position;    /* (outputs,) of the wanted outputs among all; NULL: as they come */
+    int axes;
+    int64_t shape[MET_TARGET_AXES];
+    size_t *position; /* (outputs,) of the wanted outputs among all; NULL: as they come */
 } occlusion;
 
 /* Evaluation 0 is the image, k is window k - 1. */
@@ -32,6 +34,8 @@ static int describe(void *method, size_t image, size_t k, met_sample *s) {
 static int take_outputs(occlusion *m, const met_result *r) {
     const met_occlusion_options *o = m->options;
     m->outputs = o->n_targets > 0 ? o->n_targets : r->width;
+    m->axes = r->axes;
+    memcpy(m->shape, r->shape, (size_t)r->axes * sizeof *r->shape);
     if (m->windows > SIZE_MAX / m->images / m->outputs) {
         return met_fail(MET_ENOMEM, "%zu windows of %zu outputs cannot be counted", m->windows, m->outputs);
     }
@@ -97,6 +101,7 @@ int met_occlusion(const met_input *inputs, size_t images, met_dtype dtype, const
         met_deallocate(m.differences);
         return status;
     }
-    *out = (met_occlusion_result){m.outputs, m.differences};
+    *out = (met_occlusion_result){.outputs = m.outputs, .axes = m.axes, .differences = m.differences};
+    memcpy(out->shape, m.shape, sizeof out->shape);
     return MET_OK;
 }

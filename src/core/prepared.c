@@ -21,7 +21,7 @@ static int render_batch(engine *e, size_t from, size_t to, const met_sample *s, 
             met_sample_render(&e->base, s, e->options->pool, data + (i - from) * e->bytes);
         }
     }
-    *out = (met_batch){.dtype = e->job->dtype, .n = to - from, .data = data, .image = e->image_of};
+    *out = (met_batch){.dtype = e->job->dtype, .n = to - from, .data = data, .image = e->origin_of};
     memcpy(out->shape, e->job->inputs[0].image.shape, sizeof out->shape);
     out->owner = status == MET_OK ? met_buffer_owner(*buffer) : NULL;
     return status;
@@ -38,6 +38,9 @@ static int run_prepared(engine *e, size_t from, size_t to, met_prepared *p, met_
         int status = met_take_slots(e, n);
         for (size_t j = 0; j < n && status == MET_OK; j++) {
             status = met_describe(e, j, (first + j) / job->evaluations, (first + j) % job->evaluations, &e->samples[j]);
+        }
+        for (size_t j = 0; j < n && status == MET_OK; j++) {
+            e->samples[j].image -= from;
         }
         if (status != MET_OK) {
             return status;
@@ -114,7 +117,7 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
         goto done;
     }
     for (size_t i = from; i < to; i++) {
-        e->image_of[i - from] = i;
+        e->origin_of[i - from] = e->job->inputs[i].origin;
         e->targets[i - from] = &e->job->inputs[i].target;
     }
     double start = met_seconds();

@@ -84,6 +84,7 @@ static int read_baseline(met_py_job *job, PyObject *baseline, met_input *input) 
 
 static int read_input(met_py_job *job, size_t i, PyObject *images, PyObject *targets, PyObject *baselines) {
     met_input *input = &job->inputs[i];
+    input->origin = i;
     PyObject *owner = NULL;
     if (met_py_image_view(PyList_GET_ITEM(images, (Py_ssize_t)i), &input->image, &owner) < 0 || keep(job, owner) < 0 ||
         met_py_target(PyList_GET_ITEM(targets, (Py_ssize_t)i), &input->target) < 0) {

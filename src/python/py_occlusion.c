@@ -5,7 +5,8 @@
 
 const char met_py_occlusion_doc[] = PyDoc_STR(
     "occlusion(images, targets, baselines, model, options, window, stride, outputs)\n--\n\n"
-    "(list of lists of arrays, report dict): for each image and each explained output, the mean over the windows that\n"
+    "(list of lists of arrays, shape of a sample's outputs if all are asked for, report dict): for each image and each "
+    "explained output, the mean over the windows that\n"
     "cover a value of what the output loses when the window takes the baseline. The arguments are those of job.h;\n"
     "window and stride are tuples of three int; outputs is None (the target of each image), 'all', or a list of\n"
     "tuples of int. Source: Zeiler and Fergus, 2014 (arXiv:1311.2901).");
@@ -76,6 +77,20 @@ static PyObject *spread(met_py_job *job, const met_windows *windows, const met_o
     return list;
 }
 
+/* The shape of a sample's outputs. */
+static PyObject *shape_tuple(const met_occlusion_result *result) {
+    PyObject *shape = PyTuple_New(result->axes);
+    for (int a = 0; shape != NULL && a < result->axes; a++) {
+        PyObject *size = PyLong_FromLongLong(result->shape[a]);
+        if (size == NULL) {
+            Py_CLEAR(shape);
+            break;
+        }
+        PyTuple_SET_ITEM(shape, a, size);
+    }
+    return shape;
+}
+
 PyObject *met_py_occlusion(PyObject *module, PyObject *args, PyObject *kwargs) {
     (void)module;
     static char *names[] = {"images", "targets", "baselines", "model", "options", "window", "stride", "outputs", NULL};
@@ -90,6 +105,7 @@ PyObject *met_py_occlusion(PyObject *module, PyObject *args, PyObject *kwargs) {
     met_target *wanted = NULL;
     PyObject *answer = NULL;
     PyObject *lists = NULL;
+    PyObject *shape = NULL;
     if (met_py_job_open(&job, images, targets, baselines, model, options) < 0 ||
         met_py_windows(window, stride, job.inputs[0].image.shape, &method.windows) < 0 ||
         read_outputs(outputs, &method, &wanted) < 0) {
@@ -110,11 +126,13 @@ PyObject *met_py_occlusion(PyObject *module, PyObject *args, PyObject *kwargs) {
         }
         PyList_SET_ITEM(lists, (Py_ssize_t)i, list);
     }
-    if (lists != NULL) {
-        answer = met_py_job_answer(&job, lists);
+    shape = lists == NULL ? NULL : shape_tuple(&result);
+    if (shape != NULL) {
+        answer = met_py_job_answer_with(&job, lists, shape);
     }
 done:
     Py_XDECREF(lists);
+    Py_XDECREF(shape);
     met_deallocate(result.differences);
     PyMem_RawFree(wanted);
     met_py_job_close(&job);

@@ -6,7 +6,6 @@
  * those of parameters are neither computed nor touched.
  */
 #include "bridge.h"
-#include "memory.h"
 
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
@@ -360,9 +359,7 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
 } // namespace
 
 met_model torch_table(Model *model) {
-    auto begin = [](void *) { begin_reuse(); };
-    auto end = [](void *) { end_reuse(); };
-    return {model, forward, gradient, &affine_stem, begin, end};
+    return {model, forward, gradient, &affine_stem};
 }
 
 } // namespace bridge

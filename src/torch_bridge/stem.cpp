@@ -53,6 +53,8 @@ struct met_prepared {
     std::vector<at::Tensor> features; /* z(inputs), with their graphs */
     at::Tensor start;                 /* z(b) of all images */
     at::Tensor way;                   /* z(x) - z(b) of all images */
+    at::Tensor recent;                /* gradients that are not in `sum` yet, in the features' dtype */
+    int additions = 0;                /* to `recent` */
     at::Tensor sum;                   /* weighted sum of gradients at z, in double */
 };
 
@@ -248,6 +250,7 @@ void prepare_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, size
     p.start = starts.size() == 1 ? starts[0] : at::cat(starts);
     p.way = (ends.size() == 1 ? ends[0] : at::cat(ends)) - p.start;
     p.sum = at::zeros(p.start.sizes(), p.start.options().dtype(at::kDouble));
+    p.recent = at::zeros_like(p.start);
     prove(p, x, b, first_x, first_b, most);
 }
 
@@ -305,6 +308,13 @@ at::Tensor features_of(const met_prepared &p, const met_sample *s, size_t n, con
     return at::addcmul(p.start.index_select(0, index), p.way.index_select(0, index), alpha);
 }
 
+/* Move what was added lately to the sum in double. Torch adds unlike types slowly, so not every time. */
+void settle(met_prepared &p) {
+    p.sum.add_(p.recent);
+    p.recent.zero_();
+    p.additions = 0;
+}
+
 /* Add gradients (n, ...) at the cut to the sums of their images; samples of one image are neighbours. */
 void add_gradients(met_prepared &p, const at::Tensor &g, const std::vector<int64_t> &rows) {
     for (size_t from = 0; from < rows.size();) {
@@ -313,8 +323,11 @@ void add_gradients(met_prepared &p, const at::Tensor &g, const std::vector<int64
             to++;
         }
         at::Tensor part = g.slice(0, static_cast<int64_t>(from), static_cast<int64_t>(to));
-        p.sum.select(0, rows[from]).add_(to - from == 1 ? part.select(0, 0) : part.sum(0));
+        p.recent.select(0, rows[from]).add_(to - from == 1 ? part.select(0, 0) : part.sum(0));
         from = to;
+    }
+    if (++p.additions == 32) {
+        settle(p);
     }
 }
 
@@ -324,8 +337,8 @@ int gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weig
         std::vector<int64_t> rows(n);
         std::vector<int64_t> images(n);
         for (size_t i = 0; i < n; i++) {
-            images[i] = static_cast<int64_t>(s[i].image);
-            rows[i] = images[i] - p->images[0];
+            rows[i] = static_cast<int64_t>(s[i].image);
+            images[i] = p->images[s[i].image];
         }
         at::AutoGradMode on(true);
         at::Tensor z;
@@ -350,6 +363,7 @@ int gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weig
 int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
     auto &model = *static_cast<Model *>(ctx);
     return guarded(model.host, [&] {
+        settle(*p);
         std::vector<at::Tensor> sums;
         int64_t from = 0;
         for (size_t i = 0; i < p->inputs.size(); i++) {

@@ -63,7 +63,6 @@ static int answer(met_outputs *y, size_t i, const double z[TOY_FEATURES], size_t
 /* What every call does besides its work. */
 static int enter(toy *t, size_t n) {
     t->calls++;
-    t->outside += t->runs == 0;
     t->samples += n;
     t->largest = n > t->largest ? n : t->largest;
     return t->calls == t->fail_at ? MET_ECALLBACK : MET_OK;
@@ -171,7 +170,6 @@ static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
 
 struct met_prepared {
     size_t n;
-    size_t first;
     met_dtype dtype;
     double *image;    /* (n, TOY_SIZE) */
     double *baseline; /* (n, TOY_SIZE) */
@@ -201,7 +199,7 @@ static int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *cons
         return met_fail(MET_EDECLINED, "not today");
     }
     met_prepared *p = calloc(1, sizeof *p);
-    *p = (met_prepared){.n = x->n, .first = x->image[0], .dtype = x->dtype};
+    *p = (met_prepared){.n = x->n, .dtype = x->dtype};
     p->image = calloc(x->n * TOY_SIZE, sizeof(double));
     p->baseline = calloc(x->n * TOY_SIZE, sizeof(double));
     p->z = calloc(x->n, sizeof *p->z);
@@ -235,7 +233,7 @@ static bool replaces(const met_sample *s, size_t v) {
 
 /* z of a sample, from what it changes alone. */
 static void sample_features(const toy *t, const met_prepared *p, const met_sample *s, double z[TOY_FEATURES]) {
-    const size_t row = s->image - p->first;
+    const size_t row = s->image;
     for (size_t j = 0; j < TOY_FEATURES; j++) {
         z[j] = p->z[row][j];
         if (s->kind == MET_LERP) {
@@ -280,7 +278,7 @@ static int shortcut_gradient(void *ctx, met_prepared *p, const met_sample *s, co
         sample_features(t, p, &s[i], z);
         status = answer(y, i, z, &target);
         for (size_t j = 0; j < TOY_FEATURES && status == MET_OK; j++) {
-            p->sum[s[i].image - p->first][j] += weight[i] * (double)(target + 1 + j) * z[j];
+            p->sum[s[i].image][j] += weight[i] * (double)(target + 1 + j) * z[j];
         }
     }
     return status;
@@ -297,14 +295,6 @@ static int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
 
 static const met_shortcut toy_shortcut = {"toy stem", prepare, shortcut_forward, shortcut_gradient, collect, release};
 
-static void begin(void *ctx) {
-    ((toy *)ctx)->runs++;
-}
-
-static void end(void *ctx) {
-    ((toy *)ctx)->runs--;
-}
-
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);
     for (size_t j = 0; j < TOY_FEATURES; j++) {
@@ -312,7 +302,7 @@ void toy_init(toy *t, bool shortcut) {
             t->a[j][i] = toy_value(100 + j, i);
         }
     }
-    t->model = (met_model){t, forward, gradient, shortcut ? &toy_shortcut : NULL, begin, end};
+    t->model = (met_model){t, forward, gradient, shortcut ? &toy_shortcut : NULL};
 }
 
 void toy_release(toy *t) {

@@ -22,8 +22,6 @@ typedef struct toy {
     size_t samples;
     size_t prepared; /* minus released */
     size_t prepares;
-    size_t runs;    /* begun and not ended */
-    size_t outside; /* calls outside of a run */
     size_t shortcut_calls;
     size_t lent;        /* gradients not yet given back */
     met_batch kept[64]; /* batches kept by keep_batches, with what they held */
