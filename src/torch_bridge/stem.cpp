@@ -174,20 +174,19 @@ void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance
     }
 }
 
-/* Prove the shortcut on the first image: three points of the way, two of them in one call where that is allowed. */
-void prove(const met_prepared &p, const at::Tensor &x, const at::Tensor &b, const at::Tensor &y_x,
-           const at::Tensor &y_b, size_t most) {
-    bool wide = x.scalar_type() == at::kDouble;
+/* Outputs of the whole model for the first image at three points of the way. */
+struct Points {
+    at::Tensor image, baseline, half;
+};
+
+/* The model behind the cut must give the same outputs; two points in one call where that is allowed. */
+void compare_behind(const met_prepared &p, const Points &whole, size_t most) {
+    bool wide = p.start.scalar_type() == at::kDouble;
     double exact = wide ? 1e-12 : 1e-5;  /* the same features: rounding of another batch size only */
     double linear = wide ? 1e-10 : 1e-3; /* the features themselves were rounded, and the model amplifies that */
     std::vector<int64_t> one = {p.images[0]};
-    if (y_x.dim() == 0 || y_x.size(0) != p.features[0].size(0)) {
-        throw Declined("the model gives one number for a whole batch");
-    }
-    at::Tensor half = b.slice(0, 0, 1) + 0.5 * (x.slice(0, 0, 1) - b.slice(0, 0, 1));
-    at::Tensor y_half = call(*p.model, half, one);
     at::Tensor z_b = p.start.slice(0, 0, 1);
-    at::Tensor z_x = p.features[0].detach().slice(0, 0, 1);
+    at::Tensor z_x = z_b + p.way.slice(0, 0, 1);
     at::Tensor z_half = z_b + 0.5 * p.way.slice(0, 0, 1);
     at::Tensor folded_b = call_behind(p, z_b, one);
     at::Tensor folded_x;
@@ -203,24 +202,60 @@ void prove(const met_prepared &p, const at::Tensor &x, const at::Tensor &b, cons
         folded_x = call_behind(p, z_x, one);
         folded_half = call_behind(p, z_half, one);
     }
-    compare(y_x.slice(0, 0, 1), folded_x, exact, "the image");
-    compare(y_b.slice(0, 0, 1), folded_b, exact, "the baseline");
-    compare(y_half, folded_half, linear, "the point halfway");
+    compare(whole.image, folded_x, exact, "the image");
+    compare(whole.baseline, folded_b, exact, "the baseline");
+    compare(whole.half, folded_half, linear, "the point halfway");
 }
 
-/* A Python exception of the model while it was being proved is a reason to decline, not an error of the run. */
-[[noreturn]] void decline_pending() {
-    WithGil gil;
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-        throw Pending(); /* an interrupt, say */
+/* Run `proof`; a failure of the model while it is being proved is a reason to decline, not an error of the run. */
+void attempt(const std::function<void()> &proof) {
+    try {
+        proof();
+    } catch (const Pending &) {
+        WithGil gil;
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            throw; /* an interrupt, say */
+        }
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        std::string name = type == nullptr ? "an exception" : reinterpret_cast<PyTypeObject *>(type)->tp_name;
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(trace);
+        throw Declined("the model raised " + name + " when run from its stem");
+    } catch (const c10::Error &error) {
+        throw Declined(std::string("the model failed when run from its stem: ") + error.what_without_backtrace());
     }
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    std::string name = type == nullptr ? "an exception" : reinterpret_cast<PyTypeObject *>(type)->tp_name;
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(trace);
-    throw Declined("the model raised " + name + " when run from its stem");
+}
+
+/* Lay features out in memory as `format` says. */
+void lay_out(met_prepared &p, at::MemoryFormat format) {
+    p.start = p.start.contiguous(format);
+    p.way = p.way.contiguous(format);
+}
+
+/*
+ * Prove the shortcut on the first image. Convolutions like channels last best, and features are laid out once for all
+ * samples; a model that does not take them so is proved with the usual order.
+ */
+void prove(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const at::Tensor &y_x, const at::Tensor &y_b,
+           size_t most) {
+    if (y_x.dim() == 0 || y_x.size(0) != p.features[0].size(0)) {
+        throw Declined("the model gives one number for a whole batch");
+    }
+    at::Tensor half = b.slice(0, 0, 1) + 0.5 * (x.slice(0, 0, 1) - b.slice(0, 0, 1));
+    const Points whole = {y_x.slice(0, 0, 1), y_b.slice(0, 0, 1), call(*p.model, half, {p.images[0]})};
+    const auto axes = p.start.dim();
+    if (axes == 4 || axes == 5) {
+        try {
+            lay_out(p, axes == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::ChannelsLast3d);
+            attempt([&] { compare_behind(p, whole, most); });
+            return;
+        } catch (const Declined &) {
+            lay_out(p, at::MemoryFormat::Contiguous);
+        }
+    }
+    attempt([&] { compare_behind(p, whole, most); });
 }
 
 void prepare_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, size_t most) {
@@ -249,9 +284,9 @@ void prepare_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, size
     }
     p.start = starts.size() == 1 ? starts[0] : at::cat(starts);
     p.way = (ends.size() == 1 ? ends[0] : at::cat(ends)) - p.start;
-    p.sum = at::zeros(p.start.sizes(), p.start.options().dtype(at::kDouble));
-    p.recent = at::zeros_like(p.start);
     prove(p, x, b, first_x, first_b, most);
+    p.recent = at::zeros_like(p.start);
+    p.sum = at::zeros_like(p.start, p.start.options().dtype(at::kDouble));
 }
 
 int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, met_kind kind, size_t most,
@@ -278,13 +313,7 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, me
         p->input = image.sizes().slice(1).vec();
         p->options = image.options();
         check_modules(model.module.get());
-        try {
-            prepare_all(*p, image, baseline, most);
-        } catch (const Pending &) {
-            decline_pending();
-        } catch (const c10::Error &error) {
-            throw Declined(std::string("the model failed when run from its stem: ") + error.what_without_backtrace());
-        }
+        attempt([&] { prepare_all(*p, image, baseline, most); });
         *out = p.release();
     });
 }
