@@ -39,11 +39,13 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def library_call(name: str, workload: Workload, scene: Scene, plain: bool) -> Callable[[], list[Any]]:
+def library_call(name: str, workload: Workload, scene: Scene, plain: bool, half: bool) -> Callable[[], list[Any]]:
     """The call to measure: everything that a user prepares once is prepared before."""
     library = importlib.import_module(name)
     model, wavelengths = scene.model(), scene.wavelengths()
     images = [library.HSI(image=image, wavelengths=wavelengths) for image in scene.images()]
+    for image in images if half else []:
+        image.binary_mask = torch.arange(image.image.shape[1])[:, None] < image.image.shape[1] // 2
 
     def call() -> list[Any]:
         with library.options(shortcuts=False) if plain else contextlib.nullcontext():
@@ -58,7 +60,9 @@ def reference_call(workload: Workload, scene: Scene) -> Callable[[], list[Any]]:
     model, images = scene.model().double(), [image.double() for image in scene.images()]
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    return lambda: [workload.reference(model, image) for image in images]
+    reference = workload.reference
+    assert reference is not None
+    return lambda: [reference(model, image) for image in images]
 
 
 def commands() -> Iterator[list[str]]:
@@ -72,6 +76,7 @@ def main() -> None:
     parser.add_argument("workload", choices=list(WORKLOADS))
     parser.add_argument("scene", choices=list(SCENES))
     parser.add_argument("--plain", action="store_true", help="without shortcuts")
+    parser.add_argument("--half", action="store_true", help="with the lower half of the image masked")
     parser.add_argument("--set", default="{}", help="arguments to change, as JSON")
     options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")  # the libraries may print; what they print is no answer
@@ -83,7 +88,7 @@ def main() -> None:
     if options.library == "reference":
         call = reference_call(workload, scene)
     else:
-        call = library_call(options.library, workload, scene, options.plain)
+        call = library_call(options.library, workload, scene, options.plain, options.half)
 
     results: list[Any] = []
     for command in commands():

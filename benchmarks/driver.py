@@ -24,11 +24,17 @@ SHORT_SECONDS, MOST_ROUNDS = 4.0, 21  # short calls are repeated until they come
 class Child:
     """A process that holds one workload in one library: "meteors", "meteors_c" or "reference"."""
 
-    def __init__(self, library: str, workload: str, scene: str, *, plain: bool = False, **arguments: Any) -> None:
+    def __init__(
+        self, library: str, workload: str, scene: str, *, plain: bool = False, half: bool = False, **arguments: Any
+    ) -> None:
         python = PEER_PYTHON if library == "meteors" else sys.executable
         command = [python, "-m", "benchmarks.child", library, workload, scene, "--set", json.dumps(arguments)]
         self._process = subprocess.Popen(
-            command + ["--plain"] * plain, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command + ["--plain"] * plain + ["--half"] * half,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self._name = f"{library}, {workload}, {scene}"
         self.seconds: list[float] = []
@@ -100,9 +106,7 @@ def compare(workload: str, scene: str, rounds: int) -> list[dict[str, Any]]:
             for turn in range(max(rounds, min(MOST_ROUNDS, round(SHORT_SECONDS / slowest)))):
                 for child in children if turn % 2 == 0 else reversed(children):
                     child.run()
-            with Child("reference", workload, scene) as exact:
-                exact.run()
-                truth = exact.attributions()
+            truth = exact_attributions(workload, scene)
             theirs = peer.attributions()
             return [
                 {
@@ -114,9 +118,7 @@ def compare(workload: str, scene: str, rounds: int) -> list[dict[str, Any]]:
                     "ratio": statistics.median(p / o for p, o in zip(peer.seconds, child.seconds, strict=True)),
                     "ours_peak": child.peak,
                     "peer_peak": peer.peak,
-                    "difference": relative_difference(mine := child.attributions(), theirs),
-                    "ours_error": relative_difference(mine, truth),
-                    "peer_error": relative_difference(theirs, truth),
+                    **({} if truth is None else errors(child.attributions(), theirs, truth)),
                     **child.report,
                 }
                 for path, child in ours.items()
@@ -126,15 +128,40 @@ def compare(workload: str, scene: str, rounds: int) -> list[dict[str, Any]]:
                 child.__exit__(None, None, None)
 
 
-def peak_over_steps(scene: str, path: str, steps: tuple[int, int]) -> list[int]:
-    """Peak resident bytes of IntegratedGradients for each of two numbers of steps, each in a fresh process."""
+def exact_attributions(workload: str, scene: str) -> np.ndarray | None:
+    """The attributions in float64 by plain torch; None for random methods."""
+    if WORKLOADS[workload].reference is None:
+        return None
+    with Child("reference", workload, scene) as exact:
+        exact.run()
+        return exact.attributions()
+
+
+def errors(ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {
+        "difference": relative_difference(ours, theirs),
+        "ours_error": relative_difference(ours, truth),
+        "peer_error": relative_difference(theirs, truth),
+    }
+
+
+def peaks_over(workload: str, scene: str, argument: str, values: tuple[Any, Any], plain: bool = False) -> list[int]:
+    """Peak resident bytes of ours for each of two values of an argument, each in a fresh process."""
     peaks = []
-    for n_steps in steps:
-        name = "IntegratedGradients, 50 steps"
-        with Child("meteors_c", name, scene, plain=path == "plain", n_steps=n_steps) as child:
+    for value in values:
+        with Child("meteors_c", workload, scene, plain=plain, **{argument: value}) as child:
             child.run()
             peaks.append(child.peak)
     return peaks
+
+
+def masked_part(workload: str, scene: str, rounds: int) -> float:
+    """The time of ours on images with half of their pixels masked, as a part of that on whole images."""
+    with Child("meteors_c", workload, scene) as whole, Child("meteors_c", workload, scene, half=True) as half:
+        for turn in range(rounds + 1):
+            whole.run(count=turn > 0)
+            half.run(count=turn > 0)
+        return half.median / whole.median
 
 
 def import_seconds(repeats: int = 7) -> float:

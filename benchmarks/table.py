@@ -28,6 +28,9 @@ float32 and float64 take different sides, and single values differ by more than 
 """
 
 
+ERRORS = ("difference", "ours_error", "peer_error")
+
+
 def machine() -> str:
     """The machine in words: what the figures depend on, nothing that names it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -108,9 +111,7 @@ def write_results(
                         verdict(row, WORKLOADS[workload].goals.get((row["path"], row["scene"]))),
                         f"{row['ours_peak'] / 1e9:.2f}",
                         f"{row['peer_peak'] / 1e9:.2f}",
-                        f"{row['difference']:.1e}",
-                        f"{row['ours_error']:.1e}",
-                        f"{row['peer_error']:.1e}",
+                        *(f"{row[key]:.1e}" if key in row else "random" for key in ERRORS),
                     ]
                     for row in rows
                     if row["workload"] == workload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from .models import SCENES
 
 TARGET = 0
 STEPS = 50
+LARGE = ("CNN 224", "pixelwise 224")
+SPATIAL, TUNNEL = "Occlusion, pixels 50/30", "HyperNoiseTunnel(Saliency), 50 samples"
 
 Images = list[torch.Tensor]
 Model = Callable[[torch.Tensor], torch.Tensor]
@@ -38,11 +41,13 @@ class Workload:
         What its `attribute` gets besides the images.
     reference : callable
         The attribution of one image by plain torch: (model, image (bands, height, width)) -> the image's shape.
-        It runs in float64 and is what both libraries are judged by.
+        It runs in float64 and is what both libraries are judged by. None for random methods.
     scenes : tuple of str
         Keys of `SCENES`.
     goals : dict
         `Goal` by (path, scene).
+    inner : str
+        The explainer that a tunnel runs around.
     shortcut : bool
         Whether ours may take a shortcut here: then both paths are measured, "shortcut" and "plain".
     call : str
@@ -50,10 +55,11 @@ class Workload:
     """
 
     method: str
-    reference: Callable[[Model, torch.Tensor], torch.Tensor]
+    reference: Callable[[Model, torch.Tensor], torch.Tensor] | None
     arguments: dict[str, Any] = field(default_factory=dict)
     scenes: tuple[str, ...] = tuple(SCENES)
     goals: dict[tuple[str, str], Goal] = field(default_factory=dict)
+    inner: str | None = None
     shortcut: bool = False
     call: str = "attribute"
 
@@ -64,7 +70,9 @@ class Workload:
 
     def run(self, library: Any, model: Any, images: list[Any]) -> Any:
         """Make the call with `library` (`meteors` or `meteors_c`) on its own HSI objects."""
-        explainer = getattr(library.attr, self.method)(library.models.ExplainableModel(model, "regression"))
+        explainer = library.models.ExplainableModel(model, "regression")
+        for name in filter(None, (self.inner, self.method)):
+            explainer = getattr(library.attr, name)(explainer)
         hsi = images[0] if len(images) == 1 else images
         return getattr(explainer, self.call)(hsi, target=TARGET, **self.arguments)
 
@@ -83,6 +91,27 @@ def integrated_gradients(model: Model, image: torch.Tensor) -> torch.Tensor:
     for a, w in zip((nodes + 1) / 2, weights / 2, strict=True):
         total += w * gradient(model, a * image)
     return total * image
+
+
+def occlusion(window: tuple[int, ...], stride: tuple[int, ...]) -> Callable[[Model, torch.Tensor], torch.Tensor]:
+    """Mean over the windows that cover a value of f(x) - f(x without the window); 0 stands for the whole axis."""
+
+    def attribute(model: Model, image: torch.Tensor) -> torch.Tensor:
+        sizes = [w or n for w, n in zip(window, image.shape, strict=True)]
+        steps = [s or n for s, n in zip(stride, image.shape, strict=True)]
+        total, count = torch.zeros_like(image), torch.zeros_like(image)
+        starts = [range(0, -(-(n - w) // s) * s + 1, s) for n, w, s in zip(image.shape, sizes, steps, strict=True)]
+        with torch.no_grad():
+            whole = model(image[None])[0, TARGET]
+            for corner in itertools.product(*starts):
+                box = tuple(slice(a, a + w) for a, w in zip(corner, sizes, strict=True))
+                covered = image.clone()
+                covered[box] = 0
+                total[box] += whole - model(covered[None])[0, TARGET]
+                count[box] += 1
+        return total / count
+
+    return attribute
 
 
 NO_SLOWER = {("plain", scene): Goal(1) for scene in SCENES}
@@ -104,4 +133,54 @@ WORKLOADS = {
     ),
     "Saliency": Workload("Saliency", lambda model, image: gradient(model, image).abs(), goals=NO_SLOWER),
     "InputXGradient": Workload("InputXGradient", lambda model, image: image * gradient(model, image), goals=NO_SLOWER),
+    "Occlusion, boxes 50/30": Workload(
+        "Occlusion",
+        occlusion((50, 50, 50), (30, 30, 30)),
+        {"sliding_window_shapes": (50, 50, 50), "strides": (30, 30, 30), "baseline": 0},
+        scenes=LARGE,
+        goals={("plain", scene): Goal(2) for scene in LARGE},
+    ),
+    SPATIAL: Workload(
+        "Occlusion",
+        occlusion((0, 50, 50), (0, 30, 30)),
+        {"sliding_window_shapes": (50, 50), "strides": (30, 30), "baseline": 0},
+        scenes=LARGE,
+        goals={("plain", "CNN 224"): Goal(1.5), ("plain", "pixelwise 224"): Goal(2)},
+        call="get_spatial_attributes",
+    ),
+    "Occlusion, bands 8/6": Workload(
+        "Occlusion",
+        occlusion((8, 0, 0), (6, 0, 0)),
+        {"sliding_window_shapes": 8, "strides": 6, "baseline": 0},
+        goals={
+            ("plain", "CNN 224"): Goal(1.5),
+            ("plain", "pixelwise 224"): Goal(2),
+            ("plain", "64 patches"): Goal(1.5),
+        },
+        call="get_spectral_attributes",
+    ),
+    TUNNEL: Workload(
+        "HyperNoiseTunnel",
+        None,
+        {"n_samples": 50, "baseline": 0},
+        inner="Saliency",
+        scenes=LARGE,
+        goals={("plain", "CNN 224"): Goal(3, 1.2e9), ("plain", "pixelwise 224"): Goal(4)},
+    ),
+    "HyperNoiseTunnel(Saliency), 20 samples": Workload(
+        "HyperNoiseTunnel",
+        None,
+        {"n_samples": 20, "baseline": 0},
+        inner="Saliency",
+        scenes=("64 patches",),
+        goals={("plain", "64 patches"): Goal(3)},
+    ),
+    "NoiseTunnel(InputXGradient), 3 samples": Workload(
+        "NoiseTunnel",
+        None,
+        {"n_samples": 3, "stdevs": 0.1},
+        inner="InputXGradient",
+        scenes=LARGE,
+        goals={("plain", "CNN 224"): Goal(1.5), ("plain", "pixelwise 224"): Goal(2)},
+    ),
 }

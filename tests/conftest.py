@@ -11,6 +11,8 @@ import pytest
 import torch
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Images are too small here to be shared among threads: waiting for each other would take most of the time.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,6 @@ from torch import nn
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
-# Images are too small here to be shared among threads: waiting for each other would take most of the time.
-torch.set_num_threads(1)
-
 BANDS, ROWS, COLUMNS = 5, 4, 3
 SHAPE = (BANDS, ROWS, COLUMNS)
 WAVELENGTHS = [450.0, 520.0, 600.0, 650.0, 800.0]

@@ -303,6 +303,7 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     for (size_t i = 0; i < job->images; i++) {
         e.left[i] = job->evaluations;
     }
+    met_heap_hold();
     start_tuner(&e, &plain, job->images * job->evaluations);
     bool shortcut = met_wants_shortcut(&e);
     size_t group = shortcut ? met_group_size(&e) : job->images;
@@ -320,6 +321,7 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     met_free_slots(&e);
     met_deallocate(e.values);
     met_deallocate(e.left);
+    met_heap_release();
     report->seconds += met_seconds() - start;
     return status;
 }

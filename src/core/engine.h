@@ -77,6 +77,10 @@ int met_tick(engine *e, size_t n);
 int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
 size_t met_chunk_limit(const engine *e);
 
+/* heap.c: every hold is followed by a release; they nest. */
+void met_heap_hold(void);
+void met_heap_release(void);
+
 /* prepared.c: samples through the model's shortcut. */
 bool met_wants_shortcut(const engine *e);
 size_t met_group_size(const engine *e);

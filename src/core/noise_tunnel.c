@@ -396,7 +396,9 @@ int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, co
     }
     if (status == MET_OK) {
         bool gradient = method->inner == MET_INNER_SALIENCY || method->inner == MET_INNER_INPUT_X_GRADIENT;
+        met_heap_hold(); /* through all the jobs inside */
         status = gradient ? run_gradients(&m, images, model) : run_jobs(&m, images, model);
+        met_heap_release();
     }
     met_reducer_free(&m.values);
     met_reducer_free(&m.gradients);

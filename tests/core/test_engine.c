@@ -2,7 +2,6 @@
 #include "pool.h"
 #include "toy_model.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define IMAGES 3
@@ -438,26 +437,10 @@ void test_engine_refuses(void) {
 
 /* ---- memory */
 
-static long allowed; /* allocations that still succeed */
-static long alive;
-
-static void *rationed(size_t bytes) {
-    if (allowed-- <= 0) {
-        return NULL;
-    }
-    alive++;
-    return malloc(bytes);
-}
-
-static void returned(void *memory) {
-    alive--;
-    free(memory);
-}
-
 /* Fail every allocation in turn: an error each time, nothing lost, and at last success. */
 void test_engine_without_memory(void) {
     make_inputs();
-    met_set_allocator(rationed, returned);
+    toy_ration_memory();
     for (int shortcut = 0; shortcut < 2; shortcut++) {
         int status = MET_ENOMEM;
         long ration = 0;
@@ -470,10 +453,10 @@ void test_engine_without_memory(void) {
             const met_integrated_gradients_options method = {MET_GAUSS_LEGENDRE, SAMPLES, true, NULL};
             inputs[1].image.dtype = MET_INT64; /* needs a copy */
             toy_init(&t, shortcut != 0);
-            allowed = ration;
+            toy_allocations_left = ration;
             status = met_integrated_gradients(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report);
             CHECK(status == MET_OK || status == MET_ENOMEM);
-            CHECK_INT(alive, 0);
+            CHECK_INT(toy_allocations_alive, 0);
             CHECK_INT(t.prepared, 0);
         }
         CHECK(ration > 8 && ration < 100);

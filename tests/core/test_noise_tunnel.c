@@ -3,7 +3,6 @@
 #include "toy_model.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define IMAGES 2
@@ -301,25 +300,9 @@ void test_tunnel_refuses(void) {
     CHECK_INT(report.memory.bytes, 0);
 }
 
-static long allowed;
-static long alive;
-
-static void *rationed(size_t bytes) {
-    if (allowed-- <= 0) {
-        return NULL;
-    }
-    alive++;
-    return malloc(bytes);
-}
-
-static void returned(void *memory) {
-    alive--;
-    free(memory);
-}
-
 void test_tunnel_without_memory(void) {
     make_inputs();
-    met_set_allocator(rationed, returned);
+    toy_ration_memory();
     for (int inner = 0; inner < 4; inner++) {
         int status = MET_ENOMEM;
         long ration = 0;
@@ -332,10 +315,10 @@ void test_tunnel_without_memory(void) {
             met_noise_tunnel_options method = make_method(MET_NOISE, (met_inner)inner, MET_VARIANCE);
             method.slope = slopes;
             toy_init(&t, false);
-            allowed = ration;
+            toy_allocations_left = ration;
             status = met_noise_tunnel(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report);
             CHECK(status == MET_OK || status == MET_ENOMEM);
-            CHECK_INT(alive, 0);
+            CHECK_INT(toy_allocations_alive, 0);
         }
         CHECK(ration > 8 && ration < 300);
     }

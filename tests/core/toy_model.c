@@ -321,3 +321,23 @@ met_input toy_input(const void *data, met_dtype dtype) {
     input.target.axes = 1;
     return input;
 }
+
+long toy_allocations_left;
+long toy_allocations_alive;
+
+static void *rationed(size_t bytes) {
+    if (toy_allocations_left-- <= 0) {
+        return NULL;
+    }
+    toy_allocations_alive++;
+    return malloc(bytes);
+}
+
+static void returned(void *memory) {
+    toy_allocations_alive--;
+    free(memory);
+}
+
+void toy_ration_memory(void) {
+    met_set_allocator(rationed, returned);
+}

@@ -49,4 +49,9 @@ met_input toy_input(const void *data, met_dtype dtype);
 /* Values that look random and stay put: value i of series s, in [-1, 1). */
 double toy_value(size_t s, size_t i);
 
+/* Let toy_allocations_left allocations of the core succeed; met_set_allocator(NULL, NULL) ends it. */
+void toy_ration_memory(void);
+extern long toy_allocations_left;
+extern long toy_allocations_alive;
+
 #endif
