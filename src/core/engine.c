@@ -10,6 +10,8 @@
 /* Free choice of the first chunk: about as many samples as the second-level cache holds. */
 #define CHUNK_BYTES ((size_t)2 << 20)
 #define CHUNK_MOST 64
+/* It may grow as long as it could lie in the last-level cache; larger batches only make every step pay for memory. */
+#define GROW_BYTES ((size_t)32 << 20)
 /* A chunk costs about this many times its input: gradient and the model's own activations. */
 #define CHUNK_FACTOR 8
 
@@ -215,7 +217,10 @@ static void start_tuner(const engine *e, met_tuner *t, size_t samples) {
     size_t first = most;
     if (e->options->most == 0) {
         first = CHUNK_BYTES / e->bytes;
-        first = first > CHUNK_MOST ? CHUNK_MOST : first;
+        first = first < 1 ? 1 : first > CHUNK_MOST ? CHUNK_MOST : first;
+        size_t grown = GROW_BYTES / e->bytes;
+        grown = grown > first ? grown : first;
+        most = grown < most ? grown : most;
     }
     met_tuner_start(t, first, most < samples ? most : samples, e->options->most == 0);
 }

@@ -11,9 +11,6 @@
 #define GAIN 0.95
 /* Timings of a chunk size before it is judged: the first one warms caches and code. */
 #define TRIALS 2
-/* Growing only shares the fixed price of a call (a millisecond or so) among more samples: no use in longer calls. */
-#define LONG_CALL 0.010
-
 void met_tuner_start(met_tuner *t, size_t first, size_t most, bool may_grow) {
     *t = (met_tuner){0};
     t->most = most > 0 ? most : 1;
@@ -43,9 +40,6 @@ size_t met_tuner_next(met_tuner *t, size_t n, double seconds) {
     if (t->best_cost == 0 || t->cost < GAIN * t->best_cost) {
         t->best = t->chunk;
         t->best_cost = t->cost;
-        if (t->direction > 0 && t->cost * (double)t->chunk > LONG_CALL) {
-            t->direction = t->best == t->first && t->first > 1 ? -1 : 0;
-        }
     } else {
         bool turn = t->direction > 0 && t->best == t->first && t->first > 1;
         t->direction = turn ? -1 : 0;
