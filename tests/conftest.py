@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# A shell that starts the tests in the background makes them deaf to Ctrl-C, and some are about just that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Images are too small here to be shared among threads: waiting for each other would take most of the time.
 torch.set_num_threads(1)
 
