@@ -101,9 +101,6 @@ struct Model {
 /* Shape as text, "(2, 150, 8, 8)". */
 std::string shape_text(at::IntArrayRef shape);
 
-/* The extra arguments for samples of these images. */
-std::vector<at::Tensor> batched_extras(const Model &model, const std::vector<int64_t> &images);
-
 /* Call the model on x, whose samples belong to `images`; autograd records as the thread's grad mode says. */
 at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images);
 
