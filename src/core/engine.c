@@ -93,7 +93,7 @@ static int fold_one(engine *e, met_result *r, double weight) {
     }
     if (job->weight != NULL) {
         if (*left == job->evaluations) {
-            met_reducer_clear(&e->sum, e->options->pool);
+            met_reducer_clear(&e->sum);
         }
         met_reducer_add(&e->sum, job->dtype, r->gradient, weight, e->options->pool);
     }

@@ -5,8 +5,6 @@
 #include "met.h"
 #include "methods.h"
 
-#include <string.h>
-
 typedef struct input_x_gradient {
     const met_options *options;
     void *const *out;
@@ -14,8 +12,7 @@ typedef struct input_x_gradient {
 
 static int fold(void *method, const met_result *r) {
     const input_x_gradient *m = method;
-    memcpy(m->out[r->image], r->gradient, met_base_size(r->base) * met_dtype_size(r->base->dtype));
-    met_times_image(r->base, false, m->options->pool, m->out[r->image]);
+    met_times_image(r->base, false, r->gradient, m->options->pool, m->out[r->image]);
     return MET_OK;
 }
 

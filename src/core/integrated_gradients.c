@@ -35,7 +35,7 @@ static double sum_of(met_dtype dtype, size_t size, const void *values) {
 static int finish(void *method, size_t image, const met_base *base) {
     const integrated_gradients *m = method;
     if (m->multiply_by_inputs) {
-        met_times_image(base, true, m->options->pool, m->out[image]);
+        met_times_image(base, true, m->out[image], m->options->pool, m->out[image]);
     }
     if (m->delta != NULL) {
         m->delta[image] = sum_of(base->dtype, met_base_size(base), m->out[image]);

@@ -196,8 +196,9 @@ typedef struct met_stream {
 void met_philox(met_stream s, uint64_t index, uint32_t out[4]);
 /* Uniform doubles in [0, 1), values index .. index + n - 1 of the stream. */
 void met_uniform(met_stream s, uint64_t index, size_t n, double *out);
-/* Standard normal values index .. index + n - 1 of the stream (by inversion). */
+/* Standard normal values index .. index + n - 1 of the stream, by inversion; the floats are other numbers (normal.c). */
 void met_normal(met_stream s, uint64_t index, size_t n, double *out);
+void met_normal_float(met_stream s, uint64_t index, size_t n, float *out);
 /* Choose exactly k of n without replacement (Floyd 1987): chosen (n,) becomes 1 or 0. */
 int met_choose(met_stream s, size_t n, size_t k, uint8_t *chosen);
 
@@ -378,6 +379,7 @@ typedef enum met_moment { MET_SUM, MET_MEAN, MET_MEAN_SQUARE, MET_VARIANCE, MET_
 typedef struct met_reducer {
     size_t size;
     bool squares;
+    bool empty; /* sum and square are not written yet */
     double weight;
     met_buffer *sum_buffer;
     met_buffer *square_buffer;
@@ -385,21 +387,30 @@ typedef struct met_reducer {
     double *square;
 } met_reducer;
 
+/* A result that is made as it is added: value * times, squared where that is asked for, * after. NULL: no factor. */
+typedef struct met_factors {
+    const void *value;
+    const void *times;
+    bool squared;
+    const void *after;
+} met_factors;
+
 int met_reducer_new(size_t size, bool squares, met_account *account, met_reducer *out);
 void met_reducer_free(met_reducer *r);
-void met_reducer_clear(met_reducer *r, const met_parallel *pool);
+void met_reducer_clear(met_reducer *r);
 void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double weight, const met_parallel *pool);
+void met_reducer_add_product(met_reducer *r, met_dtype dtype, const met_factors *factors, double weight,
+                             const met_parallel *pool);
 /* Write a moment as `dtype`: MET_SUM is sum as it is, the others are divided by the sum of the weights. */
 void met_reducer_read(const met_reducer *r, met_moment moment, met_dtype dtype, const met_parallel *pool, void *out);
 
 /* The largest standard error as a part of the largest |mean|: 0 where all results were the same. */
 double met_reducer_precision(const met_reducer *r);
 
-/* out = |value| or value * (image - baseline) or value * image, elementwise on `size` values of base's dtype. */
-void met_absolute(met_dtype dtype, size_t size, const met_parallel *pool, void *values);
-void met_times_image(const met_base *base, bool minus_baseline, const met_parallel *pool, void *values);
-/* values = factor * values * others. */
-void met_times(met_dtype dtype, size_t size, double factor, const void *others, const met_parallel *pool, void *values);
+/* out = |values|, or values * (image - baseline), or values * image, elementwise; out may be values. */
+void met_absolute(met_dtype dtype, size_t size, const void *values, const met_parallel *pool, void *out);
+void met_times_image(const met_base *base, bool minus_baseline, const void *values, const met_parallel *pool,
+                     void *out);
 
 /* ------------------------------------------------------------------ windows (windows.c) */
 

@@ -28,11 +28,10 @@ typedef struct tunnel {
     void *const *out;
     size_t size;
     bool product;          /* the attribution is the disturbed image times what the inner explainer gives */
+    bool linear;           /* the result is the mean of the gradients, and nothing more is wanted of them */
     met_reducer values;    /* of v, or of v^2 for MET_MEAN_SQUARE */
     met_reducer gradients; /* slopes of a product: of g */
-    met_reducer slopes;    /* slopes of its square: of 2 v g */
-    met_buffer *one;       /* (size,) v */
-    met_buffer *two;       /* (size,) 2 v g */
+    met_reducer slopes;    /* slopes of its square: of v g */
     met_buffer *kept;      /* (size,) g where the sample depends on the image */
     uint8_t *dropped;      /* (bands,) */
 } tunnel;
@@ -69,16 +68,6 @@ static int describe(void *method, size_t image, size_t k, met_sample *s) {
 
 /* ---- moments */
 
-/* A copy of `values` in a buffer of its own. */
-static int copy_to(tunnel *m, met_buffer **buffer, const void *values, const char *what) {
-    size_t bytes = m->size * met_dtype_size(m->dtype);
-    int status = *buffer != NULL ? MET_OK : met_buffer_new(bytes, what, &m->report->memory, buffer);
-    if (status == MET_OK) {
-        memcpy(met_buffer_data(*buffer), values, bytes);
-    }
-    return status;
-}
-
 /* g, but 0 in the bands that sample k of an image replaces: there it does not depend on the image. */
 static int kept_gradient(tunnel *m, size_t image, size_t k, const void **g) {
     if (m->options->kind != MET_BANDS) {
@@ -88,8 +77,8 @@ static int kept_gradient(tunnel *m, size_t image, size_t k, const void **g) {
     met_base zero = {.dtype = m->dtype, .bands = view->bands};
     met_sample s = {.kind = MET_BANDS, .scratch = m->dropped};
     memcpy(zero.shape, view->shape, sizeof zero.shape);
-    int status = copy_to(m, &m->kept, *g, "a gradient");
-    status = status == MET_OK ? describe(m, image, k, &s) : status;
+    memcpy(met_buffer_data(m->kept), *g, m->size * met_dtype_size(m->dtype));
+    int status = describe(m, image, k, &s);
     if (status == MET_OK) {
         met_sample_apply(&zero, &s, met_buffer_data(m->kept));
         *g = met_buffer_data(m->kept);
@@ -105,40 +94,21 @@ static int kept_gradient(tunnel *m, size_t image, size_t k, const void **g) {
 static int add(tunnel *m, size_t image, size_t k, const void *g, const void *sample) {
     const met_parallel *pool = m->run->pool;
     const met_moment moment = m->options->moment;
-    const void *v = g;
-    int status = MET_OK;
-    if (m->product || moment == MET_MEAN_SQUARE) {
-        status = copy_to(m, &m->one, g, "an attribution");
-        if (status != MET_OK) {
-            return status;
-        }
-        v = met_buffer_data(m->one);
+    met_factors v = {.value = g, .times = m->product ? sample : NULL, .squared = moment == MET_MEAN_SQUARE};
+    met_reducer_add_product(&m->values, m->dtype, &v, 1.0, pool);
+    if (m->options->slope == NULL || !m->product) {
+        return MET_OK;
     }
-    if (m->product) {
-        met_times(m->dtype, m->size, 1.0, sample, pool, met_buffer_data(m->one));
+    int status = kept_gradient(m, image, k, &g);
+    if (status == MET_OK && moment != MET_MEAN_SQUARE) {
+        met_reducer_add(&m->gradients, m->dtype, g, 1.0, pool);
     }
-    if (m->options->slope != NULL && m->product) {
-        status = kept_gradient(m, image, k, &g);
-        if (status != MET_OK) {
-            return status;
-        }
-        if (moment != MET_MEAN_SQUARE) {
-            met_reducer_add(&m->gradients, m->dtype, g, 1.0, pool);
-        }
-        if (moment != MET_MEAN) {
-            status = copy_to(m, &m->two, v, "a slope");
-            if (status != MET_OK) {
-                return status;
-            }
-            met_times(m->dtype, m->size, 2.0, g, pool, met_buffer_data(m->two));
-            met_reducer_add(&m->slopes, m->dtype, met_buffer_data(m->two), 1.0, pool);
-        }
+    if (status == MET_OK && moment != MET_MEAN) {
+        v.squared = false;
+        v.after = g;
+        met_reducer_add_product(&m->slopes, m->dtype, &v, 1.0, pool);
     }
-    if (moment == MET_MEAN_SQUARE) {
-        met_times(m->dtype, m->size, 1.0, v, pool, met_buffer_data(m->one));
-    }
-    met_reducer_add(&m->values, m->dtype, v, 1.0, pool);
-    return MET_OK;
+    return status;
 }
 
 /* Whether the samples taken so far are as precise as was asked for. */
@@ -150,23 +120,25 @@ static bool enough(void *method, size_t image, size_t k) {
     return m->options->tolerance > 0 && look && met_reducer_precision(&m->values) <= m->options->tolerance;
 }
 
-/* d out / d image = mean(g), mean(2 v g) or mean(2 v g) - 2 mean(v) mean(g); 0 where there is no product. */
+/* d out / d image = mean(g), 2 mean(v g) or 2 mean(v g) - 2 mean(v) mean(g); 0 where there is no product. */
 static void write_slope(const tunnel *m, void *out) {
-    const met_parallel *pool = m->run->pool;
     const met_moment moment = m->options->moment;
     if (!m->product) {
         memset(out, 0, m->size * met_dtype_size(m->dtype));
-    } else if (moment == MET_MEAN) {
-        met_reducer_read(&m->gradients, MET_MEAN, m->dtype, pool, out);
-    } else {
-        met_reducer_read(&m->slopes, MET_MEAN, m->dtype, pool, out);
+        return;
     }
-    for (size_t i = 0; m->product && moment == MET_VARIANCE && i < m->size; i++) {
-        const double less = 2.0 * m->values.sum[i] / m->values.weight * m->gradients.sum[i] / m->gradients.weight;
+    if (moment == MET_MEAN) {
+        met_reducer_read(&m->gradients, MET_MEAN, m->dtype, m->run->pool, out);
+        return;
+    }
+    const double n = m->slopes.weight;
+    for (size_t i = 0; i < m->size; i++) {
+        double slope = m->slopes.sum[i] / n;
+        slope -= moment == MET_VARIANCE ? m->values.sum[i] / n * m->gradients.sum[i] / n : 0.0;
         if (m->dtype == MET_FLOAT64) {
-            ((double *)out)[i] -= less;
+            ((double *)out)[i] = 2.0 * slope;
         } else {
-            ((float *)out)[i] -= (float)less;
+            ((float *)out)[i] = (float)(2.0 * slope);
         }
     }
 }
@@ -187,18 +159,34 @@ static int finish(void *method, size_t image, const met_base *base) {
     if (o->used != NULL) {
         o->used[image] = (size_t)m->values.weight;
     }
-    met_reducer_clear(&m->values, pool);
-    if (m->gradients.sum != NULL) {
-        met_reducer_clear(&m->gradients, pool);
-    }
-    if (m->slopes.sum != NULL) {
-        met_reducer_clear(&m->slopes, pool);
-    }
+    met_reducer_clear(&m->values);
+    met_reducer_clear(&m->gradients);
+    met_reducer_clear(&m->slopes);
     return MET_OK;
 }
 
 static int fold(void *method, const met_result *r) {
     return add(method, r->image, r->k, r->gradient, r->sample);
+}
+
+/* ---- gradients that are only averaged: the engine sums them, or a shortcut does */
+
+static double mean_weight(void *method, size_t k) {
+    const tunnel *m = method;
+    (void)k;
+    return 1.0 / (double)m->options->samples;
+}
+
+static int finish_mean(void *method, size_t image, const met_base *base) {
+    const tunnel *m = method;
+    (void)base;
+    if (m->options->slope != NULL) {
+        write_slope(m, m->options->slope[image]);
+    }
+    if (m->options->used != NULL) {
+        m->options->used[image] = m->options->samples;
+    }
+    return MET_OK;
 }
 
 /* ---- the two ways */
@@ -219,6 +207,13 @@ static int run_gradients(tunnel *m, size_t images, const met_model *model) {
                    .fold = fold,
                    .enough = enough,
                    .finish = finish};
+    if (m->linear) {
+        job.fold = NULL;
+        job.enough = NULL;
+        job.finish = finish_mean;
+        job.weight = mean_weight;
+        job.sums = m->out;
+    }
     return met_run(&job, model, m->run, m->report);
 }
 
@@ -383,7 +378,8 @@ int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, co
                 (method->inner == MET_INNER_INTEGRATED_GRADIENTS && method->integrated_gradients.multiply_by_inputs);
     bool squares = method->moment == MET_VARIANCE || method->error != NULL || method->tolerance > 0;
     bool slope = method->slope != NULL && m.product;
-    status = met_reducer_new(m.size, squares, &report->memory, &m.values);
+    m.linear = method->inner == MET_INNER_SALIENCY && method->moment == MET_MEAN && !squares;
+    status = m.linear ? MET_OK : met_reducer_new(m.size, squares, &report->memory, &m.values);
     if (status == MET_OK && slope && method->moment != MET_MEAN_SQUARE) {
         status = met_reducer_new(m.size, false, &report->memory, &m.gradients);
     }
@@ -393,6 +389,9 @@ int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, co
     if (status == MET_OK && slope && method->kind == MET_BANDS) {
         m.dropped = met_allocate(inputs[0].image.shape[inputs[0].image.bands], 1);
         status = m.dropped != NULL ? MET_OK : met_fail(MET_ENOMEM, "the flags of the bands do not fit into memory");
+        if (status == MET_OK) {
+            status = met_buffer_new(m.size * met_dtype_size(dtype), "a gradient", &report->memory, &m.kept);
+        }
     }
     if (status == MET_OK) {
         bool gradient = method->inner == MET_INNER_SALIENCY || method->inner == MET_INNER_INPUT_X_GRADIENT;
@@ -403,8 +402,6 @@ int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, co
     met_reducer_free(&m.values);
     met_reducer_free(&m.gradients);
     met_reducer_free(&m.slopes);
-    met_buffer_release(m.one);
-    met_buffer_release(m.two);
     met_buffer_release(m.kept);
     met_deallocate(m.dropped);
     report->seconds = before + met_seconds() - start; /* the jobs inside counted their own parts */

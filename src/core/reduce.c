@@ -12,13 +12,18 @@
 /* Values that one thread should have at least. */
 #define GRAIN 32768
 
+/* Values whose product is made at a time: they stay in the first-level cache until they are added. */
+#define BLOCK ((size_t)512)
+
 /* What a body of met_parallel_for() sees; each uses what it needs. */
 typedef struct work {
     met_dtype dtype;
+    const met_factors *factors;
     const void *values; /* read */
-    void *out;          /* written, or read and written */
+    void *out;          /* written; may be `values` */
     double *sum;
     double *square;
+    bool first; /* nothing was added before */
     double weight;
     met_moment moment;
     const met_base *base;
@@ -45,35 +50,59 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
     return moment == MET_VARIANCE ? variance : sqrt(variance / (weight - 1.0));
 }
 
+static inline size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 /*
  * The kernels, once for each floating type, over values [from, to).
- *   add             sum += w v
- *   add_squares     sum += w v, square += w v^2
+ *   product         v = value * times, squared where that is asked, * after
+ *   add             sum += w v, square += w v^2; the first time they are set
  *   read            out = a moment
- *   absolute        out = |out|
- *   times_image     out = out x
- *   times_distance  out = out (x - b), b an array or one number
- *   times           out = w out v
+ *   absolute        out = |values|
+ *   times_image     out = values x
+ *   times_distance  out = values (x - b), b an array or one number
  */
 #define KERNELS(T) \
-    static void add_##T(const work *w, size_t from, size_t to) { \
-        const T *restrict v = w->values; \
-        double *restrict sum = w->sum; \
-        const double weight = w->weight; \
-        for (size_t i = from; i < to; i++) { \
-            sum[i] += weight * (double)v[i]; \
+    static inline const T *product_##T(const met_factors *f, size_t at, size_t n, T *restrict v) { \
+        const T *value = (const T *)f->value + at; \
+        if (f->times == NULL && !f->squared && f->after == NULL) { \
+            return value; \
         } \
+        memcpy(v, value, n * sizeof(T)); \
+        for (size_t i = 0; i < n && f->times != NULL; i++) { \
+            v[i] *= ((const T *)f->times + at)[i]; \
+        } \
+        for (size_t i = 0; i < n && f->squared; i++) { \
+            v[i] *= v[i]; \
+        } \
+        for (size_t i = 0; i < n && f->after != NULL; i++) { \
+            v[i] *= ((const T *)f->after + at)[i]; \
+        } \
+        return v; \
     } \
 \
-    static void add_squares_##T(const work *w, size_t from, size_t to) { \
-        const T *restrict v = w->values; \
-        double *restrict sum = w->sum; \
-        double *restrict square = w->square; \
+    static void add_##T(const work *w, size_t from, size_t to) { \
+        T room[BLOCK]; \
         const double weight = w->weight; \
-        for (size_t i = from; i < to; i++) { \
-            const double value = (double)v[i]; \
-            sum[i] += weight * value; \
-            square[i] += weight * (value * value); \
+        for (size_t n; from < to; from += n) { \
+            n = min_size(BLOCK, to - from); \
+            const T *restrict v = product_##T(w->factors, from, n, room); \
+            double *restrict sum = w->sum + from; \
+            double *restrict square = w->square == NULL ? NULL : w->square + from; \
+            if (w->first) { \
+                for (size_t i = 0; i < n; i++) { \
+                    sum[i] = weight * (double)v[i]; \
+                } \
+            } else { \
+                for (size_t i = 0; i < n; i++) { \
+                    sum[i] += weight * (double)v[i]; \
+                } \
+            } \
+            for (size_t i = 0; i < n && square != NULL; i++) { \
+                const double value = (double)v[i]; \
+                square[i] = (w->first ? 0.0 : square[i]) + weight * (value * value); \
+            } \
         } \
     } \
 \
@@ -89,41 +118,35 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
     } \
 \
     static void absolute_##T(const work *w, size_t from, size_t to) { \
-        T *restrict out = w->out; \
+        T *out = w->out; \
+        const T *v = w->values; \
         for (size_t i = from; i < to; i++) { \
-            out[i] = (T)fabs((double)out[i]); \
+            out[i] = (T)fabs((double)v[i]); \
         } \
     } \
 \
     static void times_image_##T(const work *w, size_t from, size_t to) { \
-        T *restrict out = w->out; \
+        T *out = w->out; \
+        const T *v = w->values; \
         const T *restrict x = w->base->image; \
         for (size_t i = from; i < to; i++) { \
-            out[i] *= x[i]; \
-        } \
-    } \
-\
-    static void times_##T(const work *w, size_t from, size_t to) { \
-        T *out = w->out; /* may be v itself */ \
-        const T *v = w->values; \
-        const T factor = (T)w->weight; \
-        for (size_t i = from; i < to; i++) { \
-            out[i] = factor * out[i] * v[i]; \
+            out[i] = v[i] * x[i]; \
         } \
     } \
 \
     static void times_distance_##T(const work *w, size_t from, size_t to) { \
-        T *restrict out = w->out; \
+        T *out = w->out; \
+        const T *v = w->values; \
         const T *restrict x = w->base->image; \
         const T *restrict b = w->base->baseline; \
         const T number = (T)w->base->baseline_value; \
         if (b != NULL) { \
             for (size_t i = from; i < to; i++) { \
-                out[i] *= x[i] - b[i]; \
+                out[i] = v[i] * (x[i] - b[i]); \
             } \
         } else { \
             for (size_t i = from; i < to; i++) { \
-                out[i] *= x[i] - number; \
+                out[i] = v[i] * (x[i] - number); \
             } \
         } \
     }
@@ -143,20 +166,10 @@ KERNELS(double)
     }
 
 BODY(add)
-BODY(add_squares)
 BODY(read)
 BODY(absolute)
 BODY(times_image)
 BODY(times_distance)
-BODY(times)
-
-static void clear_body(void *arg, size_t from, size_t to) {
-    const work *w = arg;
-    memset(w->sum + from, 0, (to - from) * sizeof *w->sum);
-    if (w->square != NULL) {
-        memset(w->square + from, 0, (to - from) * sizeof *w->square);
-    }
-}
 
 /* Room for n items of `bytes` each, or MET_ENOMEM where that overflows. */
 static int new_array(size_t n, size_t bytes, const char *what, met_account *account, met_buffer **out) {
@@ -190,7 +203,7 @@ int met_reducer_new(size_t size, bool squares, met_account *account, met_reducer
     }
     r.sum = met_buffer_data(r.sum_buffer);
     r.square = squares ? met_buffer_data(r.square_buffer) : NULL;
-    met_reducer_clear(&r, NULL);
+    met_reducer_clear(&r);
     *out = r;
 done:
     if (status != MET_OK) {
@@ -208,24 +221,32 @@ void met_reducer_free(met_reducer *r) {
     }
 }
 
-/* Forget everything that was added. pool may be NULL. */
-void met_reducer_clear(met_reducer *r, const met_parallel *pool) {
-    work w = {.sum = r->sum, .square = r->square};
+/* Forget everything that was added. */
+void met_reducer_clear(met_reducer *r) {
     r->weight = 0.0;
-    met_parallel_for(pool, r->size, GRAIN, clear_body, &w);
+    r->empty = true;
 }
 
 /*
- * Add one result.
- *   dtype   MET_FLOAT32 or MET_FLOAT64
- *   values  (size,) of dtype, only read
- *   weight  of this result; any finite number
- *   pool    the host's threads, or NULL
+ * Add one result that is a product of arrays.
+ *   dtype    MET_FLOAT32 or MET_FLOAT64
+ *   factors  arrays (size,) of dtype, only read
+ *   weight   of this result; any finite number
+ *   pool     the host's threads, or NULL
  */
-void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double weight, const met_parallel *pool) {
-    work w = {.dtype = dtype, .values = values, .sum = r->sum, .square = r->square, .weight = weight};
+void met_reducer_add_product(met_reducer *r, met_dtype dtype, const met_factors *factors, double weight,
+                             const met_parallel *pool) {
+    work w = {.dtype = dtype, .factors = factors, .sum = r->sum, .square = r->square, .weight = weight};
+    w.first = r->empty;
+    r->empty = false;
     r->weight += weight;
-    met_parallel_for(pool, r->size, GRAIN, r->squares ? add_squares_body : add_body, &w);
+    met_parallel_for(pool, r->size, GRAIN, add_body, &w);
+}
+
+/* Add one result, values (size,) of dtype. */
+void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double weight, const met_parallel *pool) {
+    const met_factors factors = {.value = values};
+    met_reducer_add_product(r, dtype, &factors, weight, pool);
 }
 
 /*
@@ -238,45 +259,40 @@ void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double
 void met_reducer_read(const met_reducer *r, met_moment moment, met_dtype dtype, const met_parallel *pool, void *out) {
     work w = {.dtype = dtype, .out = out, .sum = r->sum, .weight = r->weight, .moment = moment};
     w.square = r->squares ? r->square : r->sum; /* sum and mean do not look at it */
+    if (r->empty) {                             /* the memory was never written */
+        memset(r->sum, 0, r->size * sizeof *r->sum);
+        memset(w.square, 0, r->size * sizeof *w.square);
+    }
     met_parallel_for(pool, r->size, GRAIN, read_body, &w);
 }
 
-/* ------------------------------------------------------------------ elementwise, in place */
+/* ------------------------------------------------------------------ elementwise */
 
 /*
- * values = |values|.
+ * out = |values|.
  *   dtype   MET_FLOAT32 or MET_FLOAT64
  *   values  (size,) of dtype
  *   pool    the host's threads, or NULL
+ *   out     (size,) of dtype; may be values
  */
-void met_absolute(met_dtype dtype, size_t size, const met_parallel *pool, void *values) {
-    work w = {.dtype = dtype, .out = values};
+void met_absolute(met_dtype dtype, size_t size, const void *values, const met_parallel *pool, void *out) {
+    work w = {.dtype = dtype, .values = values, .out = out};
     met_parallel_for(pool, size, GRAIN, absolute_body, &w);
 }
 
 /*
- * values = values * image, or values * (image - baseline), in the type of the image.
+ * out = values * image, or values * (image - baseline), in the type of the image.
  *   base            image and baseline
  *   minus_baseline  which of the two
+ *   values          (size of the image,) of base->dtype
  *   pool            the host's threads, or NULL
- *   values          (size of the image,) of base->dtype, apart from image and baseline
+ *   out             (size of the image,) of base->dtype, apart from image and baseline; may be values
  */
-void met_times_image(const met_base *base, bool minus_baseline, const met_parallel *pool, void *values) {
-    work w = {.dtype = base->dtype, .out = values, .base = base};
+void met_times_image(const met_base *base, bool minus_baseline, const void *values, const met_parallel *pool,
+                     void *out) {
+    work w = {.dtype = base->dtype, .values = values, .out = out, .base = base};
     met_parallel_for(pool, base->shape[0] * base->shape[1] * base->shape[2], GRAIN,
                      minus_baseline ? times_distance_body : times_image_body, &w);
-}
-
-/*
- * values = factor * values * others, in the type itself.
- *   others  (size,) of dtype, may be values itself
- *   pool    the host's threads, or NULL
- *   values  (size,) of dtype
- */
-void met_times(met_dtype dtype, size_t size, double factor, const void *others, const met_parallel *pool,
-               void *values) {
-    work w = {.dtype = dtype, .values = others, .weight = factor, .out = values};
-    met_parallel_for(pool, size, GRAIN, times_body, &w);
 }
 
 /*

@@ -16,9 +16,10 @@ typedef struct saliency {
 static int fold(void *method, const met_result *r) {
     const saliency *m = method;
     size_t size = met_base_size(r->base);
-    memcpy(m->out[r->image], r->gradient, size * met_dtype_size(r->base->dtype));
     if (m->absolute) {
-        met_absolute(r->base->dtype, size, m->options->pool, m->out[r->image]);
+        met_absolute(r->base->dtype, size, r->gradient, m->options->pool, m->out[r->image]);
+    } else {
+        memcpy(m->out[r->image], r->gradient, size * met_dtype_size(r->base->dtype));
     }
     return MET_OK;
 }

@@ -10,8 +10,8 @@
 
 /* Values that one thread should have at least. */
 #define GRAIN 32768
-/* Normal values made at a time. */
-#define NOISE_BLOCK 256
+/* Normal values made at a time: whole blocks of normal.c. */
+#define NOISE_BLOCK ((size_t)1024)
 
 /* Where replaced values come from: an array of the image's shape, or one number for all. */
 typedef struct source {
@@ -37,13 +37,8 @@ typedef struct work {
     void *out;
 } work;
 
-/* The mask of row `row` of the image, its leading two axes flattened; NULL: all used. */
-static const uint8_t *mask_row(const met_base *base, size_t row) {
-    if (base->mask == NULL) {
-        return NULL;
-    }
-    return base->mask + (ptrdiff_t)(row / base->shape[1]) * base->mask_strides[0] +
-           (ptrdiff_t)(row % base->shape[1]) * base->mask_strides[1];
+static size_t min_size(size_t a, size_t b) {
+    return a < b ? a : b;
 }
 
 /*
@@ -52,9 +47,9 @@ static const uint8_t *mask_row(const met_base *base, size_t row) {
  *   pick    out = source where the value's superpixel is dropped
  *   lerp    out = b + alpha (x - b), in the type itself
  *   differs whether x is not everywhere the source
- *   noise   out = x + stdev z in columns [from, to) of a row, z the normal value of the stream at the flat position
+ *   noise   out = x + stdev z where selected and used, z the normal value of the stream at the flat position
  */
-#define KERNELS(T) \
+#define KERNELS(T, normal) \
     static inline void put_##T(T *restrict out, const source *from, size_t at, size_t n) { \
         if (n == 1) { /* bands last: every run is one value, too short for a call */ \
             out[at] = from->values != NULL ? ((const T *)from->values)[at] : (T)from->number; \
@@ -105,26 +100,28 @@ static const uint8_t *mask_row(const met_base *base, size_t row) {
         return false; \
     } \
 \
-    static inline void noise_##T(T *restrict out, const work *w, size_t row, size_t from, size_t to) { \
+    static inline void noise_##T(T *restrict out, const work *w, const uint8_t *selected, const uint8_t *mask, \
+                                 size_t at, size_t n) { \
         const T *restrict x = w->base->image; \
-        const uint8_t *selected = w->sample->selected[2]; \
-        const uint8_t *mask = mask_row(w->base, row); \
         const ptrdiff_t step = w->base->mask_strides[2]; \
-        const size_t start = row * w->base->shape[2]; \
-        double z[NOISE_BLOCK]; \
-        for (size_t done = from; done < to; done += NOISE_BLOCK) { \
-            const size_t m = to - done < NOISE_BLOCK ? to - done : NOISE_BLOCK; \
-            met_normal(w->sample->noise, start + done, m, z); \
-            for (size_t i = done; i < done + m; i++) { \
-                if ((selected == NULL || selected[i]) && (mask == NULL || mask[(ptrdiff_t)i * step])) { \
-                    out[start + i] = (T)((double)x[start + i] + w->sample->stdev * z[i - done]); \
+        const T stdev = (T)w->sample->stdev; \
+        T z[NOISE_BLOCK]; \
+        for (size_t done = 0, m; done < n; done += m) { \
+            m = min_size(NOISE_BLOCK - (at + done) % NOISE_BLOCK, n - done); \
+            normal(w->sample->noise, at + done, m, z); \
+            for (size_t i = 0; i < m; i++) { \
+                out[at + done + i] = x[at + done + i] + stdev * z[i]; \
+            } \
+            for (size_t i = done; i < done + m && (selected != NULL || mask != NULL); i++) { \
+                if ((selected != NULL && !selected[i]) || (mask != NULL && !mask[(ptrdiff_t)i * step])) { \
+                    out[at + i] = x[at + i]; \
                 } \
             } \
         } \
     }
 
-KERNELS(float)
-KERNELS(double)
+KERNELS(float, met_normal_float)
+KERNELS(double, met_normal)
 
 /* Call a kernel in the type of the image. */
 #define TYPED(w, kernel, ...) \
@@ -163,10 +160,6 @@ static runs runs_of(const met_box *box, const size_t shape[MET_AXES]) {
     return r;
 }
 
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* Position of value `from` of a box, and in n how many values from there to `to` lie in its run. */
 static size_t locate(const runs *r, size_t from, size_t to, size_t *n) {
     const size_t run = from / r->length, offset = from % r->length;
@@ -183,18 +176,36 @@ static void box_body(void *arg, size_t from, size_t to) {
     }
 }
 
-/* Those of the values [from, to) of the image that are selected and used get noise (MET_NOISE). */
+/* Values from one place to the next where the noise has to be asked anew whether it applies: axes without a say join. */
+static size_t noise_row(const met_base *base, const met_sample *s) {
+    size_t row = base->shape[2];
+    if (base->mask == NULL && s->selected[2] == NULL && s->selected[1] == NULL) {
+        row *= base->shape[1] * (s->selected[0] == NULL ? base->shape[0] : 1);
+    }
+    return row;
+}
+
+/* Values [from, to) of the image, with noise where they are selected and used (MET_NOISE). */
 static void noise_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
-    const size_t columns = w->base->shape[2];
+    const met_base *base = w->base;
     const uint8_t *const *selected = w->sample->selected;
+    const size_t columns = base->shape[2], length = noise_row(base, w->sample);
+    const source image = {.values = base->image};
     for (size_t n; from < to; from += n) {
-        const size_t row = from / columns, column = from % columns;
-        n = min_size(columns - column, to - from);
-        const bool outer = selected[0] == NULL || selected[0][row / w->base->shape[1]];
-        if (outer && (selected[1] == NULL || selected[1][row % w->base->shape[1]])) {
-            TYPED(w, noise, w, row, column, column + n);
+        const size_t plane = from / columns / base->shape[1], row = from / columns % base->shape[1];
+        const size_t column = from % columns;
+        n = min_size(length - from % length, to - from);
+        if ((selected[0] != NULL && !selected[0][plane]) || (selected[1] != NULL && !selected[1][row])) {
+            TYPED(w, put, &image, from, n);
+            continue;
         }
+        const uint8_t *mask = base->mask;
+        if (mask != NULL) {
+            mask += (ptrdiff_t)plane * base->mask_strides[0] + (ptrdiff_t)row * base->mask_strides[1] +
+                    (ptrdiff_t)column * base->mask_strides[2];
+        }
+        TYPED(w, noise, w, selected[2] == NULL ? NULL : selected[2] + column, mask, from, n);
     }
 }
 
@@ -275,13 +286,13 @@ void met_sample_render(const met_base *base, const met_sample *s, const met_para
         met_parallel_for(pool, size_of(base), GRAIN, s->alpha == 0.0 ? copy_body : lerp_body, &w);
         return;
     }
-    w.from = image_of(base);
-    met_parallel_for(pool, size_of(base), GRAIN, copy_body, &w);
     if (s->kind == MET_NOISE) {
         met_parallel_for(pool, size_of(base), GRAIN, noise_body, &w);
-    } else {
-        replace(base, s, baseline_of(base), pool, out);
+        return;
     }
+    w.from = image_of(base);
+    met_parallel_for(pool, size_of(base), GRAIN, copy_body, &w);
+    replace(base, s, baseline_of(base), pool, out);
 }
 
 /* Whether `s` differs from its image in a part only: boxes, bands and superpixels. */

@@ -35,7 +35,8 @@ RUN(reducer_does_not_depend_on_threads)
 RUN(absolute)
 RUN(times_image)
 RUN(reducer_standard_error)
-RUN(times_others)
+RUN(results_may_be_products)
+RUN(elementwise_results_may_go_in_place)
 RUN(accumulators_without_memory)
 RUN(accumulators_refuse_what_overflows)
 
@@ -77,6 +78,7 @@ RUN(integrated_gradients_delta)
 RUN(integrated_gradients_refuses)
 
 RUN(normal_is_the_quantile)
+RUN(normal_float_is_the_quantile)
 RUN(samples_that_change_nothing)
 
 RUN(windows_by_hand)

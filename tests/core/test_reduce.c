@@ -30,7 +30,7 @@ void test_reducer_by_hand(void) {
         for (int i = 0; i < 3; i++) {
             CHECK_CLOSE(out32[i], variance[i], 0.0);
         }
-        met_reducer_clear(&r, NULL); /* and once more from nothing */
+        met_reducer_clear(&r); /* and once more from nothing */
     }
     met_reducer_free(&r);
     CHECK_INT(account.bytes, 0);
@@ -136,8 +136,10 @@ void test_reducer_does_not_depend_on_threads(void) {
         met_reducer_read(&b, (met_moment)moment, MET_FLOAT64, &backwards, split);
         CHECK(memcmp(alone, split, sizeof alone) == 0);
     }
-    met_reducer_clear(&b, &backwards);
-    CHECK(b.weight == 0.0 && b.sum[0] == 0.0 && b.sum[LARGE - 1] == 0.0 && b.square[LARGE / 2] == 0.0);
+    met_reducer_clear(&b);
+    met_reducer_read(&b, MET_SUM, MET_FLOAT64, &backwards, split);
+    CHECK(b.weight == 0.0 && split[0] == 0.0 && split[LARGE - 1] == 0.0);
+    CHECK(b.square[0] == 0.0 && b.square[LARGE / 2] == 0.0);
     met_reducer_free(&a);
     met_reducer_free(&b);
 }
@@ -147,13 +149,13 @@ void test_reducer_does_not_depend_on_threads(void) {
 void test_absolute(void) {
     static float alone[LARGE], split[LARGE];
     double wide[4] = {-1.5, 2.0, -0.0, -INFINITY};
-    met_absolute(MET_FLOAT64, 4, NULL, wide);
+    met_absolute(MET_FLOAT64, 4, wide, NULL, wide);
     CHECK(wide[0] == 1.5 && wide[1] == 2.0 && wide[2] == 0.0 && !signbit(wide[2]) && wide[3] == INFINITY);
     for (size_t i = 0; i < LARGE; i++) {
         alone[i] = split[i] = (float)i - 30000.5f;
     }
-    met_absolute(MET_FLOAT32, LARGE, NULL, alone);
-    met_absolute(MET_FLOAT32, LARGE, &backwards, split);
+    met_absolute(MET_FLOAT32, LARGE, alone, NULL, alone);
+    met_absolute(MET_FLOAT32, LARGE, split, &backwards, split);
     CHECK(memcmp(alone, split, sizeof alone) == 0);
     CHECK(alone[0] == 30000.5f && alone[30001] == 0.5f && alone[LARGE - 1] == 39999.5f);
 }
@@ -170,12 +172,12 @@ void test_times_image(void) {
         met_base base = {.dtype = MET_FLOAT64, .shape = {1, 2, 2}, .image = image, .baseline_value = 0.5};
         if (c % 2 == 0) {
             base.baseline = c / 2 == 1 ? baseline : NULL;
-            met_times_image(&base, c / 2 > 0, NULL, values);
+            met_times_image(&base, c / 2 > 0, values, NULL, values);
         } else {
             base.dtype = MET_FLOAT32;
             base.image = image32;
             base.baseline = c / 2 == 1 ? baseline32 : NULL;
-            met_times_image(&base, c / 2 > 0, NULL, values32);
+            met_times_image(&base, c / 2 > 0, values32, NULL, values32);
             for (int i = 0; i < 4; i++) {
                 values[i] = (double)values32[i];
             }
@@ -234,7 +236,7 @@ void test_reducer_standard_error(void) {
     CHECK_CLOSE(out[0], sqrt(3.5 / 3), 1e-15);
     CHECK_CLOSE(out[1], 0, 0);
     CHECK_CLOSE(met_reducer_precision(&r), sqrt(3.5 / 3) / 4, 1e-15);
-    met_reducer_clear(&r, NULL);
+    met_reducer_clear(&r);
     for (int k = 0; k < 3; k++) {
         met_reducer_add(&r, MET_FLOAT64, values[0], 1.0, NULL);
     }
@@ -242,14 +244,45 @@ void test_reducer_standard_error(void) {
     met_reducer_free(&r);
 }
 
-void test_times_others(void) {
-    float values[3] = {1, -2, 3};
-    static const float others[3] = {4, 5, -0.5f};
-    static const double want[3] = {8, -20, -3};
-    met_times(MET_FLOAT32, 3, 2.0, others, NULL, values);
-    for (int i = 0; i < 3; i++) {
-        CHECK_CLOSE(values[i], want[i], 0);
+/* (value times)^2 after, with each factor left out in turn; the moments are those of the products. */
+void test_results_may_be_products(void) {
+    enum { N = 1300 }; /* more than one block */
+    static float value[N], times[N], after[N];
+    met_reducer r;
+    double sum[N], square[N];
+    for (size_t i = 0; i < N; i++) {
+        value[i] = (float)i - 600.0f;
+        times[i] = (float)(i % 7) * 0.5f;
+        after[i] = i % 3 == 0 ? -1.0f : 0.25f;
     }
-    met_times(MET_FLOAT32, 3, 1.0, values, NULL, values); /* squared in place */
-    CHECK_CLOSE(values[1], 400, 0);
+    for (int form = 0; form < 8; form++) {
+        const met_factors factors = {value, form & 1 ? times : NULL, (form & 2) != 0, form & 4 ? after : NULL};
+        REQUIRE(met_reducer_new(N, true, NULL, &r) == MET_OK);
+        met_reducer_add_product(&r, MET_FLOAT32, &factors, 3.0, NULL);
+        met_reducer_add_product(&r, MET_FLOAT32, &factors, 1.0, NULL);
+        met_reducer_read(&r, MET_MEAN, MET_FLOAT64, NULL, sum);
+        met_reducer_read(&r, MET_MEAN_SQUARE, MET_FLOAT64, NULL, square);
+        for (size_t i = 0; i < N; i++) {
+            const float product = value[i] * (form & 1 ? times[i] : 1.0f);
+            const float want = (form & 2 ? product * product : product) * (form & 4 ? after[i] : 1.0f);
+            CHECK(sum[i] == (double)want);
+            CHECK_CLOSE(square[i], (double)want * (double)want, 0.0);
+        }
+        met_reducer_free(&r);
+    }
+}
+
+/* Results go to other memory or in place. */
+void test_elementwise_results_may_go_in_place(void) {
+    float values[3] = {1, -2, 3}, out[3];
+    static const float image[3] = {4, 5, -0.5f};
+    const met_base base = {.dtype = MET_FLOAT32, .shape = {1, 1, 3}, .image = image, .baseline_value = 1};
+    met_absolute(MET_FLOAT32, 3, values, NULL, out);
+    CHECK(out[0] == 1 && out[1] == 2 && out[2] == 3 && values[1] == -2);
+    met_times_image(&base, true, values, NULL, out);
+    CHECK(out[0] == 3 && out[1] == -8 && out[2] == -4.5f);
+    met_times_image(&base, false, values, NULL, values);
+    CHECK(values[0] == 4 && values[1] == -10 && values[2] == -1.5f);
+    met_absolute(MET_FLOAT32, 3, values, NULL, values);
+    CHECK(values[1] == 10);
 }

@@ -59,9 +59,20 @@ static void check_boundaries(void (*make)(met_stream, uint64_t, size_t, double *
     CHECK(one == 3.0);
 }
 
+/* met_normal_float() as doubles. */
+static void normal_float(met_stream s, uint64_t index, size_t n, double *out) {
+    static float narrow[200000];
+    REQUIRE(n <= sizeof narrow / sizeof *narrow);
+    met_normal_float(s, index, n, narrow);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (double)narrow[i];
+    }
+}
+
 void test_random_values_depend_on_position_alone(void) {
     check_boundaries(met_uniform);
     check_boundaries(met_normal);
+    check_boundaries(normal_float);
 }
 
 /* Central moments of many values. */
@@ -87,11 +98,11 @@ void test_uniform_moments(void) {
     CHECK_CLOSE(moment(0.5, 2), 1.0 / 12.0, 4.0 * sqrt(1.0 / 80.0 - 1.0 / 144.0) / root);
 }
 
-void test_normal_moments(void) {
+static void check_normal_moments(void (*make)(met_stream, uint64_t, size_t, double *)) {
     const double root = sqrt((double)MANY);
     double neighbours = 0.0;
     size_t beyond = 0;
-    met_normal(stream, 0, MANY, many);
+    make(stream, 0, MANY, many);
     for (size_t i = 0; i < MANY; i++) {
         REQUIRE(isfinite(many[i]));
         beyond += fabs(many[i]) > 1.959963984540054;
@@ -103,6 +114,11 @@ void test_normal_moments(void) {
     CHECK_CLOSE(moment(0.0, 4), 3.0, 4.0 * sqrt(96.0) / root);
     CHECK_CLOSE((double)beyond / MANY, 0.05, 4.0 * sqrt(0.05 * 0.95) / root);
     CHECK_CLOSE(neighbours / MANY, 0.0, 4.0 / root);
+}
+
+void test_normal_moments(void) {
+    check_normal_moments(met_normal);
+    check_normal_moments(normal_float);
 }
 
 void test_streams_and_seeds_differ(void) {
@@ -187,5 +203,21 @@ void test_normal_is_the_quantile(void) {
         for (size_t k = 0; k < sizeof x / sizeof *x; k++) { /* the quantile rises with the uniform */
             CHECK((z[i] < x[k]) == (u[i] < 0.5 * erfc(-x[k] / sqrt(2.0))));
         }
+    }
+}
+
+/* A float is the quantile at its 32 random bits, moved by half a step: the words of 32 counters make 128 values. */
+void test_normal_float_is_the_quantile(void) {
+    enum { COUNTERS = 32, N = 64 * 4 * COUNTERS };
+    static float z[N];
+    const met_stream s = {12, 6};
+    met_normal_float(s, 0, N, z);
+    for (size_t i = 0; i < N; i++) {
+        uint32_t words[4];
+        const size_t place = i % (4 * COUNTERS);
+        met_philox(s, i / (4 * COUNTERS) * COUNTERS + place % COUNTERS, words);
+        const double u = ((double)words[place / COUNTERS] + 0.5) * 0x1p-32;
+        const double value = (double)z[i], density = exp(-value * value / 2.0) / sqrt(2.0 * acos(-1.0));
+        CHECK_CLOSE((0.5 * erfc(-value / sqrt(2.0)) - u) / density, 0.0, 4e-7 * fmax(fabs(value), 1.0));
     }
 }

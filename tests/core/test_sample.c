@@ -66,6 +66,7 @@ static double expected(const scene *s, const met_sample *sample, const size_t at
     bool inside = true;
     bool disturbed = base->mask == NULL || base->mask[at[1] * 8 + at[2]];
     double z;
+    float narrow;
     for (int a = 0; a < MET_AXES; a++) {
         inside = inside && at[a] >= sample->box.start[a] && at[a] < sample->box.stop[a];
         disturbed = disturbed && (sample->selected[a] == NULL || sample->selected[a][at[a]]);
@@ -82,8 +83,9 @@ static double expected(const scene *s, const met_sample *sample, const size_t at
     case MET_SEGMENTS: return sample->dropped[sample->segments[flat]] ? b : x;
     case MET_NOISE:
         met_normal(sample->noise, flat, 1, &z);
-        z = x + sample->stdev * z;
-        return !disturbed ? x : base->dtype == MET_FLOAT32 ? (double)(float)z : z;
+        met_normal_float(sample->noise, flat, 1, &narrow);
+        narrow = (float)x + (float)sample->stdev * narrow;
+        return !disturbed ? x : base->dtype == MET_FLOAT32 ? (double)narrow : x + sample->stdev * z;
     }
     return NAN;
 }
