@@ -32,6 +32,7 @@ from meteors_c.attr.saliency import Saliency
 from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
+from meteors_c.utils import floating_dtype
 
 __all__ = ["BaseNoiseTunnel", "HyperNoiseTunnel", "NoiseTunnel", "torch_random_choice"]
 
@@ -121,8 +122,7 @@ def _tensor(value: Any, name: str) -> torch.Tensor:
 
 def _as(drawn: np.ndarray, image: torch.Tensor) -> torch.Tensor:
     """Return samples in the floating dtype of their image, on its device."""
-    dtype = image.dtype if image.dtype.is_floating_point else torch.float32
-    return torch.from_numpy(drawn).to(device=image.device, dtype=dtype)
+    return torch.from_numpy(drawn).to(device=image.device, dtype=floating_dtype(image))
 
 
 def torch_random_choice(n: int, k: int, n_samples: int, device: str | torch.device | None = None) -> torch.Tensor:
