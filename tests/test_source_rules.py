@@ -23,6 +23,9 @@ C11_HEADERS = {
 # Every loop in meteors_c/attr and, elsewhere, every loop over a range: what it runs over, and why that is no loop
 # over pixels, bands, windows, steps or samples. One entry per (file, iterated expression, or the whole `map`, `while`).
 REVIEWED = {
+    ("attr/_noise.py", "given"): "the deviations, one for each image",
+    ("attr/_noise.py", "map(flags, axes, shape)"): "the three axes",
+    ("attr/_noise.py", "map(float, given)"): "the deviations, one for each image",
     ("attr/attributes.py", "value.items()"): "the named groups of bands a user gave",
     ("attr/attributes.py", "name"): "the parts of one group's name",
     ("attr/attributes.py", "band_names.items()"): "the named groups of bands a user gave",
@@ -42,15 +45,12 @@ REVIEWED = {
     ("attr/integrated_gradients.py", "zip(images, baselines, gradients, strict=True)"): "the images of one call",
     ("attr/integrated_gradients.py", "zip(deltas, attributes, gradients, strict=True)"): "the images of one call",
     ("attr/noise_tunnel.py", "(n, k, n_samples)"): "three arguments",
-    ("attr/noise_tunnel.py", "given"): "the deviations, one for each image",
     ("attr/noise_tunnel.py", "known"): "the inner explainers that there are",
     ("attr/noise_tunnel.py", "map(_result_tensor, slopes, images)"): "the images of one call",
     (
         "attr/noise_tunnel.py",
         "map(_with_slope, attributes, map(_result_tensor, slopes, images), images)",
     ): "the images of one call",
-    ("attr/noise_tunnel.py", "map(flags, axes, shape)"): "the three axes",
-    ("attr/noise_tunnel.py", "map(float, given)"): "the deviations, one for each image",
     ("attr/noise_tunnel.py", "zip(images, attributes, targets, strict=True)"): "the images of one call",
     ("attr/noise_tunnel.py", "zip(results, errors, strict=True)"): "the images of one call",
     ("attr/occlusion.py", "axes"): "the three axes",
