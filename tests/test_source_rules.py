@@ -23,17 +23,17 @@ C11_HEADERS = {
 # Every loop in meteors_c/attr and, elsewhere, every loop over a range: what it runs over, and why that is no loop
 # over pixels, bands, windows, steps or samples. One entry per (file, iterated expression, or the whole `map`, `while`).
 REVIEWED = {
+    ("attr/_fields.py", "value.items()"): "the named groups of bands a user gave",
+    ("attr/_fields.py", "name"): "the parts of one group's name",
+    ("attr/_fields.py", "band_names.items()"): "the named groups of bands a user gave",
+    ("attr/_fields.py", "aligned.items()"): "the named groups of bands a user gave",
+    ("attr/_fields.py", "map(same, a, b)"): "the parts of a field",
     ("attr/_noise.py", "given"): "the deviations, one for each image",
     ("attr/_noise.py", "map(flags, axes, shape)"): "the three axes",
     ("attr/_noise.py", "map(float, given)"): "the deviations, one for each image",
-    ("attr/attributes.py", "value.items()"): "the named groups of bands a user gave",
-    ("attr/attributes.py", "name"): "the parts of one group's name",
-    ("attr/attributes.py", "band_names.items()"): "the named groups of bands a user gave",
-    ("attr/attributes.py", "aligned.items()"): "the named groups of bands a user gave",
     ("attr/attributes.py", "vars(self).items()"): "the fields of a result",
     ("attr/attributes.py", "mine.items()"): "the fields of a result",
     ("attr/attributes.py", "hsi.orientation"): "the three axes",
-    ("attr/attributes.py", "map(_same, a, b)"): "the parts of a field",
     ("attr/explainer.py", "images"): "the images of one call",
     ("attr/explainer.py", "map(_checked_baseline, given, images)"): "the images of one call",
     ("attr/explainer.py", "map(_one_target, target)"): "the images of one call",

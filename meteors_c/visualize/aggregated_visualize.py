@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral, ensure_torch_tensor
+from meteors_c.attr._fields import ensure_torch_tensor
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.exceptions import BroadcastError
 from meteors_c.utils import aggregate_by_mask, expand_spectral_mask, floating_dtype
 from meteors_c.visualize._axes import check_type
@@ -18,7 +19,7 @@ from meteors_c.visualize.spectral_visualize import visualize_spectral_attributes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from meteors_c.attr.attributes import BandNames
+    from meteors_c.attr._fields import BandNames
 
 __all__ = [
     "visualize_aggregated_attributes",

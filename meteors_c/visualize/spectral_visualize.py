@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from meteors_c.attr.attributes import BandNames
+    from meteors_c.attr._fields import BandNames
 
 __all__ = [
     "calculate_average_magnitudes",
