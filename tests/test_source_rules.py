@@ -51,7 +51,7 @@ REVIEWED = {
         "attr/noise_tunnel.py",
         "map(_with_slope, attributes, map(_result_tensor, slopes, images), images)",
     ): "the images of one call",
-    ("attr/noise_tunnel.py", "zip(images, attributes, targets, strict=True)"): "the images of one call",
+    ("attr/noise_tunnel.py", "zip(images, attributes, targets, used, strict=True)"): "the images of one call",
     ("attr/noise_tunnel.py", "zip(results, errors, strict=True)"): "the images of one call",
     ("attr/occlusion.py", "axes"): "the three axes",
     ("attr/occlusion.py", "images"): "the images of one call",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ class BaseNoiseTunnel(Explainer):
         inner, inner_arguments, product = self._inner()
         settings = {**vars(noise), **moment.arguments()}
         targets = _targets(target, len(images))
-        attributes, (errors, slopes, _), report = self._run(
+        attributes, (errors, slopes, used), report = self._run(
             _core.noise_tunnel,
             images,
             targets,
@@ -131,8 +132,8 @@ class BaseNoiseTunnel(Explainer):
         if slopes is not None:
             attributes = list(map(_with_slope, attributes, map(_result_tensor, slopes, images), images))
         results: list[HSIAttributes] = [
-            self._result(image, values, one, report)
-            for image, values, one in zip(images, attributes, targets, strict=True)
+            self._result(image, values, one, replace(report, samples_used=count))
+            for image, values, one, count in zip(images, attributes, targets, used, strict=True)
         ]
         if errors is not None:
             for result, error in zip(results, errors, strict=True):
@@ -211,7 +212,7 @@ class NoiseTunnel(BaseNoiseTunnel):
             Put the standard error of each value into ``standard_error`` of the result (not for vargrad).
         tolerance : float, optional
             Stop after 8, 16, 32, ... samples once the largest standard error is at most this part of the largest
-            value (not for vargrad); `n_samples` is the most.
+            value (not for vargrad); `n_samples` is the most. ``report.samples_used`` says how many it took.
         show_progress : bool or callable, default False
             True shows a bar; a callable is called with the evaluations done and to do.
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from meteors_c.attr import HSIAttributes, InputXGradient, IntegratedGradients, NoiseTunnel, Occlusion, Saliency
-from tests.attr.tunnels import INNERS, TUNNELS, Elementwise, run, samples
+from tests.attr.tunnels import INNERS, MOMENTS, TUNNELS, Elementwise, run, samples
 from tests.parity.reference import assert_close
 from tests.parity.reference_perturbation import inner
-from tests.toys import SHAPE, Linear, convolutional, cube, smooth
+from tests.toys import SHAPE, Linear, convolutional, cube, explainable, smooth, values
 
 
 @pytest.mark.parametrize("kind", TUNNELS)
@@ -74,13 +77,14 @@ def test_tolerance_stops_at_the_first_power_of_two_that_is_precise(kind: type, e
         assert torch.equal(found.standard_error, wanted.standard_error)
         assert found.report.evaluations == wanted.report.evaluations
         used, left = divmod(found.report.evaluations + found.report.evaluations_saved, each)
+        assert used == found.report.samples_used == wanted.report.samples_used
         assert used in (8, 16, 32)
         assert left == 0
 
 
 def test_tolerance_that_is_not_reached_takes_all_samples() -> None:
     found = run(NoiseTunnel, Saliency, Elementwise(), cube(), 3, n_samples=21, tolerance=1e-9, standard_error=True)
-    assert found.report.evaluations == 21
+    assert found.report.evaluations == found.report.samples_used == 21
     assert precision(found) > 1e-9
     assert torch.equal(found.attributes, run(NoiseTunnel, Saliency, Elementwise(), cube(), 3, n_samples=21).attributes)
 
@@ -103,4 +107,26 @@ def test_tolerance_does_not_depend_on_the_batches(explainer: type) -> None:
 
 def test_samples_that_are_all_the_same_are_precise_at_once() -> None:
     found = run(NoiseTunnel, Saliency, Linear(), cube(), n_samples=10**6, tolerance=1e-6, steps_per_batch=1)
-    assert found.report.evaluations == 8
+    assert found.report.evaluations == found.report.samples_used == 8
+
+
+@pytest.mark.parametrize("kind", TUNNELS)
+@pytest.mark.parametrize("explainer", INNERS)
+def test_the_report_of_each_image_tells_its_own_samples(kind: type, explainer: type, tmp_path: Path) -> None:
+    """The second image hardly varies and stops at once; the first takes all there are."""
+    images: list[Any] = [cube(0), cube(1)]
+    given: dict[str, Any] = {"stdevs": [1.0, 1e-9]} if kind is NoiseTunnel else {"baseline": [0.0, values(1)]}
+    found = run(kind, explainer, Elementwise(), images, 3, n_samples=20, tolerance=1e-6, **given)
+    assert [one.report.samples_used for one in found] == [20, 8]
+    assert "8 used for this image" in repr(found[1].report)
+    assert replace(found[0].report, samples_used=8) == found[1].report
+    found[1].save(tmp_path / "r")
+    assert HSIAttributes.load(tmp_path / "r").report == found[1].report
+
+
+def test_without_tolerance_all_samples_are_used() -> None:
+    for method in MOMENTS:
+        assert run(NoiseTunnel, Saliency, smooth(), cube(), n_samples=11, method=method).report.samples_used == 11
+    saliency = Saliency(explainable(smooth())).attribute(cube(), target=0)
+    assert saliency.report.samples_used is None
+    assert "used for this image" not in repr(saliency.report)
