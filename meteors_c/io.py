@@ -26,6 +26,7 @@ import torch
 
 from meteors_c._version import __version__
 from meteors_c.attr import attributes as results
+from meteors_c.attr._fields import validate_band_names, validate_score
 from meteors_c.attr.report import Report
 from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI, validate_shapes
@@ -125,12 +126,12 @@ def _contents(result: results.HSIAttributes) -> dict[str, np.ndarray]:
     fields: dict[str, Any] = {
         "orientation": "".join(hsi.orientation),
         "attribution_method": result.attribution_method,
-        "score": results._validate_score(result.score),
+        "score": validate_score(result.score),
         "target": result.target,
         "report": result.report,
     }
     if isinstance(result, results.HSIAttributesSpectral):
-        fields["band_names"] = results._validate_band_names(result.band_names)
+        fields["band_names"] = validate_band_names(result.band_names)
     header = {
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,

@@ -30,6 +30,11 @@ _INTEGER_DTYPES = frozenset(
 )
 
 
+def floating_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """Give the dtype of results that belong to ``tensor``: its own where that is floating point, else float32."""
+    return tensor.dtype if tensor.is_floating_point() else torch.float32
+
+
 def torch_dtype_to_python_dtype(dtype: torch.dtype) -> type:
     """Give the Python type that holds one value of a torch dtype.
 

@@ -21,6 +21,7 @@ from meteors_c.attr.report import Report
 from meteors_c.exceptions import HSIAttributesError, ShapeMismatchError
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
+from meteors_c.utils import floating_dtype
 
 __all__ = ["Explainer", "validate_and_transform_baseline"]
 
@@ -55,8 +56,7 @@ def validate_and_transform_baseline(baseline: int | float | torch.Tensor | None,
     value = _checked_baseline(baseline, hsi)
     if isinstance(value, torch.Tensor):
         return value.to(hsi.image.device)
-    dtype = hsi.image.dtype if hsi.image.dtype.is_floating_point else torch.float32
-    return torch.full((), value, dtype=dtype, device=hsi.image.device).expand(hsi.image.shape)
+    return torch.full((), value, dtype=floating_dtype(hsi.image), device=hsi.image.device).expand(hsi.image.shape)
 
 
 def _checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:
@@ -319,13 +319,11 @@ def bare(results: list[Any]) -> Any:
 
 def _result_tensor(array: np.ndarray, hsi: HSI) -> torch.Tensor:
     """Return an array of the core as a tensor of the image's floating dtype, on its device."""
-    values = torch.from_numpy(array)
-    dtype = hsi.image.dtype if hsi.image.dtype.is_floating_point else torch.float32
-    return values.to(device=hsi.image.device, dtype=dtype)
+    return torch.from_numpy(array).to(device=hsi.image.device, dtype=floating_dtype(hsi.image))
 
 
 def _differentiable_image(hsi: HSI) -> torch.Tensor:
     """Return the masked image as a tensor that requires grad."""
     image = hsi.get_image()
-    image = image if image.dtype.is_floating_point else image.to(torch.float32)
+    image = image.to(floating_dtype(image))
     return image if image.requires_grad else image.detach().requires_grad_()

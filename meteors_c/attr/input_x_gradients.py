@@ -45,17 +45,11 @@ class InputXGradient(Explainer):
 
         Parameters
         ----------
-        hsi : HSI or list of HSI
-            The images, of one shape. The model gets each with its mask applied, in its own orientation.
-        target : int, tuple of int, tensor or list, optional
-            Which output to explain; see `Saliency.attribute`.
-        additional_forward_args : Any, optional
-            What the model takes after the input; see `Saliency.attribute`.
+        hsi, target, additional_forward_args, show_progress
+            As in `Saliency.attribute`.
         keep_gradient : bool, default False
             Leave the attributes connected to the image: the graph runs through the image factor, in which the
             model's gradient is a constant.
-        show_progress : bool or callable, default False
-            True shows a bar; a callable is called with the evaluations done and to do.
 
         Returns
         -------

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from meteors_c import _core
+from meteors_c.attr._noise import (
+    Moment,
+    Noise,
+    as_probability,
+    deviations,
+    new_seed,
+    number_of_bands,
+    of_three_axes,
+    perturbed,
+    positive,
+    selected_positions,
+)
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.explainer import (
     Baseline,
@@ -34,95 +43,6 @@ from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
 __all__ = ["BaseNoiseTunnel", "HyperNoiseTunnel", "NoiseTunnel", "torch_random_choice"]
-
-_METHODS = ("smoothgrad", "smoothgrad_sq", "vargrad")
-_EVERYWHERE = (None, None, None)
-_NUMBER = (int, float, np.integer, np.floating)
-
-
-def _seed() -> int:
-    """Draw a seed from torch's global generator, so that `torch.manual_seed` repeats a run."""
-    return int(torch.randint(2**62, ()))
-
-
-def _positive(value: Any, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a positive int, not {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be a positive int, not {number}")
-    return number
-
-
-def _probability(value: Any) -> float:
-    if not isinstance(value, _NUMBER) or not 0 <= value <= 1:
-        raise ValueError(f"perturbation_prob must be a number from 0 to 1, not {value!r}")
-    return float(value)
-
-
-def _number_of_bands(value: Any, bands: int) -> int | None:
-    if value is None:
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"num_perturbed_bands must be an int or None, not {value!r}") from None
-    if not 0 <= number <= bands:
-        raise ValueError(f"num_perturbed_bands must be from 0 to {bands}, the number of bands, not {number}")
-    return number
-
-
-def _selected(axes: Any, shape: Sequence[int]) -> tuple[bytes | None, ...]:
-    """Return, for each of three axes, flags of the positions to disturb, or None for all."""
-    if axes is None:
-        return _EVERYWHERE
-    if not isinstance(axes, tuple):
-        raise TypeError(f"perturbation_axis must be a tuple of int and slices, or None, not {axes!r}")
-    if len(axes) > len(shape):
-        raise IndexError(f"perturbation_axis selects along {len(axes)} axes, but the image has {len(shape)}")
-
-    def flags(choice: Any, size: int) -> bytes:
-        if isinstance(choice, bool) or not isinstance(choice, int | np.integer | slice):
-            raise TypeError(f"perturbation_axis must be a tuple of int and slices, not {axes!r}")
-        if not isinstance(choice, slice) and not -size <= choice < size:
-            raise IndexError(f"perturbation_axis {axes!r} is out of range: the image has shape {tuple(shape)}")
-        chosen = np.zeros(size, dtype=np.uint8)
-        chosen[choice] = 1
-        return chosen.tobytes()
-
-    return (*map(flags, axes, shape), *_EVERYWHERE[len(axes) :])
-
-
-def _deviations(stdevs: Any, images: int) -> list[float]:
-    many = isinstance(stdevs, list | tuple)
-    given = list(stdevs) if many else [stdevs] * images
-    if len(given) != images:
-        raise ValueError(f"stdevs has {len(given)} entries for {images} images; give one, or one for each image")
-    wrong = [value for value in given if not isinstance(value, _NUMBER)]
-    if wrong:
-        raise TypeError(f"stdevs must be numbers, not {wrong[0]!r}")
-    bad = [value for value in given if not 0 <= value < math.inf]
-    if bad:
-        raise ValueError(f"stdevs must be finite and not negative, not {bad[0]!r}")
-    try:
-        return list(map(float, given))
-    except OverflowError:
-        raise ValueError("stdevs has an int too large for a float") from None
-
-
-def _tensor(value: Any, name: str) -> torch.Tensor:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
-    if value.ndim != 3:
-        raise ValueError(f"{name} must have three axes, not shape {tuple(value.shape)}")
-    return value.detach()
-
-
-def _as(drawn: np.ndarray, image: torch.Tensor) -> torch.Tensor:
-    """Return samples in the floating dtype of their image, on its device."""
-    dtype = image.dtype if image.dtype.is_floating_point else torch.float32
-    return torch.from_numpy(drawn).to(device=image.device, dtype=dtype)
 
 
 def torch_random_choice(n: int, k: int, n_samples: int, device: str | torch.device | None = None) -> torch.Tensor:
@@ -149,7 +69,7 @@ def torch_random_choice(n: int, k: int, n_samples: int, device: str | torch.devi
     """
     if any(not isinstance(value, int) or isinstance(value, bool) for value in (n, k, n_samples)):
         raise TypeError(f"n, k and n_samples must be int, not {n!r}, {k!r} and {n_samples!r}")
-    return torch.from_numpy(_core.choose(n, k, n_samples, _seed())).to(device or "cpu")
+    return torch.from_numpy(_core.choose(n, k, n_samples, new_seed())).to(device or "cpu")
 
 
 class BaseNoiseTunnel(Explainer):
@@ -192,58 +112,28 @@ class BaseNoiseTunnel(Explainer):
         return *known[kind], kind in (InputXGradient, IntegratedGradients) and inner.multiplies_by_inputs
 
     def _tunnel(
-        self,
-        kind: str,
-        images: list[HSI],
-        target: Target,
-        additional_forward_args: Any,
-        n_samples: int,
-        steps_per_batch: int | None,
-        method: str,
-        keep_gradient: bool,
-        standard_error: bool,
-        tolerance: float | None,
-        show_progress: ShowProgress,
-        **arguments: Any,
+        self, images: list[HSI], target: Target, noise: Noise, moment: Moment, keep_gradient: bool, **run: Any
     ) -> Any:
-        """Run the core's tunnel; arguments are those of the kind of noise."""
+        """Call the core's tunnel; what else concerns the run goes to `_run`."""
         inner, inner_arguments, product = self._inner()
-        if method not in _METHODS:
-            raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {method!r}")
-        if tolerance is not None and not (isinstance(tolerance, _NUMBER) and tolerance > 0):
-            raise ValueError(f"tolerance must be a positive number or None, not {tolerance!r}")
+        settings = {**vars(noise), **moment.arguments()}
         targets = _targets(target, len(images))
-        given = {
-            "baselines": [0.0] * len(images),
-            "stdevs": [0.0] * len(images),
-            "selected": _EVERYWHERE,
-            "probability": 0.0,
-            "exact": None,
-            **arguments,
-        }
-        attributes, (errors, slopes, _), report = self._run(
+        attributes, (errors, slopes, used), report = self._run(
             _core.noise_tunnel,
             images,
             targets,
-            additional_forward_args=additional_forward_args,
-            most=_batch_size(steps_per_batch, "steps_per_batch"),
-            show_progress=show_progress,
-            kind=kind,
             inner=inner,
             inner_arguments=inner_arguments,
-            method=method,
-            n_samples=_positive(n_samples, "n_samples"),
-            seed=_seed(),
-            tolerance=float(tolerance or 0),
-            error=standard_error,
+            seed=new_seed(),
             slope=keep_gradient and product,
-            **given,
+            **settings,
+            **run,
         )
         if slopes is not None:
             attributes = list(map(_with_slope, attributes, map(_result_tensor, slopes, images), images))
         results: list[HSIAttributes] = [
-            self._result(image, values, one, report)
-            for image, values, one in zip(images, attributes, targets, strict=True)
+            self._result(image, values, one, replace(report, samples_used=count))
+            for image, values, one, count in zip(images, attributes, targets, used, strict=True)
         ]
         if errors is not None:
             for result, error in zip(results, errors, strict=True):
@@ -322,7 +212,7 @@ class NoiseTunnel(BaseNoiseTunnel):
             Put the standard error of each value into ``standard_error`` of the result (not for vargrad).
         tolerance : float, optional
             Stop after 8, 16, 32, ... samples once the largest standard error is at most this part of the largest
-            value (not for vargrad); `n_samples` is the most.
+            value (not for vargrad); `n_samples` is the most. ``report.samples_used`` says how many it took.
         show_progress : bool or callable, default False
             True shows a bar; a callable is called with the evaluations done and to do.
 
@@ -338,19 +228,19 @@ class NoiseTunnel(BaseNoiseTunnel):
         """
         images = _images(hsi)
         return self._tunnel(
-            "noise",
             images,
             target,
-            additional_forward_args,
-            n_samples,
-            steps_per_batch,
-            method,
+            Noise(
+                "noise",
+                baselines=[0.0] * len(images),
+                stdevs=deviations(stdevs, len(images)),
+                selected=selected_positions(perturbation_axis, images[0].image.shape),
+            ),
+            Moment(method, n_samples, standard_error, tolerance),
             keep_gradient,
-            standard_error,
-            tolerance,
-            show_progress,
-            stdevs=_deviations(stdevs, len(images)),
-            selected=_selected(perturbation_axis, images[0].image.shape),
+            additional_forward_args=additional_forward_args,
+            most=_batch_size(steps_per_batch, "steps_per_batch"),
+            show_progress=show_progress,
         )
 
     @staticmethod
@@ -386,11 +276,9 @@ class NoiseTunnel(BaseNoiseTunnel):
         ValueError
             If `n_samples` is less than 1, or `stdevs` negative.
         """
-        image, samples = _tensor(input, "input"), _positive(n_samples, "n_samples")
-        (deviation,) = _deviations(stdevs, 1)
-        selected = _selected(perturbation_axis, image.shape)
-        drawn = _core.perturb(image, None, samples, _seed(), deviation, selected, 0.0, None)
-        return _as(drawn, image)
+        image, samples = of_three_axes(input, "input"), positive(n_samples, "n_samples")
+        (stdev,) = deviations(stdevs, 1)
+        return perturbed(image, samples, stdev=stdev, selected=selected_positions(perturbation_axis, image.shape))
 
 
 class HyperNoiseTunnel(BaseNoiseTunnel):
@@ -456,20 +344,20 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
         first = images[0]
         bands = first.image.shape[first.spectral_axis]
         return self._tunnel(
-            "bands",
             images,
             target,
-            additional_forward_args,
-            n_samples,
-            steps_per_batch,
-            method,
+            Noise(
+                "bands",
+                baselines=_baselines(baseline, images),
+                stdevs=[0.0] * len(images),
+                probability=as_probability(perturbation_prob),
+                exact=number_of_bands(num_perturbed_bands, bands),
+            ),
+            Moment(method, n_samples, standard_error, tolerance),
             keep_gradient,
-            standard_error,
-            tolerance,
-            show_progress,
-            baselines=_baselines(baseline, images),
-            probability=_probability(perturbation_prob),
-            exact=_number_of_bands(num_perturbed_bands, bands),
+            additional_forward_args=additional_forward_args,
+            most=_batch_size(steps_per_batch, "steps_per_batch"),
+            show_progress=show_progress,
         )
 
     @staticmethod
@@ -510,15 +398,14 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
         ShapeMismatchError
             If `baseline` and `input` differ in shape.
         """
-        image, samples = _tensor(input, "input"), _positive(n_samples, "n_samples")
-        probability = _probability(perturbation_prob)
+        image, samples = of_three_axes(input, "input"), positive(n_samples, "n_samples")
+        probability = as_probability(perturbation_prob)
         if baseline is None:
             raise ValueError("baseline is None, but a tensor of the input's shape is needed")
         if isinstance(baseline, torch.Tensor) and baseline.shape != image.shape:
             raise ShapeMismatchError(
                 f"baseline must have the shape of input, {tuple(image.shape)}, not {tuple(baseline.shape)}"
             )
-        level = _tensor(baseline, "baseline")
-        exact = _number_of_bands(num_perturbed_bands, image.shape[0])
-        drawn = _core.perturb(image, level, samples, _seed(), 0.0, _EVERYWHERE, probability, exact)
-        return _as(drawn, image)
+        level = of_three_axes(baseline, "baseline")
+        exact = number_of_bands(num_perturbed_bands, image.shape[0])
+        return perturbed(image, samples, level, probability=probability, exact=exact)

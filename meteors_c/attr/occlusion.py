@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,27 @@ def _mask(shape: Sequence[int], windows: Sequence[int], strides: Sequence[int], 
         total, covered = total * count + along, covered & (along >= 0)
     ids = np.where(covered, total + 1, 0).astype(np.int32)
     return torch.from_numpy(ids).expand(tuple(shape))
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """What is covered at a time, along the image's axes, and the class of the results."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    result_type: type[HSIAttributes] = HSIAttributes
+
+    def fields(self, image: HSI) -> dict[str, Any]:
+        """Return what results over pixels or bands have besides their values."""
+        if self.result_type is HSIAttributes:
+            return {}
+        spectral = image.spectral_axis
+        axes = [spectral] if self.result_type is HSIAttributesSpectral else sorted({0, 1, 2} - {spectral})
+        mask = _mask(image.image.shape, self.sizes, self.strides, axes).to(image.image.device)
+        if self.result_type is HSIAttributesSpatial:
+            return {"mask": mask}
+        ids: list[int] = np.unique(mask.numpy(force=True)).tolist()
+        return {"mask": mask, "band_names": dict(zip(map(str, ids), ids, strict=True))}
 
 
 class Occlusion(Explainer):
@@ -138,16 +160,9 @@ class Occlusion(Explainer):
             For arguments of another type or value: windows larger than the image, strides that leave gaps, an index
             that the model's outputs don't have.
         """
+        windows = _Windows(_sizes(sliding_window_shapes, "sliding_window_shapes", 3), _sizes(strides, "strides", 3))
         return self._occlude(
-            hsi,
-            target,
-            _sizes(sliding_window_shapes, "sliding_window_shapes", 3),
-            _sizes(strides, "strides", 3),
-            baseline,
-            additional_forward_args,
-            perturbations_per_eval,
-            show_progress,
-            per_target,
+            windows, hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
         )
 
     def get_spatial_attributes(
@@ -176,19 +191,15 @@ class Occlusion(Explainer):
         HSIAttributesSpatial or list of HSIAttributesSpatial
             Their ``mask`` numbers windows from 1 on, row by row; where windows overlap, the later one.
         """
-        windows, steps = _sizes(sliding_window_shapes, "sliding_window_shapes", 2), _sizes(strides, "strides", 2)
+        sizes, steps = _sizes(sliding_window_shapes, "sliding_window_shapes", 2), _sizes(strides, "strides", 2)
         spectral, bands = self._spectral(hsi)
-        return self._occlude(
-            hsi,
-            target,
-            (*windows[:spectral], bands, *windows[spectral:]),
+        windows = _Windows(
+            (*sizes[:spectral], bands, *sizes[spectral:]),
             (*steps[:spectral], bands, *steps[spectral:]),
-            baseline,
-            additional_forward_args,
-            perturbations_per_eval,
-            show_progress,
-            per_target,
             HSIAttributesSpatial,
+        )
+        return self._occlude(
+            windows, hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
         )
 
     def get_spectral_attributes(
@@ -220,17 +231,13 @@ class Occlusion(Explainer):
         (window,), (step,) = _sizes(sliding_window_shapes, "sliding_window_shapes", 1), _sizes(strides, "strides", 1)
         spectral, _ = self._spectral(hsi)
         shape = list(_images(hsi)[0].image.shape)
-        return self._occlude(
-            hsi,
-            target,
+        windows = _Windows(
             (*shape[:spectral], window, *shape[spectral + 1 :]),
             (*shape[:spectral], step, *shape[spectral + 1 :]),
-            baseline,
-            additional_forward_args,
-            perturbations_per_eval,
-            show_progress,
-            per_target,
             HSIAttributesSpectral,
+        )
+        return self._occlude(
+            windows, hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
         )
 
     def _spectral(self, hsi: Any) -> tuple[int, int]:
@@ -247,16 +254,14 @@ class Occlusion(Explainer):
 
     def _occlude(
         self,
+        windows: _Windows,
         hsi: HSI | list[HSI],
         target: Any,
-        windows: tuple[int, ...],
-        strides: tuple[int, ...],
         baseline: Baseline,
         additional_forward_args: Any,
         perturbations_per_eval: int | None,
         show_progress: ShowProgress,
         per_target: bool,
-        result_type: type[HSIAttributes] = HSIAttributes,
     ) -> Any:
         native, images = self._native(), _images(hsi)
         every = isinstance(target, str)
@@ -276,14 +281,14 @@ class Occlusion(Explainer):
             most=_batch_size(perturbations_per_eval, "perturbations_per_eval"),
             show_progress=show_progress,
             baselines=_baselines(baseline, images),
-            window=windows,
-            stride=strides,
+            window=windows.sizes,
+            stride=windows.strides,
             outputs=wanted,
         )
-        fields = self._fields(result_type, images[0], windows, strides)
+        fields = windows.fields(images[0])
 
         def result(image: HSI, array: np.ndarray, one: tuple[int, ...]) -> HSIAttributes:
-            return self._result(image, _result_tensor(array, image), one, report, result_type, **fields)
+            return self._result(image, _result_tensor(array, image), one, report, windows.result_type, **fields)
 
         if wanted is None:
             return bare([result(image, of[0], one) for image, of, one in zip(images, arrays, targets, strict=True)])
@@ -294,18 +299,3 @@ class Occlusion(Explainer):
                 for image, of in zip(images, arrays, strict=True)
             ]
         )
-
-    @staticmethod
-    def _fields(
-        result_type: type[HSIAttributes], image: HSI, windows: tuple[int, ...], strides: tuple[int, ...]
-    ) -> dict[str, Any]:
-        """Return what the results of windows over pixels or bands have besides their values."""
-        if result_type is HSIAttributes:
-            return {}
-        spectral = image.spectral_axis
-        axes = [spectral] if result_type is HSIAttributesSpectral else sorted({0, 1, 2} - {spectral})
-        mask = _mask(image.image.shape, windows, strides, axes).to(image.image.device)
-        if result_type is HSIAttributesSpatial:
-            return {"mask": mask}
-        ids: list[int] = np.unique(mask.numpy(force=True)).tolist()
-        return {"mask": mask, "band_names": dict(zip(map(str, ids), ids, strict=True))}

@@ -10,7 +10,7 @@ __all__ = ["Report"]
 
 @dataclass(frozen=True)
 class Report:
-    """What a run of the engine did, for all images of one call.
+    """What a run of the engine did, for all images of one call but for ``samples_used``.
 
     Attributes
     ----------
@@ -38,6 +38,9 @@ class Report:
         Samples that went through it.
     shortcut_declined : str or None
         Why a shortcut was not taken.
+    samples_used : int or None
+        For the noise tunnels, the disturbed copies that this image's result is made of: `n_samples`, or fewer where
+        `tolerance` stopped earlier. None for other methods.
     """
 
     method: str
@@ -55,6 +58,7 @@ class Report:
     shortcut: str | None
     shortcut_evaluations: int
     shortcut_declined: str | None
+    samples_used: int | None = None
 
     @property
     def seconds_outside_model(self) -> float:
@@ -77,9 +81,11 @@ class Report:
             shortcut = "none" + (f" ({self.shortcut_declined})" if self.shortcut_declined else "")
         saved = f", {self.evaluations_saved} saved" if self.evaluations_saved else ""
         plural = "" if self.images == 1 else "s"
+        samples = [] if self.samples_used is None else [f"  samples      {self.samples_used} used for this image"]
         return "\n".join(
             [
                 f"{self.method} of {self.images} image{plural}, model driven by {self.model}",
+                *samples,
                 f"  evaluations  {self.evaluations}{saved}, in {self.model_calls} calls",
                 f"  chunk        {self.chunk_size} samples (first {self.chunk_first}, largest {self.chunk_largest})",
                 f"  time         {self.seconds:.3f} s: {self.seconds_in_model:.3f} s in the model, "

@@ -108,6 +108,15 @@ class Canvas:
         return self.figure, self.axes
 
 
+def current_axes(ax: Axes | None) -> Axes:
+    """Give ``ax``, or pyplot's current axes for None."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.gca()
+
+
 def setup_visualization(ax: Axes | None, title: str, xlabel: str, ylabel: str) -> Axes:
     """Title and label an axes.
 
@@ -123,10 +132,7 @@ def setup_visualization(ax: Axes | None, title: str, xlabel: str, ylabel: str) -
     Axes
         ``ax`` or the current axes.
     """
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.gca()
+    ax = current_axes(ax)
     ax.set_title(title)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)

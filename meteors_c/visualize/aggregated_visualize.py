@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral, ensure_torch_tensor
+from meteors_c.attr._fields import ensure_torch_tensor
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.exceptions import BroadcastError
-from meteors_c.utils import aggregate_by_mask, expand_spectral_mask
+from meteors_c.utils import aggregate_by_mask, expand_spectral_mask, floating_dtype
 from meteors_c.visualize._axes import check_type
 from meteors_c.visualize.spatial_visualize import visualize_spatial_attributes
 from meteors_c.visualize.spectral_visualize import visualize_spectral_attributes
@@ -18,7 +19,7 @@ from meteors_c.visualize.spectral_visualize import visualize_spectral_attributes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from meteors_c.attr.attributes import BandNames
+    from meteors_c.attr._fields import BandNames
 
 __all__ = [
     "visualize_aggregated_attributes",
@@ -32,10 +33,9 @@ Aggregation = Callable[[torch.Tensor], torch.Tensor]
 def _aggregated_fields(result: HSIAttributes, mask: torch.Tensor, aggregate_func: Aggregation) -> dict[str, Any]:
     """Give the fields of ``result`` with its attributions aggregated over ``mask``, which has the image's shape."""
     values = result.attributes.detach()
-    values = values if values.is_floating_point() else values.float()
     return {
         "hsi": result.hsi,
-        "attributes": aggregate_by_mask(values, mask, aggregate_func),
+        "attributes": aggregate_by_mask(values.to(floating_dtype(values)), mask, aggregate_func),
         "mask": mask,
         "score": result.score,
     }
@@ -58,10 +58,8 @@ def visualize_spatial_aggregated_attributes(
     aggregated_mask : torch.Tensor or numpy.ndarray
         The segment of each pixel, 2-D in the image's order of the spatial axes, or of each value, 3-D and broadcast to
         the image.
-    ax : numpy.ndarray of Axes, optional
-        A row of at least three axes to draw on.
-    use_pyplot : bool, default False
-        Whether to show the figure; not used with ``ax``.
+    ax, use_pyplot
+        As in `visualize_spatial_attributes`, with a mask.
     aggregate_func : callable, default torch.mean
         Takes the 1-D values of a segment and returns one.
     title : str, optional
@@ -115,18 +113,10 @@ def visualize_spectral_aggregated_attributes(
         The id of each superband.
     band_mask : torch.Tensor or numpy.ndarray
         The id of each band, ``(bands,)``, or a mask that `expand_spectral_mask` takes.
-    ax : numpy.ndarray of Axes, optional
-        A row of at least two axes to draw on, three for a list.
-    use_pyplot : bool, default False
-        Whether to show the figure; not used with ``ax``.
-    color_palette : sequence of colours, optional
-        One colour per superband; hues by default.
-    show_not_included : bool, default True
-        Whether to draw the superband of that name.
     aggregate_func : callable, default torch.mean
         Takes the 1-D values of a superband and returns one.
-    title : str, optional
-        Title of the figure, ``"Spectral Attributes Visualization"`` by default.
+    ax, use_pyplot, color_palette, show_not_included, title
+        As in `visualize_spectral_attributes`.
 
     Returns
     -------
@@ -146,17 +136,16 @@ def visualize_spectral_aggregated_attributes(
     IndexError
         The list is empty, or the palette too short.
     """
-    is_list = isinstance(attributes, list)
     mask = ensure_torch_tensor(band_mask, "band_mask")
-    aggregated = []
-    for result in attributes if isinstance(attributes, list) else [attributes]:
+
+    def aggregated(result: HSIAttributes) -> HSIAttributesSpectral:
         check_type(result, HSIAttributes, "attributes")
         expanded = expand_spectral_mask(result.hsi, mask, repeat_dimensions=True)
         fields = _aggregated_fields(result, expanded, aggregate_func)
-        aggregated.append(HSIAttributesSpectral(**fields, band_names=band_names))
-    return visualize_spectral_attributes(
-        aggregated if is_list else aggregated[0], ax, use_pyplot, color_palette, show_not_included, title
-    )
+        return HSIAttributesSpectral(**fields, band_names=band_names)
+
+    results = [aggregated(result) for result in attributes] if isinstance(attributes, list) else aggregated(attributes)
+    return visualize_spectral_attributes(results, ax, use_pyplot, color_palette, show_not_included, title)
 
 
 def visualize_aggregated_attributes(

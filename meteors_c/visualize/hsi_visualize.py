@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.hsi import HSI
-from meteors_c.visualize._axes import to_numpy
+from meteors_c.visualize._axes import current_axes, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,10 +51,7 @@ def visualize_hsi(
             f"hsi_or_attributes must be an instance of HSI or HSIAttributes, not {type(hsi_or_attributes).__name__}"
         )
     rgb = hsi.change_orientation(("H", "W", "C")).get_rgb_image(apply_mask=use_mask, output_channel_axis=2)
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.gca()
+    ax = current_axes(ax)
     ax.imshow(to_numpy(rgb).clip(0.0, 1.0))
     ax.set_axis_off()
     if title is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial
+from meteors_c.utils import floating_dtype
 from meteors_c.visualize._axes import Canvas, as_height_width, check_type, hsv_palette, to_numpy
 from meteors_c.visualize._heat_map import draw_heat_map, scale_heat_map
 from meteors_c.visualize.hsi_visualize import visualize_hsi
@@ -161,8 +162,6 @@ def visualize_bands_spatial_attributes(
     indices = _band_indices(hsi.wavelengths, spectral_indexes, spectral_wavelengths)
     values = attributes.attributes.detach()
     values = values.index_select(hsi.spectral_axis, indices.to(values.device))
-    mean = values.to(values.dtype if values.is_floating_point() else torch.float32).mean(
-        hsi.spectral_axis, keepdim=True
-    )
+    mean = values.to(floating_dtype(values)).mean(hsi.spectral_axis, keepdim=True)
     averaged = HSIAttributesSpatial(hsi=hsi, attributes=mean.expand(hsi.image.shape))
     return visualize_spatial_attributes(averaged, ax, use_pyplot)

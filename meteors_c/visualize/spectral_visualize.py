@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from meteors_c.attr.attributes import BandNames
+    from meteors_c.attr._fields import BandNames
 
 __all__ = [
     "calculate_average_magnitudes",
@@ -128,6 +128,46 @@ class _Groups:
             raise IndexError(f"color_palette has {len(self.colours)} colours, but there are {len(self.names)} groups")
 
 
+def _draw_by_waveband(ax: Axes | None, groups: _Groups, show_legend: bool) -> Axes:
+    ax = setup_visualization(ax, "Attributions by Waveband", "Wavelength (nm)", "Correlation with Output")
+
+    values, mean = groups.values.numpy(), groups.values.mean(dim=0).numpy()
+    spread = np.stack([mean - values.min(axis=0), values.max(axis=0) - mean])
+    for (name, label), colour in zip(groups.names.items(), groups.colours, strict=False):
+        members = (groups.mask == label).numpy()
+        wavelengths = groups.wavelengths[members]
+        if len(values) == 1:
+            ax.scatter(wavelengths, mean[members], color=colour, label=name)
+        else:
+            # Rounding may leave the mean of equal values a hair outside them.
+            bars = spread[:, members].clip(min=0)
+            ax.errorbar(wavelengths, mean[members], yerr=bars, fmt="o", markersize=4, color=colour, label=name)
+    if show_legend:
+        ax.legend(title="SuperBand")
+    return ax
+
+
+def _draw_by_magnitude(ax: Axes | None, groups: _Groups, annotate_bars: bool) -> Axes:
+    ax = setup_visualization(ax, "Attributions by Magnitude", "Group", "Average Attribution Magnitude")
+
+    averages = calculate_average_magnitudes(groups.names, groups.mask, groups.values).numpy()
+    labels, positions = list(groups.names), np.arange(len(groups.names))
+    colours = [groups.colours[position % len(groups.colours)] for position in positions] if len(groups.colours) else []
+    if averages.ndim == 1:
+        bars = ax.bar(positions, averages, color=colours or None)
+        if annotate_bars:
+            ax.bar_label(bars, fmt="%.2f", padding=3)
+            ax.margins(y=0.1)
+    elif labels:
+        boxes = ax.boxplot(list(averages.T), positions=positions, patch_artist=True, widths=0.6)
+        for box, colour in zip(boxes["boxes"], colours, strict=False):
+            box.set_facecolor(colour)
+        for median in boxes["medians"]:
+            median.set_color("black")
+    ax.set_xticks(positions, labels, rotation=45, ha="right", rotation_mode="anchor")
+    return ax
+
+
 def visualize_spectral_attributes_by_waveband(
     spectral_attributes: HSIAttributesSpectral | list[HSIAttributesSpectral],
     ax: Axes | None,
@@ -146,7 +186,7 @@ def visualize_spectral_attributes_by_waveband(
     color_palette : sequence of colours, optional
         One colour per superband; hues by default.
     show_not_included : bool, default True
-        Whether to draw the superband of that name.
+        Whether to draw the superband called ``"not_included"``.
     show_legend : bool, default True
         Whether to name the colours.
 
@@ -166,22 +206,7 @@ def visualize_spectral_attributes_by_waveband(
     """
     groups = _Groups(spectral_attributes, color_palette, show_not_included)
     groups.require_colours()
-    ax = setup_visualization(ax, "Attributions by Waveband", "Wavelength (nm)", "Correlation with Output")
-
-    values, mean = groups.values.numpy(), groups.values.mean(dim=0).numpy()
-    spread = np.stack([mean - values.min(axis=0), values.max(axis=0) - mean])
-    for (name, label), colour in zip(groups.names.items(), groups.colours, strict=False):
-        members = (groups.mask == label).numpy()
-        wavelengths = groups.wavelengths[members]
-        if len(values) == 1:
-            ax.scatter(wavelengths, mean[members], color=colour, label=name)
-        else:
-            # Rounding may leave the mean of equal values a hair outside them.
-            bars = spread[:, members].clip(min=0)
-            ax.errorbar(wavelengths, mean[members], yerr=bars, fmt="o", markersize=4, color=colour, label=name)
-    if show_legend:
-        ax.legend(title="SuperBand")
-    return ax
+    return _draw_by_waveband(ax, groups, show_legend)
 
 
 def visualize_spectral_attributes_by_magnitude(
@@ -197,14 +222,12 @@ def visualize_spectral_attributes_by_magnitude(
     ----------
     spectral_attributes : HSIAttributesSpectral or list of HSIAttributesSpectral
         The results.
-    ax : Axes or None
-        Where to draw; None for the current axes.
     color_palette : sequence of colours, optional
         The colours, repeated if there are more superbands; hues by default.
     annotate_bars : bool, default True
         Whether to write the value at each bar.
-    show_not_included : bool, default True
-        Whether to draw the superband of that name.
+    ax, show_not_included
+        As in `visualize_spectral_attributes_by_waveband`.
 
     Returns
     -------
@@ -221,24 +244,7 @@ def visualize_spectral_attributes_by_magnitude(
         The list is empty.
     """
     groups = _Groups(spectral_attributes, color_palette, show_not_included)
-    ax = setup_visualization(ax, "Attributions by Magnitude", "Group", "Average Attribution Magnitude")
-
-    averages = calculate_average_magnitudes(groups.names, groups.mask, groups.values).numpy()
-    labels, positions = list(groups.names), np.arange(len(groups.names))
-    colours = [groups.colours[position % len(groups.colours)] for position in positions] if len(groups.colours) else []
-    if averages.ndim == 1:
-        bars = ax.bar(positions, averages, color=colours or None)
-        if annotate_bars:
-            ax.bar_label(bars, fmt="%.2f", padding=3)
-            ax.margins(y=0.1)
-    elif labels:
-        boxes = ax.boxplot(list(averages.T), positions=positions, patch_artist=True, widths=0.6)
-        for box, colour in zip(boxes["boxes"], colours, strict=False):
-            box.set_facecolor(colour)
-        for median in boxes["medians"]:
-            median.set_color("black")
-    ax.set_xticks(positions, labels, rotation=45, ha="right", rotation_mode="anchor")
-    return ax
+    return _draw_by_magnitude(ax, groups, annotate_bars)
 
 
 def _draw_scores(ax: Axes, results: list[HSIAttributesSpectral]) -> None:
@@ -269,10 +275,8 @@ def visualize_spectral_attributes(
         A row of at least two axes to draw on, three for a list.
     use_pyplot : bool, default False
         Whether to show the figure; not used with ``ax``.
-    color_palette : sequence of colours, optional
-        One colour per superband; hues by default.
-    show_not_included : bool, default True
-        Whether to draw the superband of that name.
+    color_palette, show_not_included
+        As in `visualize_spectral_attributes_by_waveband`.
     title : str, optional
         Title of the figure, ``"Spectral Attributes Visualization"`` by default.
 
@@ -295,12 +299,8 @@ def visualize_spectral_attributes(
     groups.require_colours()
     is_list = isinstance(spectral_attributes, list)
     canvas = Canvas(ax, (3 if is_list else 2,), (15, 5), title or "Spectral Attributes Visualization")
-    visualize_spectral_attributes_by_waveband(
-        spectral_attributes, canvas.axes[0], groups.colours, show_not_included, show_legend=False
-    )
-    visualize_spectral_attributes_by_magnitude(
-        spectral_attributes, canvas.axes[1], groups.colours, show_not_included=show_not_included
-    )
+    _draw_by_waveband(canvas.axes[0], groups, show_legend=False)
+    _draw_by_magnitude(canvas.axes[1], groups, annotate_bars=True)
     if isinstance(spectral_attributes, list):
         _draw_scores(canvas.axes[2], spectral_attributes)
     return canvas.finish(use_pyplot)

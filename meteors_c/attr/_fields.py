@@ -1,0 +1,232 @@
+"""The fields of attribution results: how they are checked, converted and compared."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from meteors_c.exceptions import HSIAttributesError, MaskCreationError, ShapeMismatchError, ValidationError
+from meteors_c.hsi import HSI, resolve_inference_device_hsi
+from meteors_c.utils import tensor_from_array
+
+AVAILABLE_ATTRIBUTION_METHODS = [
+    "Lime",
+    "Integrated Gradients",
+    "Saliency",
+    "Input X Gradient",
+    "Occlusion",
+    "Hyper Noise Tunnel",
+    "Noise Tunnel",
+]
+
+_NOT_INCLUDED = "not_included"
+BandNames = dict[str | tuple[str, ...], int]
+
+
+def ensure_torch_tensor(value: np.ndarray | torch.Tensor, context: str) -> torch.Tensor:
+    """Give an array or tensor as a tensor, sharing memory where possible.
+
+    Parameters
+    ----------
+    value : numpy.ndarray or torch.Tensor
+        The values.
+    context : str
+        What the values are, for the message.
+
+    Returns
+    -------
+    torch.Tensor
+        The values with their dtype and shape.
+
+    Raises
+    ------
+    TypeError
+        ``value`` is neither, or an array that holds no numbers.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return tensor_from_array(value)
+    raise TypeError(f"{context} must be a NumPy array or PyTorch tensor, not {type(value).__name__}")
+
+
+def validate_and_convert_attributes(value: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Give attributions as a tensor; see `ensure_torch_tensor`."""
+    return ensure_torch_tensor(value, "Attributes")
+
+
+def validate_and_convert_mask(value: np.ndarray | torch.Tensor | None) -> torch.Tensor | None:
+    """Give a mask of superpixels or superbands as a tensor, or None; see `ensure_torch_tensor`."""
+    return None if value is None else ensure_torch_tensor(value, "`superpixel` or `superband` mask")
+
+
+def validate_shapes(attributes: torch.Tensor, hsi: HSI) -> None:
+    """Check that attributions (or a mask) have the shape of the image.
+
+    Parameters
+    ----------
+    attributes : torch.Tensor
+        What to check.
+    hsi : HSI
+        The image.
+
+    Raises
+    ------
+    ShapeMismatchError
+        The shapes differ.
+    """
+    if attributes.shape != hsi.image.shape:
+        raise ShapeMismatchError(
+            f"Attributes and HSI have different, unmatching shapes: {tuple(attributes.shape)}, {tuple(hsi.image.shape)}"
+        )
+
+
+def align_band_names_with_mask(band_names: BandNames, band_mask: torch.Tensor) -> BandNames:
+    """Match the names of superbands with the ids in a mask.
+
+    Parameters
+    ----------
+    band_names : dict
+        Id of each name. Not changed.
+    band_mask : torch.Tensor
+        Ids of the superbands, of any shape and dtype.
+
+    Returns
+    -------
+    dict
+        The names whose id is in the mask (the others are dropped with a warning), and ``"not_included"`` for an id
+        without a name.
+
+    Raises
+    ------
+    MaskCreationError
+        More than one id has no name, or ``"not_included"`` is taken.
+    """
+    mask_ids = set(torch.unique(band_mask).tolist())
+    named_ids = set(band_names.values())
+    aligned = dict(band_names)
+
+    unnamed = sorted(mask_ids - named_ids)
+    if unnamed:
+        if _NOT_INCLUDED in band_names:
+            raise MaskCreationError(
+                f"Band names should not contain '{_NOT_INCLUDED}' while ids in the mask have no name: {unnamed}"
+            )
+        if len(unnamed) > 1 or unnamed[0] != int(unnamed[0]):
+            raise MaskCreationError(
+                f"Band names should have all unique values in mask, but these ids have no name: {unnamed}"
+            )
+        aligned[_NOT_INCLUDED] = int(unnamed[0])
+
+    absent = [name for name, label in band_names.items() if label not in mask_ids]
+    if absent:
+        warnings.warn(f"Dropping the band names whose id is not in the mask: {absent}", UserWarning, stacklevel=2)
+        aligned = {name: label for name, label in aligned.items() if label in mask_ids}
+    return aligned
+
+
+def validate_attribution_method(value: str | None) -> str | None:
+    """Bring the name of an attribution method to title case.
+
+    Parameters
+    ----------
+    value : str or None
+        The name; one outside ``AVAILABLE_ATTRIBUTION_METHODS`` warns.
+
+    Returns
+    -------
+    str or None
+        The name in title case.
+
+    Raises
+    ------
+    ValidationError
+        ``value`` is neither a string nor None.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValidationError(f"attribution_method must be a string or None, not {type(value).__name__}")
+    value = value.title()
+    if value not in AVAILABLE_ATTRIBUTION_METHODS:
+        warnings.warn(
+            f"Unknown attribution method: {value!r}. The implemented methods are {AVAILABLE_ATTRIBUTION_METHODS}",
+            UserWarning,
+            stacklevel=3,
+        )
+    return value
+
+
+def resolve_inference_device_attributes(device: str | torch.device | None, info: Any) -> torch.device:
+    """Find the device of a result.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        The device, or None for that of the image.
+    info : object
+        Has a mapping ``.data``, whose ``"hsi"`` is the image. Read only when ``device`` is None.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    HSIAttributesError
+        ``device`` is None and ``info`` has no image.
+    DeviceError
+        Torch does not know the device.
+    TypeError
+        ``device`` has another type.
+    """
+    if device is None:
+        if "hsi" not in info.data:
+            raise HSIAttributesError("The HSI image is not present in the attributes data")
+        return info.data["hsi"].device
+    return resolve_inference_device_hsi(device, info)
+
+
+def validate_score(value: Any) -> float | None:
+    """Give a score as a float, or None."""
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValidationError(f"score must be a number or None, not {value!r}") from error
+
+
+def validate_band_names(value: Any) -> BandNames:
+    """Give the ids of superbands by name, with ids as int; a copy."""
+    if not isinstance(value, dict):
+        raise ValidationError(f"band_names must be a dict of names to ids, not {type(value).__name__}")
+    for name, label in value.items():
+        if not (isinstance(name, str) or (isinstance(name, tuple) and all(isinstance(part, str) for part in name))):
+            raise ValidationError(f"band_names must have strings or tuples of strings as keys, not {name!r}")
+        try:
+            whole = int(label) == float(label)
+        except (TypeError, ValueError, OverflowError):
+            whole = False
+        if not whole:
+            raise ValidationError(f"band_names must have integers as values, but {name!r} has {label!r}")
+    return {name: int(label) for name, label in value.items()}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two fields hold the same, NaN being the same as NaN."""
+    if a is b:
+        return True
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        if type(a) is not type(b) or (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
+            return False
+        return bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(a, (tuple, list)) and type(a) is type(b):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or (a != a and b != b)
+    return bool(a == b)

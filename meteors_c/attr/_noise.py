@@ -1,0 +1,156 @@
+"""The noise of the tunnels: its arguments as the core takes them, and images that it disturbs."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from meteors_c import _core
+from meteors_c.utils import floating_dtype
+
+EVERYWHERE = (None, None, None)
+_METHODS = ("smoothgrad", "smoothgrad_sq", "vargrad")
+_NUMBER = (int, float, np.integer, np.floating)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What disturbs the copies of each image, in the words of the core.
+
+    ``kind`` is ``"noise"``, normal noise of ``stdevs`` at the ``selected`` positions, or ``"bands"``, of which
+    ``exact`` ones, or each with a ``probability``, take the values of ``baselines``.
+    """
+
+    kind: str
+    baselines: list[float | torch.Tensor]
+    stdevs: list[float]
+    selected: tuple[bytes | None, ...] = EVERYWHERE
+    probability: float = 0.0
+    exact: int | None = None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Which moment of the attributions is wanted, and of how many copies; as the user gave it."""
+
+    method: str
+    n_samples: int
+    standard_error: bool
+    tolerance: float | None
+
+    def arguments(self) -> dict[str, Any]:
+        """Check it and return it in the words of the core."""
+        if self.method not in _METHODS:
+            raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {self.method!r}")
+        if self.tolerance is not None and not (isinstance(self.tolerance, _NUMBER) and self.tolerance > 0):
+            raise ValueError(f"tolerance must be a positive number or None, not {self.tolerance!r}")
+        return {
+            "method": self.method,
+            "n_samples": positive(self.n_samples, "n_samples"),
+            "tolerance": float(self.tolerance or 0),
+            "error": self.standard_error,
+        }
+
+
+def perturbed(
+    image: torch.Tensor,
+    n_samples: int,
+    baseline: torch.Tensor | None = None,
+    stdev: float = 0.0,
+    selected: tuple[bytes | None, ...] = EVERYWHERE,
+    probability: float = 0.0,
+    exact: int | None = None,
+) -> torch.Tensor:
+    """Return disturbed copies of an image, ``(n_samples, *image.shape)``; see `Noise`, bands where a baseline is."""
+    drawn = _core.perturb(image, baseline, n_samples, new_seed(), stdev, selected, probability, exact)
+    return torch.from_numpy(drawn).to(device=image.device, dtype=floating_dtype(image))
+
+
+def new_seed() -> int:
+    """Draw a seed from torch's global generator, so that `torch.manual_seed` repeats a run."""
+    return int(torch.randint(2**62, ()))
+
+
+def positive(value: Any, name: str) -> int:
+    """Return a number of something."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a positive int, not {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be a positive int, not {number}")
+    return number
+
+
+def as_probability(value: Any) -> float:
+    """Return ``perturbation_prob``."""
+    if not isinstance(value, _NUMBER) or not 0 <= value <= 1:
+        raise ValueError(f"perturbation_prob must be a number from 0 to 1, not {value!r}")
+    return float(value)
+
+
+def number_of_bands(value: Any, bands: int) -> int | None:
+    """Return ``num_perturbed_bands`` for an image of so many bands."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"num_perturbed_bands must be an int or None, not {value!r}") from None
+    if not 0 <= number <= bands:
+        raise ValueError(f"num_perturbed_bands must be from 0 to {bands}, the number of bands, not {number}")
+    return number
+
+
+def selected_positions(axes: Any, shape: Sequence[int]) -> tuple[bytes | None, ...]:
+    """Return, for each of three axes, flags of the positions to disturb, or None for all."""
+    if axes is None:
+        return EVERYWHERE
+    if not isinstance(axes, tuple):
+        raise TypeError(f"perturbation_axis must be a tuple of int and slices, or None, not {axes!r}")
+    if len(axes) > len(shape):
+        raise IndexError(f"perturbation_axis selects along {len(axes)} axes, but the image has {len(shape)}")
+
+    def flags(choice: Any, size: int) -> bytes:
+        if isinstance(choice, bool) or not isinstance(choice, int | np.integer | slice):
+            raise TypeError(f"perturbation_axis must be a tuple of int and slices, not {axes!r}")
+        if not isinstance(choice, slice) and not -size <= choice < size:
+            raise IndexError(f"perturbation_axis {axes!r} is out of range: the image has shape {tuple(shape)}")
+        chosen = np.zeros(size, dtype=np.uint8)
+        chosen[choice] = 1
+        return chosen.tobytes()
+
+    return (*map(flags, axes, shape), *EVERYWHERE[len(axes) :])
+
+
+def deviations(stdevs: Any, images: int) -> list[float]:
+    """Return one standard deviation for each image."""
+    many = isinstance(stdevs, list | tuple)
+    given = list(stdevs) if many else [stdevs] * images
+    if len(given) != images:
+        raise ValueError(f"stdevs has {len(given)} entries for {images} images; give one, or one for each image")
+    wrong = [value for value in given if not isinstance(value, _NUMBER)]
+    if wrong:
+        raise TypeError(f"stdevs must be numbers, not {wrong[0]!r}")
+    bad = [value for value in given if not 0 <= value < math.inf]
+    if bad:
+        raise ValueError(f"stdevs must be finite and not negative, not {bad[0]!r}")
+    try:
+        return list(map(float, given))
+    except OverflowError:
+        raise ValueError("stdevs has an int too large for a float") from None
+
+
+def of_three_axes(value: Any, name: str) -> torch.Tensor:
+    """Return a tensor with the axes of an image, without its graph."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
+    if value.ndim != 3:
+        raise ValueError(f"{name} must have three axes, not shape {tuple(value.shape)}")
+    return value.detach()
