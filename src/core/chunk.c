@@ -169,10 +169,12 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     return MET_OK;
 }
 
-met_batch met_chunk_batch(engine *e, size_t n) {
-    met_batch x = {.dtype = e->job->dtype, .n = n, .image = e->origin_of};
-    memcpy(x.shape, e->job->inputs[0].image.shape, sizeof x.shape);
-    x.data = met_buffer_data(e->chunk);
-    x.owner = met_buffer_owner(e->chunk);
+/* The n samples in a buffer. */
+met_batch met_batch_of(engine *e, met_buffer *buffer, size_t n) {
+    const met_image *image = &e->job->inputs[0].image;
+    met_batch x = {.dtype = e->job->dtype, .n = n, .bands = image->bands, .image = e->origin_of};
+    memcpy(x.shape, image->shape, sizeof x.shape);
+    x.data = met_buffer_data(buffer);
+    x.owner = met_buffer_owner(buffer);
     return x;
 }

@@ -127,7 +127,7 @@ int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y) {
 }
 
 /* A sample that is a copy of its image gives what the image gives. */
-static int fold_copy(engine *e, size_t image, size_t k) {
+int met_fold_copy(engine *e, size_t image, size_t k) {
     met_result r = {.image = image, .k = k};
     e->report->saved++;
     return fold_one(e, &r, 1.0);
@@ -150,7 +150,7 @@ static int restore(engine *e, size_t n) {
 static int run_chunk(engine *e, size_t n, double *seconds) {
     const met_job *job = e->job;
     int status;
-    met_batch x = met_chunk_batch(e, n);
+    met_batch x = met_batch_of(e, e->chunk, n);
     met_batch dx = {0};
     answer a = met_ask(e, n);
     double start = met_seconds();
@@ -194,7 +194,7 @@ static int fill_chunk(engine *e, size_t chunk, size_t *next, size_t end, size_t 
         }
         status = met_fill_slot(e, *n, image, k, &copy);
         if (status == MET_OK && copy) {
-            status = fold_copy(e, image, k);
+            status = met_fold_copy(e, image, k);
         } else {
             (*n)++;
         }

@@ -68,13 +68,14 @@ void met_free_slots(engine *e);
 int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s);
 /* *copy: the sample is a copy of its image and need not be evaluated. */
 int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy);
-met_batch met_chunk_batch(engine *e, size_t n);
+met_batch met_batch_of(engine *e, met_buffer *buffer, size_t n);
 
 /* engine.c: asking, counting, reducing. */
 answer met_ask(engine *e, size_t n);
 void met_count_call(engine *e, size_t n, double seconds);
 int met_tick(engine *e, size_t n);
 int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
+int met_fold_copy(engine *e, size_t image, size_t k);
 size_t met_chunk_limit(const engine *e);
 
 /* heap.c: every hold is followed by a release; they nest. */

@@ -299,6 +299,7 @@ int met_target_resolve(const met_target *target, const int64_t *shape, int axes,
 
 /*
  * A batch of samples or of gradients, (n, shape[0], shape[1], shape[2]), C-contiguous.
+ *   bands    the axis of the bands among the image's three
  *   owner    holds `data`; who keeps data beyond the call retains it
  *   image    (n,) met_input.origin of the image that each sample belongs to (gradients: NULL)
  *   touched  set by a model that wrote into data
@@ -308,6 +309,7 @@ typedef struct met_batch {
     met_device device;
     size_t n;
     size_t shape[MET_AXES];
+    int bands;
     void *data;
     met_owner *owner;
     const size_t *image;

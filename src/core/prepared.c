@@ -7,6 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* To prepare and prove a shortcut costs about as much as this many evaluations, with a gradient and without. */
+#define LEAST_GRADIENTS 3
+#define LEAST_FORWARD 16
+
 /* What a shortcut caches for each image of a group, beside its features: image, baseline, sum of gradients. */
 #define GROUP_FACTOR 4
 #define GROUP_BYTES ((size_t)64 << 20)
@@ -21,51 +25,76 @@ static int render_batch(engine *e, size_t from, size_t to, const met_sample *s, 
             met_sample_render(&e->base, s, e->options->pool, data + (i - from) * e->bytes);
         }
     }
-    *out = (met_batch){.dtype = e->job->dtype, .n = to - from, .data = data, .image = e->origin_of};
-    memcpy(out->shape, e->job->inputs[0].image.shape, sizeof out->shape);
-    out->owner = status == MET_OK ? met_buffer_owner(*buffer) : NULL;
+    if (status == MET_OK) {
+        *out = met_batch_of(e, *buffer, to - from);
+    }
+    return status;
+}
+
+/* Describe up to `chunk` samples from position *next on, which is moved; n is how many there are. */
+static int describe_chunk(engine *e, size_t chunk, size_t *next, size_t end, size_t *n) {
+    const met_job *job = e->job;
+    int status = met_take_slots(e, chunk);
+    for (*n = 0; status == MET_OK && *n < chunk && *next < end;) {
+        const size_t image = *next / job->evaluations, k = (*next)++ % job->evaluations;
+        met_sample *s = &e->samples[*n];
+        status = met_describe(e, *n, image, k, s);
+        if (status == MET_OK && job->skip_copies && met_sample_is_local(s)) {
+            status = met_take_base(e, image);
+            if (status == MET_OK && !met_sample_changes(&e->base, s)) {
+                status = met_fold_copy(e, image, k);
+                continue;
+            }
+        }
+        *n += 1;
+    }
+    return status;
+}
+
+/* Evaluate and fold the n samples that are described, of images from `from` on. */
+static int run_described(engine *e, size_t from, size_t n, met_prepared *p, double *seconds) {
+    const met_job *job = e->job;
+    const met_shortcut *cut = e->model->shortcut;
+    answer a = met_ask(e, n);
+    for (size_t j = 0; j < n; j++) {
+        e->samples[j].image -= from;
+    }
+    double start = met_seconds();
+    int status = job->gradient ? cut->gradient(e->model->ctx, p, e->samples, e->weights, n, &a.y)
+                               : cut->forward(e->model->ctx, p, e->samples, n, &a.y);
+    *seconds = met_seconds() - start;
+    if (status == MET_EDECLINED) {
+        return status;
+    }
+    met_count_call(e, n, *seconds);
+    if (status == MET_OK) {
+        e->report->shortcut_evaluations += n;
+        met_batch none = {0};
+        status = job->gradient ? MET_OK : met_fold(e, n, &none, &a.y);
+    }
     return status;
 }
 
 /* Samples of images [from, to) through prepared features. */
 static int run_prepared(engine *e, size_t from, size_t to, met_prepared *p, met_tuner *tuner) {
-    const met_job *job = e->job;
-    const met_shortcut *cut = e->model->shortcut;
-    size_t end = to * job->evaluations;
+    size_t end = to * e->job->evaluations;
     size_t chunk = tuner->chunk;
-    for (size_t first = from * job->evaluations; first < end;) {
-        size_t n = chunk < end - first ? chunk : end - first;
-        int status = met_take_slots(e, n);
-        for (size_t j = 0; j < n && status == MET_OK; j++) {
-            status = met_describe(e, j, (first + j) / job->evaluations, (first + j) % job->evaluations, &e->samples[j]);
+    for (size_t next = from * e->job->evaluations; next < end;) {
+        const size_t before = next;
+        size_t n = 0;
+        double seconds = 0;
+        int status = describe_chunk(e, chunk < end - next ? chunk : end - next, &next, end, &n);
+        if (status == MET_OK && n > 0) {
+            status = run_described(e, from, n, p, &seconds);
         }
-        for (size_t j = 0; j < n && status == MET_OK; j++) {
-            e->samples[j].image -= from;
-        }
+        status = status == MET_OK ? met_tick(e, next - before) : status;
         if (status != MET_OK) {
             return status;
         }
-        answer a = met_ask(e, n);
-        double start = met_seconds();
-        status = job->gradient ? cut->gradient(e->model->ctx, p, e->samples, e->weights, n, &a.y)
-                               : cut->forward(e->model->ctx, p, e->samples, n, &a.y);
-        double seconds = met_seconds() - start;
-        if (status == MET_EDECLINED) {
-            return status;
+        if (n > 0) {
+            e->report->chunk_last = chunk;
+            chunk = met_tuner_next(tuner, n, seconds);
         }
-        met_count_call(e, n, seconds);
-        if (status == MET_OK && !job->gradient) {
-            met_batch none = {0};
-            status = met_fold(e, n, &none, &a.y);
-        }
-        status = status == MET_OK ? met_tick(e, n) : status;
-        if (status != MET_OK) {
-            return status;
-        }
-        e->report->shortcut_evaluations += n;
-        first += n;
-        e->report->chunk_last = chunk;
-        chunk = met_tuner_next(tuner, n, seconds);
     }
     return MET_OK;
 }
@@ -150,8 +179,8 @@ done:
 /* Whether the job is of a form that a shortcut can take. */
 bool met_wants_shortcut(const engine *e) {
     const met_job *job = e->job;
-    if (e->model->shortcut == NULL || job->kind == MET_IDENTITY || job->kind == MET_NOISE || job->evaluations < 3 ||
-        job->reads_sample) {
+    if (e->model->shortcut == NULL || job->kind == MET_IDENTITY || job->kind == MET_NOISE || job->reads_sample ||
+        job->evaluations < (job->gradient ? LEAST_GRADIENTS : LEAST_FORWARD)) {
         return false;
     }
     if (!e->options->shortcuts) {

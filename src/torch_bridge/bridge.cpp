@@ -270,6 +270,18 @@ void write_all(const at::Tensor &outputs, size_t from, met_outputs *y) {
     std::copy_n(plain.data_ptr<double>(), plain.numel(), y->value + from * width);
 }
 
+} // namespace
+
+void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, size_t from, met_outputs *y) {
+    if (y->targets != nullptr) {
+        write_values(select_targets(model, outputs, y->targets + from, n), from, y);
+    } else {
+        write_all(with_batch(outputs, n), from, y);
+    }
+}
+
+namespace {
+
 /* Samples of x; outputs go to y from sample `from` on. */
 void forward_samples(Model &model, const at::Tensor &x, const std::vector<int64_t> &images, size_t from,
                      met_outputs *y) {
@@ -277,11 +289,7 @@ void forward_samples(Model &model, const at::Tensor &x, const std::vector<int64_
     if (!(model.one_at_a_time && n > 1)) {
         at::Tensor outputs = call(model, to_model(model, x), images);
         if (!is_lone(outputs, n)) {
-            if (y->targets != nullptr) {
-                write_values(select_targets(model, outputs, y->targets + from, n), from, y);
-            } else {
-                write_all(with_batch(outputs, n), from, y);
-            }
+            write_outputs(model, outputs, n, from, y);
             return;
         }
         model.one_at_a_time = true;

@@ -110,6 +110,9 @@ at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_tar
 /* Write the values of `selected` (n,) to y, from sample `from` on. */
 void write_values(const at::Tensor &selected, size_t from, met_outputs *y);
 
+/* Write what `y` asks for of the outputs of n samples, from sample `from` on. */
+void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, size_t from, met_outputs *y);
+
 /* The batch's memory as a tensor that holds a claim on it. */
 at::Tensor batch_tensor(const met_batch &x);
 

@@ -56,6 +56,23 @@ void check_modules(PyObject *root) {
     }
 }
 
+bool has_convolution(PyObject *root) {
+    WithGil gil;
+    Object conv = checked(PyImport_ImportModule("torch.nn.modules.conv"));
+    Object kind = checked(PyObject_GetAttrString(conv.get(), "_ConvNd"));
+    Object modules = checked(PyObject_CallMethod(root, "modules", nullptr));
+    Object iterator = checked(PyObject_GetIter(modules.get()));
+    int found = 0;
+    for (Object module(PyIter_Next(iterator.get())); module && found == 0;
+         module = Object(PyIter_Next(iterator.get()))) {
+        found = PyObject_IsInstance(module.get(), kind.get());
+    }
+    if (PyErr_Occurred()) {
+        throw Pending();
+    }
+    return found == 1;
+}
+
 /* ---- what modules are called, and with what result */
 
 namespace {

@@ -18,6 +18,9 @@ std::string type_name(PyObject *object);
 /* Throws Declined unless all modules are as they are read: in eval mode, without hooks or replaced methods. */
 void check_modules(PyObject *root);
 
+/* Whether any of the modules is a convolution: without one, no call is needed to tell that none comes first. */
+bool has_convolution(PyObject *root);
+
 /* A call of a module: its output, and how often the module was called in all. */
 struct Call {
     PyObject *module; /* borrowed: the model keeps it */

@@ -1,20 +1,25 @@
 /*
- * stem.cpp - evaluation of MET_LERP samples behind the model's affine stem.
+ * stem.cpp - evaluation of samples behind the model's affine stem, z(x) = A x + c.
  *
- * Where a model begins with affine layers, z(x) = A x + c, then z(b + a (x - b)) = z(b) + a (z(x) - z(b)): two
- * evaluations of the stem serve every sample, gradients are summed at z, and one backward pass through the stem
- * gives the sum at x. The stem is found in the graph that autograd records, and then proved:
+ *   MET_LERP   z(b + a (x - b)) = z(b) + a (z(x) - z(b)): two evaluations of the stem serve every sample
+ *   MET_BOX    z changes only where the box reaches, by A of what changed: a convolution over that part (local.cpp)
+ *   MET_BANDS  the same over the bands that changed, or over those that did not, whichever are fewer
+ *
+ * Gradients are summed at z, and one backward pass through the stem gives the sum at x. The stem is found in the graph
+ * that autograd records, and then proved:
  *
  *   found   from x on, each operation is affine in one argument and alone reads what the one before it made; the cut
- *           is the last of these that is the output of a module called once
+ *           is the last of these that is the output of a module called once. To follow a part of the image, they must
+ *           be a convolution and what scales its outputs
  *   proved  the model is run with the cut's output put in place of its computation and NaN in place of its input: at
- *           the image, the baseline and halfway it must give what the whole model gives there. A model that reads
- *           the input elsewhere, or whose stem is not affine, does not.
+ *           the image, and at other points, it must give what the whole model gives there. A model that reads the
+ *           input elsewhere, or whose stem is not affine, does not.
  *
  * Otherwise the shortcut is declined with the reason. Compare incremental inference: Nakandala et al., SIGMOD 2019.
  */
 #include "bridge.h"
 #include "graph.h"
+#include "local.h"
 #include "modules.h"
 
 #include <torch/csrc/autograd/autograd.h>
@@ -49,13 +54,18 @@ struct met_prepared {
     at::TensorOptions options;
     PyObject *cut = nullptr; /* borrowed */
     std::vector<bridge::Upstream> upstream;
-    std::vector<at::Tensor> inputs;   /* leaves, a chunk of images each */
-    std::vector<at::Tensor> features; /* z(inputs), with their graphs */
-    at::Tensor start;                 /* z(b) of all images */
-    at::Tensor way;                   /* z(x) - z(b) of all images */
-    at::Tensor recent;                /* gradients that are not in `sum` yet, in the features' dtype */
-    int additions = 0;                /* to `recent` */
-    at::Tensor sum;                   /* weighted sum of gradients at z, in double */
+    std::vector<at::Tensor> inputs;                 /* leaves, a chunk of images each */
+    std::vector<at::Tensor> features;               /* z(inputs), with their graphs */
+    met_kind kind = MET_LERP;                       /* of the samples */
+    int bands = 0;                                  /* axis of the bands */
+    at::Tensor z_image;                             /* z(x) of all images; not for MET_LERP */
+    at::Tensor z_baseline;                          /* z(b) of all images; not for MET_BOX */
+    at::Tensor way;                                 /* z(x) - z(b) of all images, for MET_LERP */
+    at::Tensor change;                              /* b - x as the convolution reads it; not for MET_LERP */
+    std::optional<bridge::Convolution> convolution; /* there */
+    at::Tensor recent;                              /* gradients that are not in `sum` yet, in the features' dtype */
+    int additions = 0;                              /* to `recent` */
+    at::Tensor sum;                                 /* weighted sum of gradients at z, in double */
 };
 
 namespace bridge {
@@ -139,6 +149,11 @@ at::Tensor record_image(met_prepared &p, const at::Tensor &values, const std::ve
         std::string end;
         auto leaf = torch::autograd::impl::grad_accumulator(x);
         auto chain = affine_chain(y.grad_fn().get(), leaf.get(), &end);
+        if (p.kind != MET_LERP) {
+            size_t followed = 0;
+            p.convolution.emplace(chain, &followed);
+            chain.resize(followed);
+        }
         choose_cut(p, calls, chain, static_cast<int64_t>(images.size()), end);
     }
     p.inputs.push_back(x);
@@ -157,8 +172,49 @@ at::Tensor record_features(const met_prepared &p, const at::Tensor &x, const std
     return y;
 }
 
-/* Whether the outputs of the folded model are those of the whole one. */
-void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance, const char *where) {
+/* ---- features of samples */
+
+/* MET_LERP samples that share runs of images. */
+at::Tensor between(const met_prepared &p, const met_sample *s, const std::vector<int64_t> &rows) {
+    const size_t n = rows.size();
+    if (n == 1) {
+        return at::add(p.z_baseline.slice(0, rows[0], rows[0] + 1), p.way.slice(0, rows[0], rows[0] + 1), s[0].alpha);
+    }
+    std::vector<double> alphas(n);
+    for (size_t i = 0; i < n; i++) {
+        alphas[i] = s[i].alpha;
+    }
+    std::vector<int64_t> shape(static_cast<size_t>(p.way.dim()), 1);
+    shape[0] = static_cast<int64_t>(n);
+    at::Tensor alpha = at::tensor(alphas, at::kDouble).to(p.way.options()).reshape(shape);
+    if (rows.front() == rows.back()) {
+        return at::addcmul(p.z_baseline.slice(0, rows[0], rows[0] + 1), p.way.slice(0, rows[0], rows[0] + 1), alpha);
+    }
+    at::Tensor index = at::tensor(rows, at::kLong).to(p.way.device());
+    return at::addcmul(p.z_baseline.index_select(0, index), p.way.index_select(0, index), alpha);
+}
+
+/* z of samples; rows (n,) is which prepared image each belongs to. */
+at::Tensor features_of(const met_prepared &p, const met_sample *s, const std::vector<int64_t> &rows) {
+    at::NoGradGuard off;
+    switch (p.kind) {
+    case MET_BOX: return p.convolution->with_boxes(p.z_image, p.change, s, rows);
+    case MET_BANDS: return p.convolution->with_bands(p.z_image, p.z_baseline, p.change, s, rows, p.bands);
+    default: return between(p, s, rows);
+    }
+}
+
+/* ---- the proof */
+
+/* A sample of the first image, what the whole model gives for it, and how far rounding may take the folded one. */
+struct Point {
+    const char *where;
+    double tolerance;
+    met_sample sample;
+    at::Tensor features, outputs;
+};
+
+void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance, double scale, const char *where) {
     if (whole.sizes() != folded.sizes()) {
         throw Declined("the model behind the stem gives outputs of another shape");
     }
@@ -167,44 +223,35 @@ void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance
     if (b.isnan().any().item<bool>()) {
         throw Declined("the input is read again behind the stem");
     }
-    double scale = a.abs().max().item<double>();
+    scale = std::max(scale, a.abs().max().item<double>());
     double error = (a - b).abs().max().item<double>();
     if (!(error <= tolerance * scale)) {
         throw Declined(std::string("the model behind the stem does not give the whole model's output at ") + where);
     }
 }
 
-/* Outputs of the whole model for the first image at three points of the way. */
-struct Points {
-    at::Tensor image, baseline, half;
-};
-
-/* The model behind the cut must give the same outputs; two points in one call where that is allowed. */
-void compare_behind(const met_prepared &p, const Points &whole, size_t most) {
-    bool wide = p.start.scalar_type() == at::kDouble;
-    double exact = wide ? 1e-12 : 1e-5;  /* the same features: rounding of another batch size only */
-    double linear = wide ? 1e-10 : 1e-3; /* the features themselves were rounded, and the model amplifies that */
-    std::vector<int64_t> one = {p.images[0]};
-    at::Tensor z_b = p.start.slice(0, 0, 1);
-    at::Tensor z_x = z_b + p.way.slice(0, 0, 1);
-    at::Tensor z_half = z_b + 0.5 * p.way.slice(0, 0, 1);
-    at::Tensor folded_b = call_behind(p, z_b, one);
-    at::Tensor folded_x;
-    at::Tensor folded_half;
-    if (most > 1) {
-        at::Tensor both = call_behind(p, at::cat({z_x, z_half}), {one[0], one[0]});
-        if (both.dim() == 0 || both.size(0) != 2) {
+/* The folded model must give the same; the points behind the first in one call where that is allowed. */
+void compare_behind(const met_prepared &p, const std::vector<Point> &points, size_t most) {
+    for (size_t from = 0; from < points.size();) {
+        const size_t to = from > 0 && most >= points.size() - from ? points.size() : from + 1;
+        std::vector<at::Tensor> features;
+        for (size_t i = from; i < to; i++) {
+            features.push_back(features_of(p, &points[i].sample, {0}));
+        }
+        std::vector<int64_t> images(to - from, p.images[0]);
+        at::Tensor outputs = call_behind(p, features.size() == 1 ? features[0] : at::cat(features), images);
+        if (outputs.dim() == 0 || outputs.size(0) != static_cast<int64_t>(to - from)) {
             throw Declined("the model gives one number for a whole batch");
         }
-        folded_x = both.slice(0, 0, 1);
-        folded_half = both.slice(0, 1, 2);
-    } else {
-        folded_x = call_behind(p, z_x, one);
-        folded_half = call_behind(p, z_half, one);
+        for (size_t i = from; i < to; i++) {
+            const Point &point = points[i];
+            const auto row = static_cast<int64_t>(i - from);
+            const double scale = points[0].features.abs().max().item<double>();
+            compare(point.features, features[i - from], point.tolerance, scale, point.where);
+            compare(point.outputs, outputs.slice(0, row, row + 1), point.tolerance, 0, point.where);
+        }
+        from = to;
     }
-    compare(whole.image, folded_x, exact, "the image");
-    compare(whole.baseline, folded_b, exact, "the baseline");
-    compare(whole.half, folded_half, linear, "the point halfway");
 }
 
 /* Run `proof`; a failure of the model while it is being proved is a reason to decline, not an error of the run. */
@@ -230,70 +277,151 @@ void attempt(const std::function<void()> &proof) {
 
 /* Lay features out in memory as `format` says. */
 void lay_out(met_prepared &p, at::MemoryFormat format) {
-    p.start = p.start.contiguous(format);
-    p.way = p.way.contiguous(format);
+    for (at::Tensor *features : {&p.z_image, &p.z_baseline, &p.way}) {
+        if (features->defined()) {
+            *features = features->contiguous(format);
+        }
+    }
 }
 
 /*
  * Prove the shortcut on the first image. Convolutions like channels last best, and features are laid out once for all
  * samples; a model that does not take them so is proved with the usual order.
  */
-void prove(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const at::Tensor &y_x, const at::Tensor &y_b,
-           size_t most) {
-    if (y_x.dim() == 0 || y_x.size(0) != p.features[0].size(0)) {
-        throw Declined("the model gives one number for a whole batch");
+void prove(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const std::vector<Point> &points, size_t most) {
+    const at::Tensor &z = p.z_baseline.defined() ? p.z_baseline : p.z_image;
+    std::vector<at::MemoryFormat> formats;
+    if (z.dim() == 4) {
+        formats.push_back(at::MemoryFormat::ChannelsLast);
+    } else if (z.dim() == 5 && p.kind == MET_LERP) {
+        formats.push_back(at::MemoryFormat::ChannelsLast3d);
     }
-    at::Tensor half = b.slice(0, 0, 1) + 0.5 * (x.slice(0, 0, 1) - b.slice(0, 0, 1));
-    const Points whole = {y_x.slice(0, 0, 1), y_b.slice(0, 0, 1), call(*p.model, half, {p.images[0]})};
-    const auto axes = p.start.dim();
-    if (axes == 4 || axes == 5) {
+    formats.push_back(at::MemoryFormat::Contiguous);
+    for (size_t i = 0; i < formats.size(); i++) {
         try {
-            lay_out(p, axes == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::ChannelsLast3d);
-            attempt([&] { compare_behind(p, whole, most); });
+            lay_out(p, formats[i]);
+            if (p.convolution) {
+                p.change = p.convolution->as_input(b - x, z);
+            }
+            attempt([&] { compare_behind(p, points, most); });
             return;
         } catch (const Declined &) {
-            lay_out(p, at::MemoryFormat::Contiguous);
+            if (i + 1 == formats.size()) {
+                throw;
+            }
         }
     }
-    attempt([&] { compare_behind(p, whole, most); });
+}
+
+/* Samples that try the shortcut, rendered from x and b (1, ...); `dropped` (bands,) is room for one of them. */
+std::vector<std::pair<Point, at::Tensor>> trials(const met_prepared &p, const at::Tensor &x, const at::Tensor &b,
+                                                 std::vector<uint8_t> &dropped) {
+    const bool wide = x.scalar_type() == at::kDouble;
+    const double linear = wide ? 1e-10 : 1e-3; /* features are rounded, and the model amplifies that */
+    Point point = {"", linear, {}, {}, {}};
+    at::Tensor sample;
+    point.sample.kind = p.kind;
+    if (p.kind == MET_LERP) {
+        point.where = "the point halfway";
+        point.sample.alpha = 0.5;
+        return {{point, b + 0.5 * (x - b)}};
+    }
+    if (p.kind == MET_BANDS) {
+        point.where = "an image without every third band";
+        dropped.assign(static_cast<size_t>(p.input[static_cast<size_t>(p.bands)]), 0);
+        std::vector<int64_t> shape = {1, 1, 1, 1};
+        shape[static_cast<size_t>(p.bands) + 1] = static_cast<int64_t>(dropped.size());
+        for (size_t band = 0; band < dropped.size(); band += 3) {
+            dropped[band] = 1;
+        }
+        point.sample.dropped = dropped.data();
+        at::Tensor flags = at::tensor(at::ArrayRef<uint8_t>(dropped.data(), dropped.size()), at::kByte);
+        return {{point, at::where(flags.to(x.device(), at::kBool).view(shape), b, x)}};
+    }
+    std::vector<std::pair<Point, at::Tensor>> found;
+    for (int from_start = 0; from_start < 2; from_start++) { /* boxes at either border of every axis */
+        point.where = "an image without a box";
+        sample = x.clone();
+        at::Tensor hidden = sample, by = b;
+        for (int a = 0; a < MET_AXES; a++) {
+            const int64_t size = p.input[static_cast<size_t>(a)];
+            const int64_t start = from_start ? 0 : size / 2, stop = from_start ? (size + 2) / 3 : size;
+            point.sample.box.start[a] = static_cast<size_t>(start);
+            point.sample.box.stop[a] = static_cast<size_t>(stop);
+            hidden = hidden.slice(a + 1, start, stop);
+            by = by.slice(a + 1, start, stop);
+        }
+        hidden.copy_(by);
+        found.emplace_back(point, sample);
+    }
+    return found;
+}
+
+/* Features of all images and baselines, and points to prove the shortcut with. */
+std::vector<Point> record_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, size_t most) {
+    const int64_t n = x.size(0);
+    const int64_t step = std::max<int64_t>(1, std::min<int64_t>(n, static_cast<int64_t>(std::min<size_t>(most, 64))));
+    const double exact = x.scalar_type() == at::kDouble ? 1e-12 : 1e-5; /* rounding of another batch size only */
+    std::vector<Point> points;
+    std::vector<at::Tensor> ends, starts;
+    for (int64_t from = 0; from < n; from += step) {
+        const int64_t to = std::min(n, from + step);
+        std::vector<int64_t> images(p.images.begin() + from, p.images.begin() + to);
+        at::Tensor y = record_image(p, x.slice(0, from, to), images);
+        at::NoGradGuard off;
+        ends.push_back(p.features.back().detach());
+        Point image = {"the image", exact, {}, ends[0].slice(0, 0, 1), {}};
+        image.sample.kind = p.kind == MET_LERP ? MET_LERP : MET_IDENTITY;
+        image.sample.alpha = 1;
+        Point baseline = image;
+        baseline.where = "the baseline";
+        baseline.sample.alpha = 0;
+        if (from == 0) {
+            if (y.dim() == 0 || y.size(0) != to) {
+                throw Declined("the model gives one number for a whole batch");
+            }
+            image.outputs = y.slice(0, 0, 1);
+            points.push_back(image);
+        }
+        if (p.kind != MET_BOX) {
+            at::Tensor z;
+            y = record_features(p, b.slice(0, from, to), images, &z);
+            starts.push_back(z);
+            if (from == 0 && p.kind == MET_LERP) {
+                baseline.features = z.slice(0, 0, 1);
+                baseline.outputs = y.slice(0, 0, 1);
+                points.push_back(baseline);
+            }
+        }
+    }
+    at::Tensor z_image = ends.size() == 1 ? ends[0] : at::cat(ends);
+    if (!starts.empty()) {
+        p.z_baseline = starts.size() == 1 ? starts[0] : at::cat(starts);
+    }
+    if (p.kind == MET_LERP) {
+        p.way = z_image - p.z_baseline;
+    } else {
+        p.z_image = z_image;
+    }
+    return points;
 }
 
 void prepare_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, size_t most) {
-    int64_t n = x.size(0);
-    int64_t step = std::max<int64_t>(1, std::min<int64_t>(n, static_cast<int64_t>(std::min<size_t>(most, 64))));
-    at::Tensor first_x;
-    at::Tensor first_b;
-    std::vector<at::Tensor> starts;
-    for (int64_t from = 0; from < n; from += step) {
-        int64_t to = std::min(n, from + step);
-        std::vector<int64_t> images(p.images.begin() + from, p.images.begin() + to);
-        at::Tensor y_x = record_image(p, x.slice(0, from, to), images);
-        at::NoGradGuard off;
-        at::Tensor z_b;
-        at::Tensor y_b = record_features(p, b.slice(0, from, to), images, &z_b);
-        starts.push_back(z_b);
-        if (from == 0) {
-            first_x = y_x;
-            first_b = y_b;
-        }
-    }
+    std::vector<Point> points = record_all(p, x, b, most);
+    std::vector<uint8_t> dropped;
     at::NoGradGuard off;
-    std::vector<at::Tensor> ends;
-    for (const at::Tensor &z : p.features) {
-        ends.push_back(z.detach());
+    for (auto &[point, sample] : trials(p, x.slice(0, 0, 1), b.slice(0, 0, 1), dropped)) {
+        point.outputs = record_features(p, sample, {p.images[0]}, &point.features);
+        points.push_back(point);
     }
-    p.start = starts.size() == 1 ? starts[0] : at::cat(starts);
-    p.way = (ends.size() == 1 ? ends[0] : at::cat(ends)) - p.start;
-    prove(p, x, b, first_x, first_b, most);
-    p.recent = at::zeros_like(p.start);
-    p.sum = at::zeros_like(p.start, p.start.options().dtype(at::kDouble));
+    prove(p, x, b, points, most);
 }
 
 int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, met_kind kind, size_t most,
             met_prepared **out) {
     auto &model = *static_cast<Model *>(ctx);
     return guarded(model.host, [&] {
-        if (kind != MET_LERP) {
+        if (kind != MET_LERP && kind != MET_BOX && kind != MET_BANDS) {
             throw Declined("there is no shortcut for samples of this kind");
         }
         if (model.script) {
@@ -305,8 +433,13 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, me
         if (model.dtype) {
             throw Declined("the model computes in half precision");
         }
+        if (kind != MET_LERP && !has_convolution(model.module.get())) {
+            throw Declined("a part of the image can't be followed: the model has no convolution");
+        }
         auto p = std::make_unique<met_prepared>();
         p->model = &model;
+        p->kind = kind;
+        p->bands = x->bands;
         p->images.assign(x->image, x->image + x->n);
         at::Tensor image = batch_tensor(*x).to(model.device);
         at::Tensor baseline = batch_tensor(*b).to(model.device);
@@ -318,27 +451,15 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, me
     });
 }
 
-/* Features of samples that share runs of images. */
-at::Tensor features_of(const met_prepared &p, const met_sample *s, size_t n, const std::vector<int64_t> &rows) {
-    if (n == 1) {
-        return at::add(p.start.slice(0, rows[0], rows[0] + 1), p.way.slice(0, rows[0], rows[0] + 1), s[0].alpha);
-    }
-    std::vector<double> alphas(n);
-    for (size_t i = 0; i < n; i++) {
-        alphas[i] = s[i].alpha;
-    }
-    std::vector<int64_t> shape(static_cast<size_t>(p.start.dim()), 1);
-    shape[0] = static_cast<int64_t>(n);
-    at::Tensor alpha = at::tensor(alphas, at::kDouble).to(p.start.options()).reshape(shape);
-    if (rows.front() == rows.back()) {
-        return at::addcmul(p.start.slice(0, rows[0], rows[0] + 1), p.way.slice(0, rows[0], rows[0] + 1), alpha);
-    }
-    at::Tensor index = at::tensor(rows, at::kLong).to(p.start.device());
-    return at::addcmul(p.start.index_select(0, index), p.way.index_select(0, index), alpha);
-}
-
 /* Move what was added lately to the sum in double. Torch adds unlike types slowly, so not every time. */
 void settle(met_prepared &p) {
+    if (!p.recent.defined()) { /* nothing was added at all */
+        p.recent = at::zeros_like(p.kind == MET_LERP ? p.way : p.z_image);
+    }
+    if (!p.sum.defined()) {
+        const at::Tensor &z = p.kind == MET_LERP ? p.way : p.z_image;
+        p.sum = at::zeros_like(z, z.options().dtype(at::kDouble));
+    }
     p.sum.add_(p.recent);
     p.recent.zero_();
     p.additions = 0;
@@ -346,6 +467,9 @@ void settle(met_prepared &p) {
 
 /* Add gradients (n, ...) at the cut to the sums of their images; samples of one image are neighbours. */
 void add_gradients(met_prepared &p, const at::Tensor &g, const std::vector<int64_t> &rows) {
+    if (!p.recent.defined()) {
+        p.recent = at::zeros_like(p.kind == MET_LERP ? p.way : p.z_image);
+    }
     for (size_t from = 0; from < rows.size();) {
         size_t to = from;
         while (to < rows.size() && rows[to] == rows[from]) {
@@ -360,23 +484,36 @@ void add_gradients(met_prepared &p, const at::Tensor &g, const std::vector<int64
     }
 }
 
+/* Which prepared image, and which image of the call, each of n samples belongs to. */
+struct Behind {
+    std::vector<int64_t> rows, images;
+
+    Behind(const met_prepared &p, const met_sample *s, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+            rows.push_back(static_cast<int64_t>(s[i].image));
+            images.push_back(p.images[s[i].image]);
+        }
+    }
+};
+
+int forward(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        at::NoGradGuard off;
+        p->inputs.clear(); /* no gradient will be asked for */
+        p->features.clear();
+        const Behind behind(*p, s, n);
+        write_outputs(model, call_behind(*p, features_of(*p, s, behind.rows), behind.images), n, 0, y);
+    });
+}
+
 int gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y) {
     auto &model = *static_cast<Model *>(ctx);
     return guarded(model.host, [&] {
-        std::vector<int64_t> rows(n);
-        std::vector<int64_t> images(n);
-        for (size_t i = 0; i < n; i++) {
-            rows[i] = static_cast<int64_t>(s[i].image);
-            images[i] = p->images[s[i].image];
-        }
+        const Behind behind(*p, s, n);
         at::AutoGradMode on(true);
-        at::Tensor z;
-        {
-            at::NoGradGuard off;
-            z = features_of(*p, s, n, rows);
-        }
-        z.requires_grad_();
-        at::Tensor outputs = call_behind(*p, z, images);
+        at::Tensor z = features_of(*p, s, behind.rows).requires_grad_();
+        at::Tensor outputs = call_behind(*p, z, behind.images);
         at::Tensor selected = select_targets(model, outputs, y->targets, n);
         outputs.reset();
         auto weights = at::tensor(at::ArrayRef<double>(weight, n), at::kDouble).to(selected.options());
@@ -384,7 +521,7 @@ int gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weig
         write_values(selected, 0, y);
         if (found[0].defined()) { /* else this output does not depend on the input: nothing to add */
             at::NoGradGuard off;
-            add_gradients(*p, found[0], rows);
+            add_gradients(*p, found[0], behind.rows);
         }
     });
 }
@@ -413,6 +550,6 @@ void release(void *, met_prepared *p) {
 
 } // namespace
 
-const met_shortcut affine_stem = {"affine stem", prepare, nullptr, gradient, collect, release};
+const met_shortcut affine_stem = {"affine stem", prepare, forward, gradient, collect, release};
 
 } // namespace bridge

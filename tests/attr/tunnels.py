@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from meteors_c import HSI
+from meteors_c import HSI, options
 from meteors_c.attr import (
     HSIAttributes,
     HyperNoiseTunnel,
@@ -63,7 +63,8 @@ def run(
 def samples(kind: type, hsi: HSI, seed: int = 0, **arguments: Any) -> torch.Tensor:
     """What the model is shown under a seed: a Saliency sees every sample once."""
     model = Recorder(Elementwise(tuple(hsi.image.shape), hsi.image.dtype))
-    run(kind, Saliency, model, hsi, seed, **arguments)
+    with options(shortcuts=False):
+        run(kind, Saliency, model, hsi, seed, **arguments)
     return torch.cat(model.seen)
 
 
