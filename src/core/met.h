@@ -352,8 +352,10 @@ typedef struct met_prepared met_prepared; /* the provider's */
 /*
  * Evaluation from descriptions, without rendering. Every call may return MET_EDECLINED with a reason: the engine
  * then takes the plain path, for all samples of these images.
+ *   least     evaluations of an image, of gradients or of outputs alone, that are worth preparing it
  *   prepare   caches what all samples of the images x (n, ...) with baselines b (n, ...) share, and proves that the
- *             shortcut holds; kind is that of the samples to come, most the largest batch that the model may see
+ *             shortcut holds; example is one of the samples to come, all of its kind or copies of the image; most is
+ *             the largest batch that the model may see
  *   forward   outputs of n samples
  *   gradient  adds weight[i] * gradient of sample i to the prepared sum of its image
  *   collect   lends the sums, (images, ...) in the order of prepare(); called once
@@ -361,8 +363,9 @@ typedef struct met_prepared met_prepared; /* the provider's */
  */
 typedef struct met_shortcut {
     const char *name; /* for reports */
-    int (*prepare)(void *ctx, met_batch *x, met_batch *b, const met_target *const *targets, met_kind kind, size_t most,
-                   met_prepared **out);
+    size_t least_gradients;
+    size_t least_outputs;
+    int (*prepare)(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t most, met_prepared **out);
     int (*forward)(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y);
     int (*gradient)(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y);
     int (*collect)(void *ctx, met_prepared *p, met_batch *dx_sum);

@@ -7,10 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* To prepare and prove a shortcut costs about as much as this many evaluations, with a gradient and without. */
-#define LEAST_GRADIENTS 3
-#define LEAST_FORWARD 16
-
 /* What a shortcut caches for each image of a group, beside its features: image, baseline, sum of gradients. */
 #define GROUP_FACTOR 4
 #define GROUP_BYTES ((size_t)64 << 20)
@@ -145,12 +141,16 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
     if (status != MET_OK) {
         goto done;
     }
+    met_sample example;
+    status = met_describe(e, 0, from, e->job->evaluations / 2, &example);
     for (size_t i = from; i < to; i++) {
         e->origin_of[i - from] = e->job->inputs[i].origin;
-        e->targets[i - from] = &e->job->inputs[i].target;
+    }
+    if (status != MET_OK) {
+        goto done;
     }
     double start = met_seconds();
-    status = cut->prepare(e->model->ctx, &x, &b, e->targets, e->job->kind, most, &p);
+    status = cut->prepare(e->model->ctx, &x, &b, &example, most, &p);
     e->report->seconds_model += met_seconds() - start;
     met_buffer_release(x_buffer);
     met_buffer_release(b_buffer);
@@ -179,8 +179,9 @@ done:
 /* Whether the job is of a form that a shortcut can take. */
 bool met_wants_shortcut(const engine *e) {
     const met_job *job = e->job;
-    if (e->model->shortcut == NULL || job->kind == MET_IDENTITY || job->kind == MET_NOISE || job->reads_sample ||
-        job->evaluations < (job->gradient ? LEAST_GRADIENTS : LEAST_FORWARD)) {
+    const met_shortcut *cut = e->model->shortcut;
+    if (cut == NULL || job->kind == MET_IDENTITY || job->kind == MET_NOISE || job->reads_sample ||
+        job->evaluations < (job->gradient ? cut->least_gradients : cut->least_outputs)) {
         return false;
     }
     if (!e->options->shortcuts) {

@@ -104,7 +104,11 @@ Consumers consumers_between(Node *root, Node *leaf) {
 
 } // namespace
 
-std::vector<Node *> affine_chain(Node *root, Node *leaf, std::string *end) {
+namespace {
+
+/* Nodes from `leaf` on, each of which alone reads the one before it, as long as `accept` takes them. */
+template <typename Accept>
+std::vector<Node *> chain_while(Node *root, Node *leaf, std::string *end, const Accept &accept) {
     Consumers consumers = consumers_between(root, leaf);
     std::vector<Node *> chain;
     for (Node *node = leaf; node != root;) {
@@ -120,7 +124,7 @@ std::vector<Node *> affine_chain(Node *root, Node *leaf, std::string *end) {
             Node *child = edge.function.get();
             changing += child != nullptr && (child == leaf || consumers.count(child) > 0) ? 1 : 0;
         }
-        if (changing != 1 || !is_affine(*reader, readers[0].argument)) {
+        if (changing != 1 || !accept(*reader, readers[0].argument)) {
             *end = reader->name() + " is not affine";
             break;
         }
@@ -128,6 +132,17 @@ std::vector<Node *> affine_chain(Node *root, Node *leaf, std::string *end) {
         node = reader;
     }
     return chain;
+}
+
+} // namespace
+
+std::vector<Node *> affine_chain(Node *root, Node *leaf, std::string *end) {
+    return chain_while(root, leaf, end, is_affine);
+}
+
+std::vector<Node *> lone_chain(Node *root, Node *leaf) {
+    std::string end;
+    return chain_while(root, leaf, &end, [](const Node &, size_t argument) { return argument == 0; });
 }
 
 } // namespace bridge

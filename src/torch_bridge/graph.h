@@ -16,6 +16,9 @@ namespace bridge {
 std::vector<torch::autograd::Node *> affine_chain(torch::autograd::Node *root, torch::autograd::Node *leaf,
                                                   std::string *end);
 
+/* The same for operations of any kind in their first argument. */
+std::vector<torch::autograd::Node *> lone_chain(torch::autograd::Node *root, torch::autograd::Node *leaf);
+
 } // namespace bridge
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <torch/csrc/autograd/python_variable.h>
 
+#include <algorithm>
 #include <memory>
 
 namespace bridge {
@@ -117,7 +118,7 @@ PyMethodDef record_definition = {"record", record, METH_VARARGS, nullptr};
 
 } // namespace
 
-Recording::Recording(PyObject *wanted) : wanted_(wanted) {
+Recording::Recording(std::vector<PyObject *> wanted) : wanted_(std::move(wanted)) {
     WithGil gil;
     thread_ = PyThread_get_thread_ident();
     auto made = std::make_unique<Recorder>(Recorder{this});
@@ -136,7 +137,8 @@ Recording::~Recording() {
 }
 
 void Recording::add(PyObject *module, PyObject *output) {
-    if (PyThread_get_thread_ident() != thread_ || (wanted_ != nullptr && wanted_ != module)) {
+    const bool wanted = wanted_.empty() || std::find(wanted_.begin(), wanted_.end(), module) != wanted_.end();
+    if (PyThread_get_thread_ident() != thread_ || !wanted) {
         return;
     }
     int count = 1;
@@ -147,6 +149,22 @@ void Recording::add(PyObject *module, PyObject *output) {
         }
     }
     calls_.push_back({module, THPVariable_Check(output) ? THPVariable_Unpack(output) : at::Tensor(), count});
+}
+
+at::Tensor Recording::output_of(const PyObject *module) const {
+    const Call *found = nullptr;
+    for (const Call &call : calls_) {
+        if (call.module == module) {
+            if (found != nullptr) {
+                throw Declined("the model does not run the same way for every image");
+            }
+            found = &call;
+        }
+    }
+    if (found == nullptr || !found->output.defined()) {
+        throw Declined("the model does not run the same way for every image");
+    }
+    return found->output;
 }
 
 /* ---- a module's output put in place of its computation */

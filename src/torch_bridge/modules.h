@@ -28,17 +28,19 @@ struct Call {
     int count;
 };
 
-/* Records module calls of this thread while it lives; those of one module where it is given. */
+/* Records module calls of this thread while it lives; those of some modules where they are given. */
 class Recording {
   public:
-    explicit Recording(PyObject *wanted = nullptr);
+    explicit Recording(std::vector<PyObject *> wanted = {});
     ~Recording();
     std::vector<Call> &calls() { return calls_; }
+    /* The output of a module's only call; throws Declined where there is none, or another number of calls. */
+    at::Tensor output_of(const PyObject *module) const;
     void add(PyObject *module, PyObject *output);
 
   private:
     unsigned long thread_ = 0;
-    PyObject *wanted_;
+    std::vector<PyObject *> wanted_;
     std::vector<Call> calls_;
     Object recorder_;
     Object handle_;

@@ -19,8 +19,8 @@
  */
 #include "bridge.h"
 #include "graph.h"
-#include "local.h"
 #include "modules.h"
+#include "trunk.h"
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
@@ -54,18 +54,18 @@ struct met_prepared {
     at::TensorOptions options;
     PyObject *cut = nullptr; /* borrowed */
     std::vector<bridge::Upstream> upstream;
-    std::vector<at::Tensor> inputs;                 /* leaves, a chunk of images each */
-    std::vector<at::Tensor> features;               /* z(inputs), with their graphs */
-    met_kind kind = MET_LERP;                       /* of the samples */
-    int bands = 0;                                  /* axis of the bands */
-    at::Tensor z_image;                             /* z(x) of all images; not for MET_LERP */
-    at::Tensor z_baseline;                          /* z(b) of all images; not for MET_BOX */
-    at::Tensor way;                                 /* z(x) - z(b) of all images, for MET_LERP */
-    at::Tensor change;                              /* b - x as the convolution reads it; not for MET_LERP */
-    std::optional<bridge::Convolution> convolution; /* there */
-    at::Tensor recent;                              /* gradients that are not in `sum` yet, in the features' dtype */
-    int additions = 0;                              /* to `recent` */
-    at::Tensor sum;                                 /* weighted sum of gradients at z, in double */
+    std::vector<at::Tensor> inputs;     /* leaves, a chunk of images each */
+    std::vector<at::Tensor> features;   /* z(inputs), with their graphs */
+    met_kind kind = MET_LERP;           /* of the samples */
+    int bands = 0;                      /* axis of the bands */
+    at::Tensor z_image;                 /* z(x) of all images; not for MET_LERP */
+    at::Tensor z_baseline;              /* z(b) of all images; not for MET_BOX */
+    at::Tensor way;                     /* z(x) - z(b) of all images, for MET_LERP */
+    at::Tensor change;                  /* b - x as the convolution reads it; not for MET_LERP */
+    std::optional<bridge::Trunk> trunk; /* there */
+    at::Tensor recent;                  /* gradients that are not in `sum` yet, in the features' dtype */
+    int additions = 0;                  /* to `recent` */
+    at::Tensor sum;                     /* weighted sum of gradients at z, in double */
 };
 
 namespace bridge {
@@ -96,9 +96,13 @@ at::Tensor call_behind(const met_prepared &p, const at::Tensor &z, const std::ve
     return call(*p.model, poison(shape, p.options), images);
 }
 
-/* Choose the cut among recorded calls: the last node of the chain that a module, called once, gave. */
-void choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::vector<Node *> &chain, int64_t samples,
-                const std::string &end) {
+/*
+ * Choose the cut among recorded calls: the last node of the chain that a module, called once, gave. Returns how many
+ * nodes of the chain are before it.
+ */
+size_t choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::vector<Node *> &chain, int64_t samples,
+                  const std::string &end) {
+    size_t length = 0;
     bool twice = false;
     for (size_t i = chain.size(); i-- > 0 && p.cut == nullptr;) {
         for (size_t c = calls.size(); c-- > 0 && p.cut == nullptr;) { /* last first: the outermost module */
@@ -109,6 +113,7 @@ void choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::vect
             twice = twice || calls[c].count > 1;
             if (calls[c].count == 1 && output.dim() > 0 && output.size(0) == samples) {
                 p.cut = calls[c].module;
+                length = i + 1;
                 p.features.push_back(output);
                 std::unordered_set<const Node *> before(chain.begin(), chain.begin() + static_cast<ptrdiff_t>(i));
                 for (const Call &call : calls) {
@@ -128,33 +133,55 @@ void choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::vect
                        : chain.empty() ? "the model does not begin with an affine layer: " + end
                                        : "no module gives what the affine operations at the input compute");
     }
+    return length;
+}
+
+/* Modules whose outputs are wanted; none: all. */
+std::vector<PyObject *> watched(const met_prepared &p) {
+    std::vector<PyObject *> modules = p.trunk ? p.trunk->modules() : std::vector<PyObject *>();
+    if (p.cut != nullptr) {
+        modules.push_back(p.cut);
+    }
+    return modules;
 }
 
 /* Run the whole model on x (n, ...), with gradients to the chunk's leaf; find the cut at the first call. */
-at::Tensor record_image(met_prepared &p, const at::Tensor &values, const std::vector<int64_t> &images) {
+at::Tensor record_image(met_prepared &p, const at::Tensor &values, const std::vector<int64_t> &images,
+                        const met_sample &example) {
     at::AutoGradMode on(true);
     at::Tensor x = values.detach().requires_grad_();
-    Recording recording(p.cut);
+    Recording recording(watched(p));
     at::Tensor y = call(*p.model, x, images);
     std::vector<Call> &calls = recording.calls();
     if (p.cut != nullptr) {
-        if (calls.size() != 1 || !calls[0].output.defined() || !calls[0].output.requires_grad()) {
+        p.features.push_back(recording.output_of(p.cut));
+        if (!p.features.back().requires_grad()) {
             throw Declined("the model does not run the same way for every image");
         }
-        p.features.push_back(calls[0].output);
     } else {
         if (!y.requires_grad()) {
             throw Declined("the model's output is cut off from its input");
         }
         std::string end;
         auto leaf = torch::autograd::impl::grad_accumulator(x);
-        auto chain = affine_chain(y.grad_fn().get(), leaf.get(), &end);
-        if (p.kind != MET_LERP) {
-            size_t followed = 0;
-            p.convolution.emplace(chain, &followed);
-            chain.resize(followed);
+        if (p.kind == MET_LERP) {
+            auto chain = affine_chain(y.grad_fn().get(), leaf.get(), &end);
+            choose_cut(p, calls, chain, static_cast<int64_t>(images.size()), end);
+        } else {
+            auto chain = lone_chain(y.grad_fn().get(), leaf.get());
+            p.trunk.emplace(chain, p.input);
+            if (p.kind == MET_BOX) {
+                p.trunk->stop_where_it_spreads(example.box);
+                p.trunk->stop_where_unknown(calls);
+            } else {
+                p.trunk->stop_at_convolution();
+            }
+            chain.resize(p.trunk->operations());
+            p.trunk->stop_behind(choose_cut(p, calls, chain, static_cast<int64_t>(images.size()), end));
         }
-        choose_cut(p, calls, chain, static_cast<int64_t>(images.size()), end);
+    }
+    if (p.trunk) {
+        p.trunk->keep(recording);
     }
     p.inputs.push_back(x);
     return y.detach();
@@ -163,12 +190,9 @@ at::Tensor record_image(met_prepared &p, const at::Tensor &values, const std::ve
 /* Run the whole model on x; the features at the cut go to `z`. */
 at::Tensor record_features(const met_prepared &p, const at::Tensor &x, const std::vector<int64_t> &images,
                            at::Tensor *z) {
-    Recording recording(p.cut);
+    Recording recording({p.cut});
     at::Tensor y = call(*p.model, x, images);
-    if (recording.calls().size() != 1 || !recording.calls()[0].output.defined()) {
-        throw Declined("the model does not run the same way for every image");
-    }
-    *z = recording.calls()[0].output.detach();
+    *z = recording.output_of(p.cut).detach();
     return y;
 }
 
@@ -198,8 +222,8 @@ at::Tensor between(const met_prepared &p, const met_sample *s, const std::vector
 at::Tensor features_of(const met_prepared &p, const met_sample *s, const std::vector<int64_t> &rows) {
     at::NoGradGuard off;
     switch (p.kind) {
-    case MET_BOX: return p.convolution->with_boxes(p.z_image, p.change, s, rows);
-    case MET_BANDS: return p.convolution->with_bands(p.z_image, p.z_baseline, p.change, s, rows, p.bands);
+    case MET_BOX: return p.trunk->with_boxes(p.change, s, rows);
+    case MET_BANDS: return p.trunk->with_bands(p.z_baseline, p.change, s, rows, p.bands);
     default: return between(p, s, rows);
     }
 }
@@ -300,8 +324,9 @@ void prove(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const std:
     for (size_t i = 0; i < formats.size(); i++) {
         try {
             lay_out(p, formats[i]);
-            if (p.convolution) {
-                p.change = p.convolution->as_input(b - x, z);
+            if (p.trunk) {
+                p.trunk->settle(p.z_image, formats[i]);
+                p.change = p.trunk->as_input(b - x);
             }
             attempt([&] { compare_behind(p, points, most); });
             return;
@@ -315,7 +340,7 @@ void prove(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const std:
 
 /* Samples that try the shortcut, rendered from x and b (1, ...); `dropped` (bands,) is room for one of them. */
 std::vector<std::pair<Point, at::Tensor>> trials(const met_prepared &p, const at::Tensor &x, const at::Tensor &b,
-                                                 std::vector<uint8_t> &dropped) {
+                                                 const met_sample &example, std::vector<uint8_t> &dropped) {
     const bool wide = x.scalar_type() == at::kDouble;
     const double linear = wide ? 1e-10 : 1e-3; /* features are rounded, and the model amplifies that */
     Point point = {"", linear, {}, {}, {}};
@@ -338,18 +363,21 @@ std::vector<std::pair<Point, at::Tensor>> trials(const met_prepared &p, const at
         at::Tensor flags = at::tensor(at::ArrayRef<uint8_t>(dropped.data(), dropped.size()), at::kByte);
         return {{point, at::where(flags.to(x.device(), at::kBool).view(shape), b, x)}};
     }
+    /* A box as they will come, and two of about that size at the borders. */
     std::vector<std::pair<Point, at::Tensor>> found;
-    for (int from_start = 0; from_start < 2; from_start++) { /* boxes at either border of every axis */
+    for (int where = 0; where < 3; where++) {
         point.where = "an image without a box";
         sample = x.clone();
         at::Tensor hidden = sample, by = b;
         for (int a = 0; a < MET_AXES; a++) {
-            const int64_t size = p.input[static_cast<size_t>(a)];
-            const int64_t start = from_start ? 0 : size / 2, stop = from_start ? (size + 2) / 3 : size;
-            point.sample.box.start[a] = static_cast<size_t>(start);
-            point.sample.box.stop[a] = static_cast<size_t>(stop);
-            hidden = hidden.slice(a + 1, start, stop);
-            by = by.slice(a + 1, start, stop);
+            const auto size = static_cast<size_t>(p.input[static_cast<size_t>(a)]);
+            const size_t length = std::min(example.box.stop[a] - example.box.start[a] + 1, size);
+            point.sample.box.start[a] = where == 0 ? example.box.start[a] : where == 1 ? 0 : size - length;
+            point.sample.box.stop[a] = where == 0 ? example.box.stop[a] : point.sample.box.start[a] + length;
+            hidden = hidden.slice(a + 1, static_cast<int64_t>(point.sample.box.start[a]),
+                                  static_cast<int64_t>(point.sample.box.stop[a]));
+            by = by.slice(a + 1, static_cast<int64_t>(point.sample.box.start[a]),
+                          static_cast<int64_t>(point.sample.box.stop[a]));
         }
         hidden.copy_(by);
         found.emplace_back(point, sample);
@@ -358,7 +386,8 @@ std::vector<std::pair<Point, at::Tensor>> trials(const met_prepared &p, const at
 }
 
 /* Features of all images and baselines, and points to prove the shortcut with. */
-std::vector<Point> record_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, size_t most) {
+std::vector<Point> record_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const met_sample &example,
+                              size_t most) {
     const int64_t n = x.size(0);
     const int64_t step = std::max<int64_t>(1, std::min<int64_t>(n, static_cast<int64_t>(std::min<size_t>(most, 64))));
     const double exact = x.scalar_type() == at::kDouble ? 1e-12 : 1e-5; /* rounding of another batch size only */
@@ -367,7 +396,7 @@ std::vector<Point> record_all(met_prepared &p, const at::Tensor &x, const at::Te
     for (int64_t from = 0; from < n; from += step) {
         const int64_t to = std::min(n, from + step);
         std::vector<int64_t> images(p.images.begin() + from, p.images.begin() + to);
-        at::Tensor y = record_image(p, x.slice(0, from, to), images);
+        at::Tensor y = record_image(p, x.slice(0, from, to), images, example);
         at::NoGradGuard off;
         ends.push_back(p.features.back().detach());
         Point image = {"the image", exact, {}, ends[0].slice(0, 0, 1), {}};
@@ -406,20 +435,20 @@ std::vector<Point> record_all(met_prepared &p, const at::Tensor &x, const at::Te
     return points;
 }
 
-void prepare_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, size_t most) {
-    std::vector<Point> points = record_all(p, x, b, most);
+void prepare_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const met_sample &example, size_t most) {
+    std::vector<Point> points = record_all(p, x, b, example, most);
     std::vector<uint8_t> dropped;
     at::NoGradGuard off;
-    for (auto &[point, sample] : trials(p, x.slice(0, 0, 1), b.slice(0, 0, 1), dropped)) {
+    for (auto &[point, sample] : trials(p, x.slice(0, 0, 1), b.slice(0, 0, 1), example, dropped)) {
         point.outputs = record_features(p, sample, {p.images[0]}, &point.features);
         points.push_back(point);
     }
     prove(p, x, b, points, most);
 }
 
-int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, met_kind kind, size_t most,
-            met_prepared **out) {
+int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t most, met_prepared **out) {
     auto &model = *static_cast<Model *>(ctx);
+    const met_kind kind = example->kind;
     return guarded(model.host, [&] {
         if (kind != MET_LERP && kind != MET_BOX && kind != MET_BANDS) {
             throw Declined("there is no shortcut for samples of this kind");
@@ -446,7 +475,7 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *, me
         p->input = image.sizes().slice(1).vec();
         p->options = image.options();
         check_modules(model.module.get());
-        attempt([&] { prepare_all(*p, image, baseline, most); });
+        attempt([&] { prepare_all(*p, image, baseline, *example, most); });
         *out = p.release();
     });
 }
@@ -550,6 +579,6 @@ void release(void *, met_prepared *p) {
 
 } // namespace
 
-const met_shortcut affine_stem = {"affine stem", prepare, forward, gradient, collect, release};
+const met_shortcut affine_stem = {"affine stem", 3, 16, prepare, forward, gradient, collect, release};
 
 } // namespace bridge

@@ -188,11 +188,9 @@ static void release(void *ctx, met_prepared *p) {
     free(p);
 }
 
-static int prepare(void *ctx, met_batch *x, met_batch *b, const met_target *const *targets, met_kind kind, size_t most,
-                   met_prepared **out) {
+static int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t most, met_prepared **out) {
     toy *t = ctx;
-    (void)targets;
-    (void)kind;
+    (void)example;
     (void)most;
     t->prepares++;
     if (t->decline_prepare) {
@@ -293,7 +291,8 @@ static int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
     return MET_OK;
 }
 
-static const met_shortcut toy_shortcut = {"toy stem", prepare, shortcut_forward, shortcut_gradient, collect, release};
+static const met_shortcut toy_shortcut = {"toy stem",        3,       3,      prepare, shortcut_forward,
+                                          shortcut_gradient, collect, release};
 
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);
