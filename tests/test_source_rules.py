@@ -24,6 +24,7 @@ C11_HEADERS = {
 # over pixels, bands, windows, steps or samples. One entry per (file, iterated expression, or the whole `map`, `while`).
 REVIEWED = {
     ("attr/_fields.py", "value.items()"): "the named groups of bands a user gave",
+    ("attr/_fields.py", "mask.stride()"): "the three axes",
     ("attr/_fields.py", "name"): "the parts of one group's name",
     ("attr/_fields.py", "band_names.items()"): "the named groups of bands a user gave",
     ("attr/_fields.py", "aligned.items()"): "the named groups of bands a user gave",

@@ -84,6 +84,12 @@ def validate_shapes(attributes: torch.Tensor, hsi: HSI) -> None:
         )
 
 
+def distinct_ids(mask: torch.Tensor) -> list[int]:
+    """Return the ids in a mask, sorted; an axis along which it only repeats itself is looked at once."""
+    once = mask[tuple(slice(1) if step == 0 else slice(None) for step in mask.stride())]
+    return torch.unique(once).tolist()
+
+
 def align_band_names_with_mask(band_names: BandNames, band_mask: torch.Tensor) -> BandNames:
     """Match the names of superbands with the ids in a mask.
 
@@ -105,7 +111,7 @@ def align_band_names_with_mask(band_names: BandNames, band_mask: torch.Tensor) -
     MaskCreationError
         More than one id has no name, or ``"not_included"`` is taken.
     """
-    mask_ids = set(torch.unique(band_mask).tolist())
+    mask_ids = set(distinct_ids(band_mask))
     named_ids = set(band_names.values())
     aligned = dict(band_names)
 

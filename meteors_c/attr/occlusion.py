@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from meteors_c import _core
+from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.attr.explainer import (
     Baseline,
@@ -84,7 +85,7 @@ class _Windows:
         mask = _mask(image.image.shape, self.sizes, self.strides, axes).to(image.image.device)
         if self.result_type is HSIAttributesSpatial:
             return {"mask": mask}
-        ids: list[int] = np.unique(mask.numpy(force=True)).tolist()
+        ids = distinct_ids(mask)
         return {"mask": mask, "band_names": dict(zip(map(str, ids), ids, strict=True))}
 
 

@@ -359,16 +359,17 @@ typedef struct met_prepared met_prepared; /* the provider's */
  *   forward   outputs of n samples
  *   gradient  adds weight[i] * gradient of sample i to the prepared sum of its image
  *   collect   lends the sums, (images, ...) in the order of prepare(); called once
+ *   name      what was prepared, for reports; as long as `p` lives
  *   release   frees `p`
  */
 typedef struct met_shortcut {
-    const char *name; /* for reports */
     size_t least_gradients;
     size_t least_outputs;
     int (*prepare)(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t most, met_prepared **out);
     int (*forward)(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y);
     int (*gradient)(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y);
     int (*collect)(void *ctx, met_prepared *p, met_batch *dx_sum);
+    const char *(*name)(const met_prepared *p);
     void (*release)(void *ctx, met_prepared *p);
 } met_shortcut;
 

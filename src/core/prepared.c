@@ -166,7 +166,7 @@ done:
         e->done = done;
         snprintf(e->report->declined, sizeof e->report->declined, "%s", met_detail());
     } else if (status == MET_OK) {
-        snprintf(e->report->shortcut, sizeof e->report->shortcut, "%s", cut->name);
+        snprintf(e->report->shortcut, sizeof e->report->shortcut, "%s", cut->name(p));
     }
     if (p != NULL) {
         cut->release(e->model->ctx, p);

@@ -57,6 +57,7 @@ struct met_prepared {
     std::vector<at::Tensor> inputs;     /* leaves, a chunk of images each */
     std::vector<at::Tensor> features;   /* z(inputs), with their graphs */
     met_kind kind = MET_LERP;           /* of the samples */
+    std::string name = "affine stem";   /* for reports */
     int bands = 0;                      /* axis of the bands */
     at::Tensor z_image;                 /* z(x) of all images; not for MET_LERP */
     at::Tensor z_baseline;              /* z(b) of all images; not for MET_BOX */
@@ -338,18 +339,17 @@ void prove(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const std:
     }
 }
 
-/* Samples that try the shortcut, rendered from x and b (1, ...); `dropped` (bands,) is room for one of them. */
-std::vector<std::pair<Point, at::Tensor>> trials(const met_prepared &p, const at::Tensor &x, const at::Tensor &b,
-                                                 const met_sample &example, std::vector<uint8_t> &dropped) {
+/* A sample that tries the shortcut, rendered from x and b (1, ...); `dropped` (bands,) is room for one of them. */
+std::pair<Point, at::Tensor> trial(const met_prepared &p, const at::Tensor &x, const at::Tensor &b,
+                                   const met_sample &example, std::vector<uint8_t> &dropped) {
     const bool wide = x.scalar_type() == at::kDouble;
     const double linear = wide ? 1e-10 : 1e-3; /* features are rounded, and the model amplifies that */
     Point point = {"", linear, {}, {}, {}};
-    at::Tensor sample;
     point.sample.kind = p.kind;
     if (p.kind == MET_LERP) {
         point.where = "the point halfway";
         point.sample.alpha = 0.5;
-        return {{point, b + 0.5 * (x - b)}};
+        return {point, b + 0.5 * (x - b)};
     }
     if (p.kind == MET_BANDS) {
         point.where = "an image without every third band";
@@ -361,28 +361,18 @@ std::vector<std::pair<Point, at::Tensor>> trials(const met_prepared &p, const at
         }
         point.sample.dropped = dropped.data();
         at::Tensor flags = at::tensor(at::ArrayRef<uint8_t>(dropped.data(), dropped.size()), at::kByte);
-        return {{point, at::where(flags.to(x.device(), at::kBool).view(shape), b, x)}};
+        return {point, at::where(flags.to(x.device(), at::kBool).view(shape), b, x)};
     }
-    /* A box as they will come, and two of about that size at the borders. */
-    std::vector<std::pair<Point, at::Tensor>> found;
-    for (int where = 0; where < 3; where++) {
-        point.where = "an image without a box";
-        sample = x.clone();
-        at::Tensor hidden = sample, by = b;
-        for (int a = 0; a < MET_AXES; a++) {
-            const auto size = static_cast<size_t>(p.input[static_cast<size_t>(a)]);
-            const size_t length = std::min(example.box.stop[a] - example.box.start[a] + 1, size);
-            point.sample.box.start[a] = where == 0 ? example.box.start[a] : where == 1 ? 0 : size - length;
-            point.sample.box.stop[a] = where == 0 ? example.box.stop[a] : point.sample.box.start[a] + length;
-            hidden = hidden.slice(a + 1, static_cast<int64_t>(point.sample.box.start[a]),
-                                  static_cast<int64_t>(point.sample.box.stop[a]));
-            by = by.slice(a + 1, static_cast<int64_t>(point.sample.box.start[a]),
-                          static_cast<int64_t>(point.sample.box.stop[a]));
-        }
-        hidden.copy_(by);
-        found.emplace_back(point, sample);
+    point.where = "an image without a box";
+    point.sample.box = example.box;
+    at::Tensor sample = x.clone(), hidden = sample, by = b;
+    for (int a = 0; a < MET_AXES; a++) {
+        const auto start = static_cast<int64_t>(example.box.start[a]), stop = static_cast<int64_t>(example.box.stop[a]);
+        hidden = hidden.slice(a + 1, start, stop);
+        by = by.slice(a + 1, start, stop);
     }
-    return found;
+    hidden.copy_(by);
+    return {point, sample};
 }
 
 /* Features of all images and baselines, and points to prove the shortcut with. */
@@ -439,11 +429,13 @@ void prepare_all(met_prepared &p, const at::Tensor &x, const at::Tensor &b, cons
     std::vector<Point> points = record_all(p, x, b, example, most);
     std::vector<uint8_t> dropped;
     at::NoGradGuard off;
-    for (auto &[point, sample] : trials(p, x.slice(0, 0, 1), b.slice(0, 0, 1), example, dropped)) {
-        point.outputs = record_features(p, sample, {p.images[0]}, &point.features);
-        points.push_back(point);
-    }
+    auto [point, sample] = trial(p, x.slice(0, 0, 1), b.slice(0, 0, 1), example, dropped);
+    point.outputs = record_features(p, sample, {p.images[0]}, &point.features);
+    points.push_back(point);
     prove(p, x, b, points, most);
+    if (p.kind == MET_BOX) {
+        p.name = "incremental inference, " + p.trunk->text();
+    }
 }
 
 int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t most, met_prepared **out) {
@@ -573,12 +565,16 @@ int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
     });
 }
 
+const char *name(const met_prepared *p) {
+    return p->name.c_str();
+}
+
 void release(void *, met_prepared *p) {
     delete p;
 }
 
 } // namespace
 
-const met_shortcut affine_stem = {"affine stem", 3, 16, prepare, forward, gradient, collect, release};
+const met_shortcut affine_stem = {3, 16, prepare, forward, gradient, collect, name, release};
 
 } // namespace bridge

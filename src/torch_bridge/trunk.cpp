@@ -256,7 +256,9 @@ void Trunk::stop_at_convolution() {
 void Trunk::stop_where_it_spreads(const met_box &box) {
     Plan plan;
     size_t worthwhile = 0;
-    reach(box, &plan);
+    if (!reach(box, &plan)) { /* between the places that a stride visits: it tells nothing about other boxes */
+        return;
+    }
     for (size_t i = 0; i < plan.layers.size(); i++) {
         double part = 1;
         for (size_t d = 0; d < size_.size(); d++) {
@@ -354,6 +356,10 @@ void Trunk::settle(const at::Tensor &features, at::MemoryFormat format) {
             layer.output = layer.output.contiguous(format);
         }
     }
+}
+
+std::string Trunk::text() const {
+    return std::to_string(layers_.size()) + (layers_.size() == 1 ? " layer" : " layers");
 }
 
 at::Tensor Trunk::as_input(const at::Tensor &images) const {

@@ -41,6 +41,9 @@ class Trunk {
     void settle(const at::Tensor &features, at::MemoryFormat format);
     const at::Tensor &features() const { return layers_.back().output; }
 
+    /* How many layers, in words. */
+    std::string text() const;
+
     /* Images (n, d0, d1, d2) as the first convolution reads them. */
     at::Tensor as_input(const at::Tensor &images) const;
 

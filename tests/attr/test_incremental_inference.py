@@ -1,0 +1,274 @@
+"""Windows followed through the first layers of a model, bands through its first convolution: the plain numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import meteors_c as mt
+from tests.toys import explainable
+
+BANDS, ROWS, COLUMNS = 6, 19, 17
+
+
+def image(seed: int = 0) -> mt.HSI:
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(BANDS, ROWS, COLUMNS, generator=generator, dtype=torch.float64) - 0.3
+    return mt.HSI(image=values, wavelengths=torch.linspace(400, 900, BANDS))
+
+
+class Lifted(nn.Module):
+    """Layers that read the bands as an axis of their own, then a head."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers, self.head = nn.Sequential(*layers), head()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(x.unsqueeze(1)))
+
+
+def head() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+
+def flat(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Sequential(*layers), head())
+
+
+def conv(before: int, after: int, *given: Any, **more: Any) -> nn.Module:
+    return nn.Conv2d(before, after, *given, **more)
+
+
+# The model, and through how many layers a small window is followed; batch norm behind a convolution joins it.
+FOLLOWED = {
+    "one convolution": (lambda: flat(conv(BANDS, 3, 3, padding=1), nn.Softmax(1)), 1),
+    "three, with padding": (
+        lambda: flat(
+            conv(BANDS, 4, 3, padding=1), nn.ReLU(), conv(4, 3, 3, padding=1), nn.Tanh(), conv(3, 2, 1), nn.Sigmoid()
+        ),
+        6,
+    ),
+    "no padding": (lambda: flat(conv(BANDS, 4, 3), nn.ReLU(), conv(4, 3, 2), nn.ReLU()), 4),
+    "strides": (
+        lambda: flat(conv(BANDS, 4, 3, stride=2, padding=1), nn.SiLU(), conv(4, 3, 3, stride=(1, 2), padding=2)), 3
+    ),
+    "stride beyond the kernel": (lambda: flat(conv(BANDS, 4, 1, stride=3), nn.ReLU()), 2),
+    "dilation": (lambda: flat(conv(BANDS, 4, 2, dilation=3), nn.GELU(), conv(4, 3, 2, dilation=(1, 2))), 3),
+    "batch norm": (
+        lambda: flat(
+            conv(BANDS, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
+            conv(4, 3, 1), nn.BatchNorm2d(3, affine=False), nn.ELU(0.7),
+        ),
+        4,
+    ),
+    "batch norm behind a function": (
+        lambda: flat(conv(BANDS, 4, 3, padding=1), nn.LeakyReLU(0.2), nn.BatchNorm2d(4), nn.Hardtanh(-0.2, 0.4)), 4
+    ),
+    "pools": (
+        lambda: flat(
+            conv(BANDS, 4, 3, padding=1), nn.ReLU6(), nn.MaxPool2d(2), conv(4, 3, 3, padding=1), nn.Hardswish(),
+        ),
+        5,
+    ),
+    "pools that overlap": (lambda: flat(conv(BANDS, 4, 1), nn.MaxPool2d(3, stride=2, padding=1), nn.ReLU()), 3),
+    "pools with gaps": (lambda: flat(conv(BANDS, 4, 1), nn.MaxPool2d(2, stride=3), nn.ReLU()), 3),
+    "pools with dilation": (lambda: flat(conv(BANDS, 4, 1), nn.MaxPool2d(2, stride=1, dilation=2), nn.ReLU()), 3),
+    "a pool that rounds up ends it": (lambda: flat(conv(BANDS, 4, 1), nn.MaxPool2d(2, ceil_mode=True)), 1),
+    "an average pool ends it": (lambda: flat(conv(BANDS, 4, 1), nn.ReLU(), nn.AvgPool2d(2)), 2),
+    "groups end it": (lambda: flat(conv(BANDS, 4, 1), nn.ReLU(), conv(4, 4, 3, groups=2)), 2),
+    "transposed convolution ends it": (lambda: flat(conv(BANDS, 4, 1), nn.ReLU(), nn.ConvTranspose2d(4, 2, 2)), 2),
+    "reflected padding ends it": (
+        lambda: flat(conv(BANDS, 4, 1), nn.ReLU(), conv(4, 2, 3, padding=1, padding_mode="reflect")), 2
+    ),
+    "written in place behind batch norm": (
+        lambda: flat(conv(BANDS, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)), 1
+    ),
+    "bands as an axis": (
+        lambda: Lifted(nn.Conv3d(1, 2, (3, 3, 3), stride=(2, 1, 1)), nn.ReLU(), nn.Conv3d(2, 3, (1, 3, 3)), nn.ReLU()),
+        4,
+    ),
+    "bands as an axis, pooled": (
+        lambda: Lifted(nn.Conv3d(1, 2, 3, padding=1), nn.BatchNorm3d(2), nn.ReLU(), nn.MaxPool3d((1, 2, 2))), 3
+    ),
+}  # fmt: skip
+
+
+def make(build: Any) -> nn.Module:
+    torch.manual_seed(4)
+    model = build()
+    model(torch.rand(2, BANDS, ROWS, COLUMNS))  # gives the lazy head its size
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    return model.double().eval()
+
+
+def occlude(model: nn.Module, hsi: Any, window: Any, stride: Any, shortcuts: bool = True, **more: Any) -> Any:
+    more = {"target": 1, "baseline": 0.4, **more}
+    with mt.options(shortcuts=shortcuts):
+        return mt.attr.Occlusion(explainable(model)).attribute(
+            hsi, sliding_window_shapes=window, strides=stride, **more
+        )
+
+
+def assert_same(fast: Any, plain: Any) -> None:
+    scale = float(plain.attributes.abs().max())
+    assert scale > 0
+    torch.testing.assert_close(fast.attributes, plain.attributes, rtol=0, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("most", [None, 1, 7])
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_followed_and_equal(name: str, most: int | None) -> None:
+    build, layers = FOLLOWED[name]
+    model, hsi = make(build), image()
+    for window, stride in [((2, 2, 3), (2, 2, 2)), ((6, 1, 1), (6, 1, 1)), ((1, 3, 2), (1, 3, 2))]:
+        fast = occlude(model, hsi, window, stride, perturbations_per_eval=most)
+        plain = occlude(model, hsi, window, stride, shortcuts=False, perturbations_per_eval=most)
+        assert fast.report.shortcut_evaluations == fast.report.evaluations == plain.report.evaluations
+        assert_same(fast, plain)
+    told = occlude(model, hsi, (6, 1, 1), (6, 1, 1), perturbations_per_eval=most).report.shortcut
+    assert told == f"incremental inference, {layers} layer{'s' * (layers > 1)}"
+
+
+def test_windows_that_reach_everything_stop_at_the_first_convolution() -> None:
+    model = make(FOLLOWED["three, with padding"][0])
+    fast = occlude(model, image(), (1, ROWS, COLUMNS), (1, ROWS, COLUMNS))
+    assert fast.report.shortcut is None  # 7 evaluations are not worth it
+    found = mt.attr.Occlusion(explainable(model)).attribute(
+        [image(0), image(1)], target=0, sliding_window_shapes=(1, ROWS, 9), strides=(1, ROWS, 4)
+    )
+    assert found[0].report.shortcut == "incremental inference, 1 layer"
+
+
+def test_images_of_a_list_and_all_targets() -> None:
+    model, images = make(FOLLOWED["pools"][0]), [image(0), image(1), image(2)]
+    given: dict[str, Any] = {"target": "all", "perturbations_per_eval": 5}
+    baselines = [0.0, image(7).image, None]
+    fast = occlude(model, images, (3, 4, 4), (3, 2, 2), baseline=baselines, **given)
+    plain = occlude(model, images, (3, 4, 4), (3, 2, 2), shortcuts=False, baseline=baselines, **given)
+    for one, other in zip(fast, plain, strict=True):
+        for target in range(3):
+            assert one[target].report.shortcut == "incremental inference, 5 layers"
+            assert_same(one[target], other[target])
+
+
+def test_masked_windows_are_not_evaluated_here_either() -> None:
+    mask = torch.ones(1, ROWS, COLUMNS, dtype=torch.bool)
+    mask[:, 6:] = False
+    hsi = mt.HSI(image=image().image, wavelengths=list(image().wavelengths), binary_mask=mask)
+    model = make(FOLLOWED["three, with padding"][0])
+    fast = occlude(model, hsi, (6, 2, 2), (6, 2, 2), baseline=0)
+    plain = occlude(model, hsi, (6, 2, 2), (6, 2, 2), baseline=0, shortcuts=False)
+    assert fast.report.shortcut is not None
+    assert fast.report.evaluations_saved == plain.report.evaluations_saved == 63
+    assert fast.report.shortcut_evaluations == fast.report.evaluations == 1 + 27
+    assert fast.attributes[:, 6:].eq(0).all()
+    assert_same(fast, plain)
+
+
+def test_the_choice_of_batches_changes_no_more_than_rounding() -> None:
+    model = make(FOLLOWED["pools"][0])
+    found = [occlude(model, image(), (2, 3, 3), (2, 2, 2), perturbations_per_eval=n) for n in (1, 3, 64)]
+    for other in found[1:]:
+        assert_same(other, found[0])
+
+
+class Functional(nn.Module):
+    """Functions in place of modules: what they compute must be known, or is computed."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__()
+        self.one, self.two, self.head, self.body = conv(BANDS, 4, 3), conv(4, 4, 3), head(), body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(self, x))
+
+
+OTHERS = {
+    "functions": (lambda m, x: m.two(F.max_pool2d(F.relu(m.one(x)), 2)), "incremental inference, 4 layers"),
+    "residual": (
+        lambda m, x: (lambda z: F.relu(m.two(z)) + z[:, :, 1:-1, 1:-1])(F.relu(m.one(x))),
+        "incremental inference, 1 layer",
+    ),
+    "residual behind a module": (
+        lambda m, x: (lambda z: F.relu(m.two(z)) + z[:, :, 1:-1, 1:-1])(m.one(x)), "incremental inference, 1 layer"
+    ),
+    "written in place": (lambda m, x: m.two(m.one(x).relu_()), None),
+    "first layer without a module": (lambda m, x: m.two(F.conv2d(x, m.one.weight)), "incremental inference, 2 layers"),
+    "read behind autograd": (lambda m, x: m.two(F.relu(m.one(x))) * (2 + x.detach().mean()), None),
+    "a layer read behind autograd": (
+        lambda m, x: (lambda z: m.two(F.relu(z)) * (2 + z.detach().mean()))(m.one(x)), None
+    ),
+    "the input scaled first": (lambda m, x: m.two(F.relu(m.one(2 * x))), None),
+    "a layer used twice": (lambda m, x: m.two(F.relu(m.two(m.one(x)))), "incremental inference, 1 layer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_written_in_other_ways(name: str) -> None:
+    body, shortcut = OTHERS[name]
+    model, hsi = make(lambda: Functional(body)), image()
+    fast = occlude(model, hsi, (6, 2, 2), (6, 1, 1))
+    assert fast.report.shortcut == shortcut, fast.report
+    assert (fast.report.shortcut_declined is None) == (shortcut is not None)
+    assert_same(fast, occlude(model, hsi, (6, 2, 2), (6, 1, 1), shortcuts=False))
+
+
+def test_float32_stays_as_close_to_float64_as_the_plain_path() -> None:
+    model = make(FOLLOWED["pools"][0])
+    exact = occlude(model, image(), (6, 3, 3), (6, 2, 2), shortcuts=False).attributes
+    hsi = mt.HSI(image=image().image.float(), wavelengths=list(image().wavelengths))
+    model = model.float()
+    error = [
+        float((occlude(model, hsi, (6, 3, 3), (6, 2, 2), shortcuts=on).attributes.double() - exact).abs().max())
+        for on in (True, False)
+    ]
+    assert error[0] <= 2 * error[1]
+
+
+# ---- bands
+
+
+BANDS_OF = {
+    "channels": lambda: flat(conv(BANDS, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Tanh(), conv(4, 2, 3), nn.Tanh()),
+    "an axis": lambda: Lifted(nn.Conv3d(1, 2, 3, padding=1), nn.Tanh(), nn.Conv3d(2, 2, 3), nn.Tanh()),
+}
+
+
+def tunnel(model: nn.Module, hsi: Any, shortcuts: bool = True, **more: Any) -> Any:
+    torch.manual_seed(5)
+    explainer = mt.attr.HyperNoiseTunnel(mt.attr.Saliency(explainable(model)))
+    with mt.options(shortcuts=shortcuts):
+        return explainer.attribute(hsi, target=1, **{"n_samples": 20, "baseline": 0.4, **more})
+
+
+@pytest.mark.parametrize("name", BANDS_OF)
+@pytest.mark.parametrize("most", [None, 1, 6])
+@pytest.mark.parametrize("probability", [0.2, 0.5, 0.9, 1.0])
+def test_bands_taken_and_equal(name: str, most: int | None, probability: float) -> None:
+    model = make(BANDS_OF[name])
+    given = {"perturbation_prob": probability, "steps_per_batch": most}
+    fast, plain = tunnel(model, image(), **given), tunnel(model, image(), shortcuts=False, **given)
+    assert fast.report.shortcut == "affine stem", fast.report
+    assert fast.report.shortcut_evaluations == 20
+    assert_same(fast, plain)
+
+
+def test_bands_of_a_list() -> None:
+    model, images = make(BANDS_OF["channels"]), [image(0), image(1), image(2)]
+    fast, plain = tunnel(model, images, steps_per_batch=7), tunnel(model, images, shortcuts=False)
+    for one, other in zip(fast, plain, strict=True):
+        assert one.report.shortcut == "affine stem"
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("more", [{"standard_error": True}, {"tolerance": 0.5}, {"method": "vargrad"}])
+def test_samples_that_count_one_by_one_take_no_shortcut(more: dict[str, Any]) -> None:
+    assert tunnel(make(BANDS_OF["channels"]), image(), **more).report.shortcut is None
