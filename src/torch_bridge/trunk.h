@@ -76,6 +76,8 @@ class Trunk {
         PyObject *module = nullptr;                             /* whose output has to be kept */
         std::vector<at::Tensor> kept;                           /* outputs of chunks of images */
         at::Tensor output;                                      /* (images, ...) */
+
+        at::Tensor pooled(const at::Tensor &x, const std::vector<int64_t> &around) const;
     };
 
     /* Half-open ranges along one axis: what changes in a layer's input, what its changed outputs read, and those. */
@@ -83,7 +85,15 @@ class Trunk {
         int64_t changed[2], read[2], output[2];
         int64_t size; /* of the input */
     };
-    struct Plan;
+
+    /* Where a box reaches: channels of the image, and ranges by layer and axis. */
+    struct Plan {
+        int64_t channels[2];
+        std::vector<std::vector<Reach>> layers;
+
+        /* Samples with the same key go through the layers together: all is alike but for the place. */
+        std::vector<int64_t> key() const;
+    };
 
     bool add(torch::autograd::Node *node, size_t operations);
     void shorten(size_t length);

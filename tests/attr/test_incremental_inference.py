@@ -233,6 +233,24 @@ def test_float32_stays_as_close_to_float64_as_the_plain_path() -> None:
     assert error[0] <= 2 * error[1]
 
 
+class Summed(nn.Module):
+    """One number for a whole batch, which a batch of one does not show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = make(FOLLOWED["three, with padding"][0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)[:, 1].sum().reshape(1)
+
+
+def test_one_number_for_a_batch_is_declined() -> None:
+    given: dict[str, Any] = {"target": None, "window": (6, 4, 4), "stride": (6, 4, 4)}
+    fast = occlude(Summed().eval(), image(), **given)
+    assert "one number for a whole batch" in fast.report.shortcut_declined
+    assert_same(fast, occlude(Summed().eval(), image(), **given, shortcuts=False))
+
+
 # ---- bands
 
 
@@ -259,6 +277,18 @@ def test_bands_taken_and_equal(name: str, most: int | None, probability: float) 
     assert fast.report.shortcut == "affine stem", fast.report
     assert fast.report.shortcut_evaluations == 20
     assert_same(fast, plain)
+
+
+@pytest.mark.parametrize("name", BANDS_OF)
+def test_a_seed_gives_the_same_bytes_whatever_the_batches_and_the_order(name: str) -> None:
+    """In float64: torch's float32 kernels round otherwise in other batches, with the shortcut and without."""
+    model, images = make(BANDS_OF[name]), [image(0), image(1), image(2)]
+    wanted = tunnel(model, images, steps_per_batch=1, n_samples=70)
+    for most in (2, 7, 64, None):
+        found = tunnel(model, images[::-1], steps_per_batch=most, n_samples=70)
+        for one, other in zip(found[::-1], wanted, strict=True):
+            assert one.report.shortcut == "affine stem"
+            assert torch.equal(one.attributes, other.attributes)
 
 
 def test_bands_of_a_list() -> None:
