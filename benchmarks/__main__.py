@@ -15,8 +15,8 @@ from .workloads import SPATIAL, TUNNEL, WORKLOADS
 FLAT: tuple[tuple[str, str, bool, str, tuple[Any, Any]], ...] = (
     ("IntegratedGradients, 50 steps", "CNN 224", False, "n_steps", (10, 1000)),
     ("IntegratedGradients, 50 steps", "pixelwise 224", True, "n_steps", (10, 500)),
-    (TUNNEL, "pixelwise 224", True, "n_samples", (10, 200)),
-    (SPATIAL, "pixelwise 224", True, "strides", ((50, 50), (20, 20))),
+    (TUNNEL, "pixelwise 224", False, "n_samples", (10, 200)),
+    (SPATIAL, "pixelwise 224", False, "strides", ((50, 50), (20, 20))),
 )
 
 

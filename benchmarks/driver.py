@@ -145,14 +145,20 @@ def errors(ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray) -> dict[str,
     }
 
 
-def peaks_over(workload: str, scene: str, argument: str, values: tuple[Any, Any], plain: bool = False) -> list[int]:
-    """Peak resident bytes of ours for each of two values of an argument, each in a fresh process."""
-    peaks = []
-    for value in values:
-        with Child("meteors_c", workload, scene, plain=plain, **{argument: value}) as child:
-            child.run()
-            peaks.append(child.peak)
-    return peaks
+def peaks_over(
+    workload: str, scene: str, argument: str, values: tuple[Any, Any], plain: bool = False, repeats: int = 5
+) -> list[float]:
+    """Peak resident bytes of ours for each of two values of an argument: medians of fresh processes, turn by turn.
+
+    One process differs from the next by a block or two of the size of an image, as its threads happen to free them.
+    """
+    peaks: list[list[float]] = [[], []]
+    for _ in range(repeats):
+        for value, found in zip(values, peaks, strict=True):
+            with Child("meteors_c", workload, scene, plain=plain, **{argument: value}) as child:
+                child.run()
+                found.append(child.peak)
+    return [statistics.median(found) for found in peaks]
 
 
 def masked_part(workload: str, scene: str, rounds: int) -> float:

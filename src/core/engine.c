@@ -12,6 +12,8 @@
 #define CHUNK_MOST 64
 /* It may grow as long as it could lie in the last-level cache; larger batches only make every step pay for memory. */
 #define GROW_BYTES ((size_t)32 << 20)
+/* Behind a shortcut, features with their gradients are wider than the image by about this much. */
+#define FEATURES 4
 /* A chunk costs about this many times its input: gradient and the model's own activations. */
 #define CHUNK_FACTOR 8
 
@@ -212,13 +214,14 @@ size_t met_chunk_limit(const engine *e) {
     return most > 0 ? most : 1;
 }
 
-static void start_tuner(const engine *e, met_tuner *t, size_t samples) {
+/* Chunks of `samples` at most; where the engine chooses, while samples `wide` times as large as the image fit. */
+static void start_tuner(const engine *e, met_tuner *t, size_t samples, size_t wide) {
     size_t most = met_chunk_limit(e);
     size_t first = most;
     if (e->options->most == 0) {
         first = CHUNK_BYTES / e->bytes;
         first = first < 1 ? 1 : first > CHUNK_MOST ? CHUNK_MOST : first;
-        size_t grown = GROW_BYTES / e->bytes;
+        size_t grown = GROW_BYTES / wide / e->bytes;
         grown = grown > first ? grown : first;
         most = grown < most ? grown : most;
     }
@@ -309,10 +312,11 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
         e.left[i] = job->evaluations;
     }
     met_heap_hold();
-    start_tuner(&e, &plain, job->images * job->evaluations);
+    start_tuner(&e, &plain, job->images * job->evaluations, 1);
     bool shortcut = met_wants_shortcut(&e);
     size_t group = shortcut ? met_group_size(&e) : job->images;
-    start_tuner(&e, &prepared, (group < job->images ? group : job->images) * job->evaluations);
+    start_tuner(&e, &prepared, (group < job->images ? group : job->images) * job->evaluations,
+                job->gradient ? FEATURES : 1);
     for (size_t from = 0; from < job->images && status == MET_OK; from += group) {
         size_t to = group < job->images - from ? from + group : job->images;
         status = shortcut ? met_run_shortcut(&e, from, to, &prepared) : MET_EDECLINED;

@@ -13,20 +13,12 @@
 namespace bridge {
 namespace {
 
+/* Bands are taken in multiples of this: every new number costs oneDNN a convolution to prepare and to keep. */
+const size_t ROUND = 16;
+
 at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, const std::vector<int64_t> &stride,
                     const std::vector<int64_t> &padding, const std::vector<int64_t> &dilation) {
     return at::convolution(x, weight, {}, stride, padding, dilation, false, std::vector<int64_t>(stride.size(), 0), 1);
-}
-
-/* Channels of one input (1, channels, rows, columns), in its memory format. */
-at::Tensor take_channels(const at::Tensor &input, const at::Tensor &index) {
-    if (!input.is_contiguous(at::MemoryFormat::ChannelsLast)) {
-        return input.index_select(1, index);
-    }
-    /* Torch gathers from a plain matrix several times faster. */
-    at::Tensor pixels = input.permute({0, 2, 3, 1});
-    at::Tensor taken = pixels.reshape({-1, input.size(1)}).index_select(1, index);
-    return taken.view({1, input.size(2), input.size(3), index.size(0)}).permute({0, 3, 1, 2});
 }
 
 /* x (n, channels, ...) with `value` around it, or less of it where an amount is negative. */
@@ -171,6 +163,24 @@ at::Tensor Trunk::with_boxes(const at::Tensor &change, const met_sample *s, cons
     return samples;
 }
 
+/*
+ * Channels of one input (1, channels, rows, columns), in its memory format. Torch gathers from a plain matrix several
+ * times faster, and pieces of another size each time would break the heap up: they go to the same room.
+ */
+at::Tensor Trunk::take_channels(const at::Tensor &input, const at::Tensor &index) const {
+    if (!input.is_contiguous(at::MemoryFormat::ChannelsLast)) {
+        return input.index_select(1, index);
+    }
+    const int64_t rows = input.size(2), columns = input.size(3), taken = index.size(0);
+    if (!room_.defined()) {
+        room_ = at::empty({rows * columns * (input.size(1) / 2 + static_cast<int64_t>(ROUND))}, input.options());
+    }
+    at::Tensor pixels = input.permute({0, 2, 3, 1}).reshape({-1, input.size(1)});
+    at::Tensor out = room_.slice(0, 0, rows * columns * taken).view({-1, taken});
+    at::index_select_out(out, pixels, 1, index);
+    return out.view({1, rows, columns, taken}).permute({0, 3, 1, 2});
+}
+
 at::Tensor Trunk::with_bands(const at::Tensor &baselines, const at::Tensor &change, const met_sample *s,
                              const std::vector<int64_t> &rows, int axis) const {
     const Layer &layer = layers_[0];
@@ -204,9 +214,13 @@ at::Tensor Trunk::with_bands(const at::Tensor &baselines, const at::Tensor &chan
                 samples.push_back(whole.clone());
                 continue;
             }
+            const auto count = static_cast<int64_t>(taken.size());
+            taken.resize((taken.size() + ROUND - 1) / ROUND * ROUND, 0); /* with weights of 0 */
             at::Tensor index = at::tensor(taken, at::kLong).to(change.device());
             at::Tensor part = take_channels(change.slice(0, row, row + 1), index);
-            samples.push_back(at::add(whole, convolution(part, layer.weight.index_select(1, index)), most ? -1 : 1));
+            at::Tensor weight = layer.weight.index_select(1, index);
+            weight.slice(1, count).zero_();
+            samples.push_back(at::add(whole, convolution(part, weight), most ? -1 : 1));
         }
         return join(samples);
     }

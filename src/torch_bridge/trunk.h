@@ -101,7 +101,10 @@ class Trunk {
     at::Tensor follow(at::Tensor change, const std::vector<const Plan *> &plans,
                       const std::vector<int64_t> &rows) const;
 
+    at::Tensor take_channels(const at::Tensor &input, const at::Tensor &index) const;
+
     std::vector<Layer> layers_;
+    mutable at::Tensor room_;   /* for channels that are taken */
     std::vector<int64_t> size_; /* of the first convolution's input, along the spatial axes */
     int64_t first_;             /* the image's axis that is the first spatial one */
 };
