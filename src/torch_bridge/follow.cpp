@@ -107,7 +107,8 @@ at::Tensor Trunk::follow(at::Tensor change, const std::vector<const Plan *> &pla
             auto inside = [](const Reach &r) {
                 return std::make_pair(std::max<int64_t>(r.read[0], 0), std::min(r.read[1], r.size));
             };
-            at::Tensor values = parts(layers_[i - 1].output, inside).clone();
+            at::Tensor values = parts(layers_[i - 1].output, inside);
+            values = plans.size() == 1 ? values.clone() : values; /* it is written to */
             at::Tensor changed = values, by = change;
             for (size_t d = 0; d < spatial; d++) {
                 const Reach &r = plans[0]->layers[i][d];

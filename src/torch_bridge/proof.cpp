@@ -200,6 +200,26 @@ void lay_out(met_prepared &p, at::MemoryFormat format) {
 }
 
 /*
+ * A part that is followed is the difference of what it was and what it is: where single values are very much larger
+ * than the rest (-9999 for no data, say), little of the others is left in that difference.
+ */
+void check_range(const at::Tensor &change) {
+    const double limit = change.scalar_type() == at::kDouble ? 1e5 : 256;
+    const int64_t step = std::max<int64_t>(change.numel() / 4096, 1) | 1; /* odd: not the same band every time */
+    at::Tensor some = at::as_strided(change, {(change.numel() - 1) / step + 1}, {step}, change.storage_offset()).abs();
+    some = some.masked_select(some > 0);
+    if (some.numel() == 0) {
+        return;
+    }
+    const double usual = some.median().item<double>();
+    const auto ends = at::aminmax(change);
+    const double largest = std::max(-std::get<0>(ends).item<double>(), std::get<1>(ends).item<double>());
+    if (!(largest <= limit * usual)) {
+        throw Declined("the values of the image range too widely to follow a part of it exactly");
+    }
+}
+
+/*
  * Prove the shortcut on the first image. Convolutions like channels last best, and features are laid out once for all
  * samples; a model that does not take them so is proved with the usual order.
  */
@@ -218,6 +238,7 @@ void prove(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const std:
             if (p.trunk) {
                 p.trunk->settle(p.z_image, formats[i]);
                 p.change = p.trunk->as_input(b - x);
+                check_range(p.change);
             }
             attempt([&] { compare_behind(p, points, most); });
             return;

@@ -251,6 +251,29 @@ def test_one_number_for_a_batch_is_declined() -> None:
     assert_same(fast, occlude(Summed().eval(), image(), **given, shortcuts=False))
 
 
+@pytest.mark.parametrize("value", [-9999.0, 1e30])
+def test_single_values_that_dwarf_the_others_are_not_followed(value: float) -> None:
+    """What is left of the others after a difference would be rounding."""
+    values = image().image.float()
+    values[:, 3, 4] = value
+    hsi = mt.HSI(image=values, wavelengths=list(image().wavelengths))
+    model = make(FOLLOWED["three, with padding"][0]).float()
+    given: dict[str, Any] = {"window": (6, 2, 2), "stride": (6, 1, 1)}
+    fast, plain = occlude(model, hsi, **given), occlude(model, hsi, **given, shortcuts=False)
+    assert "range too widely" in fast.report.shortcut_declined
+    assert torch.equal(fast.attributes, plain.attributes)
+
+
+def test_a_field_of_which_most_is_dark_is_followed() -> None:
+    values = image().image.clone()
+    values[:, 4:] = 0
+    hsi = mt.HSI(image=values, wavelengths=list(image().wavelengths))
+    model = make(FOLLOWED["three, with padding"][0])
+    fast = occlude(model, hsi, (6, 2, 2), (6, 1, 1), baseline=0)
+    assert fast.report.shortcut is not None
+    assert_same(fast, occlude(model, hsi, (6, 2, 2), (6, 1, 1), baseline=0, shortcuts=False))
+
+
 # ---- bands
 
 
