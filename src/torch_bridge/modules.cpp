@@ -101,15 +101,15 @@ void free_recorder(PyObject *capsule) {
     delete static_cast<Recorder *>(PyCapsule_GetPointer(capsule, RECORDER));
 }
 
-/* The global forward hook: (module, args, output) -> None. */
+/* The global forward hook: (module, args, output) -> None, or a copy to go on with. */
 PyObject *record(PyObject *self, PyObject *args) {
     PyObject *module, *inputs, *output;
     if (!PyArg_ParseTuple(args, "OOO", &module, &inputs, &output)) {
         return nullptr;
     }
     auto *recorder = static_cast<Recorder *>(PyCapsule_GetPointer(self, RECORDER));
-    if (recorder->recording != nullptr) {
-        recorder->recording->add(module, output);
+    if (recorder->recording != nullptr && recorder->recording->add(module, output)) {
+        return THPVariable_Wrap(THPVariable_Unpack(output).clone());
     }
     Py_RETURN_NONE;
 }
@@ -118,7 +118,7 @@ PyMethodDef record_definition = {"record", record, METH_VARARGS, nullptr};
 
 } // namespace
 
-Recording::Recording(std::vector<PyObject *> wanted) : wanted_(std::move(wanted)) {
+Recording::Recording(std::vector<PyObject *> wanted, bool protect) : wanted_(std::move(wanted)), protect_(protect) {
     WithGil gil;
     thread_ = PyThread_get_thread_ident();
     auto made = std::make_unique<Recorder>(Recorder{this});
@@ -136,22 +136,28 @@ Recording::~Recording() {
     Object answer(PyObject_CallMethod(handle_.get(), "remove", nullptr));
 }
 
-void Recording::add(PyObject *module, PyObject *output) {
+bool Recording::add(PyObject *module, PyObject *output) {
     const bool wanted = wanted_.empty() || std::find(wanted_.begin(), wanted_.end(), module) != wanted_.end();
     if (PyThread_get_thread_ident() != thread_ || !wanted) {
-        return;
+        return false;
     }
-    int count = 1;
+    Call made = {module, {}, 1, {}, 0};
     for (Call &call : calls_) {
         if (call.module == module) {
             call.count++;
-            count++;
+            made.count++;
         }
     }
-    calls_.push_back({module, THPVariable_Check(output) ? THPVariable_Unpack(output) : at::Tensor(), count});
+    if (THPVariable_Check(output)) {
+        made.output = THPVariable_Unpack(output);
+        made.node = made.output.grad_fn();
+        made.version = made.output._version();
+    }
+    calls_.push_back(made);
+    return protect_ && made.output.defined();
 }
 
-at::Tensor Recording::output_of(const PyObject *module) const {
+const Call &Recording::call_of(const PyObject *module) const {
     const Call *found = nullptr;
     for (const Call &call : calls_) {
         if (call.module == module) {
@@ -164,7 +170,7 @@ at::Tensor Recording::output_of(const PyObject *module) const {
     if (found == nullptr || !found->output.defined()) {
         throw Declined("the model does not run the same way for every image");
     }
-    return found->output;
+    return *found;
 }
 
 /* ---- a module's output put in place of its computation */

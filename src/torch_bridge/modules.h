@@ -4,6 +4,8 @@
 
 #include "bridge.h"
 
+#include <torch/csrc/autograd/function.h>
+
 #include <mutex>
 
 namespace bridge {
@@ -21,26 +23,37 @@ void check_modules(PyObject *root);
 /* Whether any of the modules is a convolution: without one, no call is needed to tell that none comes first. */
 bool has_convolution(PyObject *root);
 
-/* A call of a module: its output, and how often the module was called in all. */
+/* A call of a module: its output as it was made, and how often the module was called by then. */
 struct Call {
     PyObject *module; /* borrowed: the model keeps it */
     at::Tensor output;
     int count;
+    std::decay_t<decltype(std::declval<const at::Tensor &>().grad_fn())>
+        node; /* that made the output; NULL: none did */
+    int64_t version;
+
+    /* Whether the values were written over since. */
+    bool overwritten() const { return output.defined() && output._version() != version; }
 };
 
-/* Records module calls of this thread while it lives; those of some modules where they are given. */
+/*
+ * Records module calls of this thread while it lives; those of some modules where they are given. Where it protects
+ * their outputs, the model goes on with copies.
+ */
 class Recording {
   public:
-    explicit Recording(std::vector<PyObject *> wanted = {});
+    explicit Recording(std::vector<PyObject *> wanted, bool protect);
     ~Recording();
     std::vector<Call> &calls() { return calls_; }
-    /* The output of a module's only call; throws Declined where there is none, or another number of calls. */
-    at::Tensor output_of(const PyObject *module) const;
-    void add(PyObject *module, PyObject *output);
+    /* A module's only call, with an output; throws Declined where there is none, or another number of calls. */
+    const Call &call_of(const PyObject *module) const;
+    /* True where the model is to go on with a copy. */
+    bool add(PyObject *module, PyObject *output);
 
   private:
     unsigned long thread_ = 0;
     std::vector<PyObject *> wanted_;
+    bool protect_;
     std::vector<Call> calls_;
     Object recorder_;
     Object handle_;

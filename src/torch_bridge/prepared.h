@@ -24,6 +24,7 @@ struct met_prepared {
     std::vector<int64_t> input;  /* shape of one input */
     at::TensorOptions options;
     PyObject *cut = nullptr; /* borrowed */
+    bool protect = false;    /* the model writes over what modules give: it gets copies */
     std::vector<bridge::Upstream> upstream;
     std::vector<at::Tensor> inputs;     /* leaves, a chunk of images each */
     std::vector<at::Tensor> features;   /* z(inputs), with their graphs */

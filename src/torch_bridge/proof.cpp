@@ -29,17 +29,16 @@ size_t choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::ve
     for (size_t i = chain.size(); i-- > 0 && p.cut == nullptr;) {
         for (size_t c = calls.size(); c-- > 0 && p.cut == nullptr;) { /* last first: the outermost module */
             const at::Tensor &output = calls[c].output;
-            if (!output.defined() || output.grad_fn().get() != chain[i]) {
+            if (!output.defined() || calls[c].node.get() != chain[i]) {
                 continue;
             }
             twice = twice || calls[c].count > 1;
             if (calls[c].count == 1 && output.dim() > 0 && output.size(0) == samples) {
                 p.cut = calls[c].module;
                 length = i + 1;
-                p.features.push_back(output);
                 std::unordered_set<const Node *> before(chain.begin(), chain.begin() + static_cast<ptrdiff_t>(i));
                 for (const Call &call : calls) {
-                    if (!call.output.defined() || before.count(call.output.grad_fn().get()) == 0) {
+                    if (!call.output.defined() || before.count(call.node.get()) == 0) {
                         continue;
                     }
                     if (call.count > 1) {
@@ -67,54 +66,71 @@ std::vector<PyObject *> watched(const met_prepared &p) {
     return modules;
 }
 
-/* Run the whole model on x (n, ...), with gradients to the chunk's leaf; find the cut at the first call. */
-at::Tensor record_image(met_prepared &p, const at::Tensor &values, const std::vector<int64_t> &images,
-                        const met_sample &example) {
-    at::AutoGradMode on(true);
-    at::Tensor x = values.detach().requires_grad_();
-    Recording recording(watched(p));
-    at::Tensor y = call(*p.model, x, images);
-    std::vector<Call> &calls = recording.calls();
-    if (p.cut != nullptr) {
-        p.features.push_back(recording.output_of(p.cut));
-        if (!p.features.back().requires_grad()) {
-            throw Declined("the model does not run the same way for every image");
-        }
-    } else {
-        if (!y.requires_grad()) {
-            throw Declined("the model's output is cut off from its input");
-        }
-        std::string end;
-        auto leaf = torch::autograd::impl::grad_accumulator(x);
-        if (p.kind == MET_LERP) {
-            auto chain = affine_chain(y.grad_fn().get(), leaf.get(), &end);
-            choose_cut(p, calls, chain, static_cast<int64_t>(images.size()), end);
-        } else {
-            auto chain = lone_chain(y.grad_fn().get(), leaf.get());
-            p.trunk.emplace(chain, p.input);
-            if (p.kind == MET_BOX) {
-                p.trunk->stop_where_it_spreads(example.box);
-                p.trunk->stop_where_unknown(calls);
-            } else {
-                p.trunk->stop_at_convolution();
-            }
-            chain.resize(p.trunk->operations());
-            p.trunk->stop_behind(choose_cut(p, calls, chain, static_cast<int64_t>(images.size()), end));
-        }
+/* Keep what a run on the leaf x gave at the cut and before it. */
+void keep(met_prepared &p, const Recording &recording, const at::Tensor &x) {
+    p.features.push_back(recording.call_of(p.cut).output);
+    if (!p.features.back().requires_grad()) {
+        throw Declined("the model does not run the same way for every image");
     }
     if (p.trunk) {
         p.trunk->keep(recording);
     }
     p.inputs.push_back(x);
+}
+
+/* Find the cut, and the trunk before it, in what one run of the model gave. */
+void find_cut(met_prepared &p, const std::vector<Call> &calls, const at::Tensor &x, const at::Tensor &y,
+              const met_sample &example) {
+    if (!y.requires_grad()) {
+        throw Declined("the model's output is cut off from its input");
+    }
+    std::string end;
+    auto leaf = torch::autograd::impl::grad_accumulator(x);
+    if (p.kind == MET_LERP) {
+        choose_cut(p, calls, affine_chain(y.grad_fn().get(), leaf.get(), &end), x.size(0), end);
+        return;
+    }
+    auto chain = lone_chain(y.grad_fn().get(), leaf.get());
+    p.trunk.emplace(chain, p.input);
+    if (p.kind == MET_BOX) {
+        p.trunk->stop_where_it_spreads(example.box);
+        p.trunk->stop_where_unknown(calls);
+    } else {
+        p.trunk->stop_at_convolution();
+    }
+    chain.resize(p.trunk->operations());
+    p.trunk->stop_behind(choose_cut(p, calls, chain, x.size(0), end));
+}
+
+/* Run the whole model on x (n, ...), with gradients to the chunk's leaf; find the cut at the first call. */
+at::Tensor record_image(met_prepared &p, const at::Tensor &values, const std::vector<int64_t> &images,
+                        const met_sample &example) {
+    at::AutoGradMode on(true);
+    at::Tensor x = values.detach().requires_grad_();
+    if (p.cut == nullptr) {
+        Recording recording({}, false);
+        at::Tensor y = call(*p.model, x, images);
+        find_cut(p, recording.calls(), x, y, example);
+        for (const PyObject *module : watched(p)) {
+            p.protect = p.protect || recording.call_of(module).overwritten();
+        }
+        if (!p.protect) {
+            keep(p, recording, x);
+            return y.detach();
+        }
+    }
+    Recording recording(watched(p), p.protect);
+    at::Tensor y = call(*p.model, x, images);
+    keep(p, recording, x);
     return y.detach();
 }
 
 /* Run the whole model on x; the features at the cut go to `z`. */
 at::Tensor record_features(const met_prepared &p, const at::Tensor &x, const std::vector<int64_t> &images,
                            at::Tensor *z) {
-    Recording recording({p.cut});
+    Recording recording({p.cut}, p.protect);
     at::Tensor y = call(*p.model, x, images);
-    *z = recording.output_of(p.cut).detach();
+    *z = recording.call_of(p.cut).output.detach();
     return y;
 }
 

@@ -65,7 +65,7 @@ at::Tensor between(const met_prepared &p, const met_sample *s, const std::vector
 at::Tensor call_behind(const met_prepared &p, const at::Tensor &z, const std::vector<int64_t> &images) {
     auto n = static_cast<int64_t>(images.size());
     Replacing replacing;
-    replacing.add(p.cut, z);
+    replacing.add(p.cut, p.protect ? z.clone() : z);
     for (const Upstream &upstream : p.upstream) {
         replacing.add(upstream.module, poison(with_samples(upstream.shape, n, upstream.samples), p.options));
     }

@@ -64,7 +64,7 @@ std::function<at::Tensor(const at::Tensor &)> function_of(Node *node) {
 
 const Call *call_of(const std::vector<Call> &calls, const Node *node) {
     for (const Call &call : calls) {
-        if (call.count == 1 && call.output.defined() && call.output.grad_fn().get() == node) {
+        if (call.count == 1 && call.output.defined() && call.node.get() == node) {
             const PyObject *module = call.module;
             const auto times = std::count_if(calls.begin(), calls.end(),
                                              [module](const Call &other) { return other.module == module; });
@@ -273,7 +273,7 @@ std::vector<PyObject *> Trunk::modules() const {
 void Trunk::keep(const Recording &recording) {
     for (Layer &layer : layers_) {
         if (layer.module != nullptr) {
-            layer.kept.push_back(recording.output_of(layer.module).detach());
+            layer.kept.push_back(recording.call_of(layer.module).output.detach());
         }
     }
 }

@@ -58,6 +58,9 @@ TAKEN = {
     "conv3d": lambda: Reshaped(lambda x: x.unsqueeze(1), nn.Conv3d(1, 2, (3, 2, 2)), 2 * 4 * 3 * 4),
     "conv1d": lambda: Reshaped(lambda x: x.flatten(2).transpose(1, 2), nn.Conv1d(PIXELS, 4, 3), 16),
     "linear on bands last": lambda: Reshaped(lambda x: x.permute(0, 2, 3, 1), nn.Linear(BANDS, 4), 4 * PIXELS),
+    "written over": lambda: nn.Sequential(
+        nn.Conv2d(BANDS, 3, 3, padding=1), nn.ELU(0.5, inplace=True), nn.Flatten(), nn.Linear(3 * PIXELS, 3)
+    ),
     "shifted and scaled": lambda: Reshaped(lambda x: (x - 0.3) / 2, nn.Conv2d(BANDS, 2, 1), 2 * PIXELS),
     "view": lambda: Reshaped(lambda x: x.view(-1, 2, BANDS // 2, ROWS, COLUMNS), nn.Conv3d(2, 2, 1), 6 * PIXELS),
 }

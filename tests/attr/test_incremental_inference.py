@@ -86,7 +86,13 @@ FOLLOWED = {
         lambda: flat(conv(BANDS, 4, 1), nn.ReLU(), conv(4, 2, 3, padding=1, padding_mode="reflect")), 2
     ),
     "written in place behind batch norm": (
-        lambda: flat(conv(BANDS, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)), 1
+        lambda: flat(conv(BANDS, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)), 2
+    ),
+    "written in place": (
+        lambda: flat(
+            conv(BANDS, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), conv(4, 3, 1), nn.ReLU(inplace=True)
+        ),
+        5,
     ),
     "bands as an axis": (
         lambda: Lifted(nn.Conv3d(1, 2, (3, 3, 3), stride=(2, 1, 1)), nn.ReLU(), nn.Conv3d(2, 3, (1, 3, 3)), nn.ReLU()),
