@@ -58,10 +58,10 @@ def main() -> None:
     print("memory and import ...", flush=True)
     added = import_seconds()
     checks += memory_checks()
-    part = masked_part(SPATIAL, "CNN 224", options.rounds)
-    checks.append(
-        (f"{SPATIAL}, CNN 224, half of the pixels masked", f"{part:.2f} of the time", "at most 0.65", part <= 0.65)
-    )
+    for path in ("shortcut", "plain"):
+        part = masked_part(SPATIAL, "CNN 224", options.rounds + 2, path == "plain")
+        what = f"{SPATIAL}, CNN 224, {path}, half of the pixels masked"
+        checks.append((what, f"{part:.2f} of the time", "at most 0.65", part <= 0.65))
     checks.append(("`import meteors_c` after `import torch`", f"{added:.3f} s", "at most 0.2 s", added <= 0.2))
     results = Path(__file__).with_name("RESULTS.md")
     write_results(results, rows, checks, options.rounds)

@@ -161,9 +161,12 @@ def peaks_over(
     return [statistics.median(found) for found in peaks]
 
 
-def masked_part(workload: str, scene: str, rounds: int) -> float:
+def masked_part(workload: str, scene: str, rounds: int, plain: bool) -> float:
     """The time of ours on images with half of their pixels masked, as a part of that on whole images."""
-    with Child("meteors_c", workload, scene) as whole, Child("meteors_c", workload, scene, half=True) as half:
+    with (
+        Child("meteors_c", workload, scene, plain=plain) as whole,
+        Child("meteors_c", workload, scene, plain=plain, half=True) as half,
+    ):
         for turn in range(rounds + 1):
             whole.run(count=turn > 0)
             half.run(count=turn > 0)
