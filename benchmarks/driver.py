@@ -146,7 +146,7 @@ def errors(ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray) -> dict[str,
 
 
 def peaks_over(
-    workload: str, scene: str, argument: str, values: tuple[Any, Any], plain: bool = False, repeats: int = 5
+    workload: str, scene: str, argument: str, values: tuple[Any, Any], plain: bool = False, repeats: int = 3
 ) -> list[float]:
     """Peak resident bytes of ours for each of two values of an argument: medians of fresh processes, turn by turn.
 
