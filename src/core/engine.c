@@ -129,7 +129,7 @@ int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y) {
 }
 
 /* A sample that is a copy of its image gives what the image gives. */
-int met_fold_copy(engine *e, size_t image, size_t k) {
+static int fold_copy(engine *e, size_t image, size_t k) {
     met_result r = {.image = image, .k = k};
     e->report->saved++;
     return fold_one(e, &r, 1.0);
@@ -181,11 +181,11 @@ static int run_chunk(engine *e, size_t n, double *seconds) {
     return status;
 }
 
-/* Fill the chunk with up to `chunk` samples from position *next on; n is how many there are. */
-static int fill_chunk(engine *e, size_t chunk, size_t *next, size_t end, size_t *n) {
+/* Fill up to `chunk` places with samples from position *next on; n is how many there are. */
+static int fill_chunk(engine *e, const path *way, size_t chunk, size_t *next, size_t end, size_t *n) {
     size_t evaluations = e->job->evaluations;
     size_t ahead = end - *next < chunk ? end - *next : chunk;
-    int status = met_take_chunk(e, ahead);
+    int status = way->take(e, ahead);
     *n = 0;
     while (status == MET_OK && *n < ahead && *next < end) {
         size_t image = *next / evaluations;
@@ -194,14 +194,37 @@ static int fill_chunk(engine *e, size_t chunk, size_t *next, size_t end, size_t 
         if (e->left[image] == 0) {
             continue;
         }
-        status = met_fill_slot(e, *n, image, k, &copy);
+        status = way->fill(e, *n, image, k, &copy);
         if (status == MET_OK && copy) {
-            status = met_fold_copy(e, image, k);
+            status = fold_copy(e, image, k);
         } else {
             (*n)++;
         }
     }
     return status;
+}
+
+int met_run_path(engine *e, const path *way, size_t from, size_t to, met_tuner *tuner) {
+    size_t end = to * e->job->evaluations;
+    size_t chunk = tuner->chunk;
+    for (size_t next = from * e->job->evaluations; next < end;) {
+        size_t before = next;
+        size_t n = 0;
+        double seconds = 0;
+        int status = fill_chunk(e, way, chunk, &next, end, &n);
+        if (status == MET_OK && n > 0) {
+            status = way->run(e, n, &seconds);
+        }
+        status = status == MET_OK ? met_tick(e, next - before) : status;
+        if (status != MET_OK) {
+            return status;
+        }
+        if (n > 0) {
+            e->report->chunk_last = chunk;
+            chunk = met_tuner_next(tuner, n, seconds);
+        }
+    }
+    return MET_OK;
 }
 
 /* The most samples that a chunk may have. */
@@ -230,33 +253,12 @@ static void start_tuner(const engine *e, met_tuner *t, size_t samples, size_t wi
 
 /* Images [from, to) by rendering. */
 static int run_plain(engine *e, size_t from, size_t to, met_tuner *tuner) {
-    const met_job *job = e->job;
-    size_t end = to * job->evaluations;
-    size_t chunk = tuner->chunk;
-    if (job->weight != NULL && e->sum.sum == NULL) {
-        int status = met_reducer_new(e->size, false, &e->report->memory, &e->sum);
-        if (status != MET_OK) {
-            return status;
-        }
+    static const path rendered = {met_take_chunk, met_fill_slot, run_chunk};
+    int status = MET_OK;
+    if (e->job->weight != NULL && e->sum.sum == NULL) {
+        status = met_reducer_new(e->size, false, &e->report->memory, &e->sum);
     }
-    for (size_t next = from * job->evaluations; next < end;) {
-        size_t before = next;
-        size_t n = 0;
-        double seconds = 0;
-        int status = fill_chunk(e, chunk, &next, end, &n);
-        if (status == MET_OK && n > 0) {
-            status = run_chunk(e, n, &seconds);
-        }
-        status = status == MET_OK ? met_tick(e, next - before) : status;
-        if (status != MET_OK) {
-            return status;
-        }
-        if (n > 0) {
-            e->report->chunk_last = chunk;
-            chunk = met_tuner_next(tuner, n, seconds);
-        }
-    }
-    return MET_OK;
+    return status == MET_OK ? met_run_path(e, &rendered, from, to, tuner) : status;
 }
 
 /* ---- the run */

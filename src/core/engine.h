@@ -48,6 +48,9 @@ typedef struct engine {
     met_base base; /* of image base_image */
     size_t base_image;
 
+    met_prepared *prepared; /* of the images from `first` on, while they go through a shortcut */
+    size_t first;
+
     met_reducer sum;
     double *values; /* outputs of a chunk */
     size_t values_room;
@@ -75,8 +78,22 @@ answer met_ask(engine *e, size_t n);
 void met_count_call(engine *e, size_t n, double seconds);
 int met_tick(engine *e, size_t n);
 int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
-int met_fold_copy(engine *e, size_t image, size_t k);
 size_t met_chunk_limit(const engine *e);
+
+/*
+ * One of the two ways to evaluate samples: rendered, or through a shortcut.
+ *   take  room for n of them
+ *   fill  put evaluation k of an image into place j; *copy: it is a copy of its image that need not be evaluated
+ *   run   evaluate and fold the first n
+ */
+typedef struct path {
+    int (*take)(engine *e, size_t n);
+    int (*fill)(engine *e, size_t j, size_t image, size_t k, bool *copy);
+    int (*run)(engine *e, size_t n, double *seconds);
+} path;
+
+/* Images [from, to) by that way, in chunks of the tuner's size. */
+int met_run_path(engine *e, const path *way, size_t from, size_t to, met_tuner *tuner);
 
 /* heap.c: every hold is followed by a release; they nest. */
 void met_heap_hold(void);

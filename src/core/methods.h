@@ -1,8 +1,12 @@
-/* methods.h - what the files of the methods share. Not part of the public header. */
+/* methods.h - what methods, samples and reducers share. Not part of the public header. */
 #ifndef MET_METHODS_H
 #define MET_METHODS_H
 
 #include "met.h"
+
+static inline size_t met_min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
 
 /* Number of values of an image. */
 static inline size_t met_base_size(const met_base *base) {

@@ -149,7 +149,10 @@ static int finish(void *method, size_t image, const met_base *base) {
     const met_noise_tunnel_options *o = m->options;
     const met_parallel *pool = m->run->pool;
     (void)base;
-    met_reducer_read(&m->values, o->moment == MET_VARIANCE ? MET_VARIANCE : MET_MEAN, m->dtype, pool, m->out[image]);
+    if (!m->linear) { /* else the engine has written it */
+        const met_moment moment = o->moment == MET_VARIANCE ? MET_VARIANCE : MET_MEAN;
+        met_reducer_read(&m->values, moment, m->dtype, pool, m->out[image]);
+    }
     if (o->error != NULL) {
         met_reducer_read(&m->values, MET_STANDARD_ERROR, m->dtype, pool, o->error[image]);
     }
@@ -157,7 +160,7 @@ static int finish(void *method, size_t image, const met_base *base) {
         write_slope(m, o->slope[image]);
     }
     if (o->used != NULL) {
-        o->used[image] = (size_t)m->values.weight;
+        o->used[image] = m->linear ? o->samples : (size_t)m->values.weight;
     }
     met_reducer_clear(&m->values);
     met_reducer_clear(&m->gradients);
@@ -175,18 +178,6 @@ static double mean_weight(void *method, size_t k) {
     const tunnel *m = method;
     (void)k;
     return 1.0 / (double)m->options->samples;
-}
-
-static int finish_mean(void *method, size_t image, const met_base *base) {
-    const tunnel *m = method;
-    (void)base;
-    if (m->options->slope != NULL) {
-        write_slope(m, m->options->slope[image]);
-    }
-    if (m->options->used != NULL) {
-        m->options->used[image] = m->options->samples;
-    }
-    return MET_OK;
 }
 
 /* ---- the two ways */
@@ -210,7 +201,6 @@ static int run_gradients(tunnel *m, size_t images, const met_model *model) {
     if (m->linear) {
         job.fold = NULL;
         job.enough = NULL;
-        job.finish = finish_mean;
         job.weight = mean_weight;
         job.sums = m->out;
     }

@@ -109,19 +109,19 @@ CLONES static void wide_block(met_stream s, uint64_t block, double *restrict out
 
 /* ---- float */
 
-/* log(p) for n positive normal floats: cephes' logf, the argument brought to [sqrt(1/2), sqrt(2)). */
-MET_INLINE void log_lanes(const float *restrict p, unsigned n, float *restrict out) {
+/* log(p) for a block of positive normal floats: cephes' logf, the argument brought to [sqrt(1/2), sqrt(2)). */
+MET_INLINE void log_lanes(const float *restrict p, float *restrict out) {
     const uint32_t root = 0x3f3504f3; /* bits of sqrt(1/2) */
     uint32_t bits[NARROW_BLOCK];
     float mantissa[NARROW_BLOCK], exponent[NARROW_BLOCK];
-    memcpy(bits, p, n * sizeof *bits);
-    for (unsigned i = 0; i < n; i++) {
+    memcpy(bits, p, sizeof bits);
+    for (unsigned i = 0; i < NARROW_BLOCK; i++) {
         const uint32_t moved = bits[i] + (0x3f800000 - root);
         exponent[i] = (float)((int32_t)(moved >> 23) - 127);
         bits[i] = (moved & 0x007fffff) + root;
     }
-    memcpy(mantissa, bits, n * sizeof *bits);
-    for (unsigned i = 0; i < n; i++) {
+    memcpy(mantissa, bits, sizeof bits);
+    for (unsigned i = 0; i < NARROW_BLOCK; i++) {
         const float f = mantissa[i] - 1.0f;
         float y = 7.0376836292e-2f;
         y = y * f - 1.1514610310e-1f;
@@ -149,7 +149,7 @@ CLONES static void narrow_block(met_stream s, uint64_t block, float *restrict ou
         end[i] = ((float)steps + 0.5f) * 0x1p-32f;
         middle[i] = ((float)(INT32_MAX - steps) + 0.5f) * 0x1p-32f;
     }
-    log_lanes(end, NARROW_BLOCK, r);
+    log_lanes(end, r);
     for (unsigned i = 0; i < NARROW_BLOCK; i++) {
         const float t = __builtin_sqrtf(-r[i]) - 1.6f; /* at most 3.2: the formula holds up to 3.4 */
         tail[i] = (((1.7023821103e-1f * t + 1.3067284816f) * t + 2.7568153900f) * t + 1.4234372777f) /

@@ -27,37 +27,26 @@ static int render_batch(engine *e, size_t from, size_t to, const met_sample *s, 
     return status;
 }
 
-/* Describe up to `chunk` samples from position *next on, which is moved; n is how many there are. */
-static int describe_chunk(engine *e, size_t chunk, size_t *next, size_t end, size_t *n) {
-    const met_job *job = e->job;
-    int status = met_take_slots(e, chunk);
-    for (*n = 0; status == MET_OK && *n < chunk && *next < end;) {
-        const size_t image = *next / job->evaluations, k = (*next)++ % job->evaluations;
-        met_sample *s = &e->samples[*n];
-        status = met_describe(e, *n, image, k, s);
-        if (status == MET_OK && job->skip_copies && met_sample_is_local(s)) {
-            status = met_take_base(e, image);
-            if (status == MET_OK && !met_sample_changes(&e->base, s)) {
-                status = met_fold_copy(e, image, k);
-                continue;
-            }
-        }
-        *n += 1;
+/* Describe evaluation k of image i for place j, unless it is a copy of the image that the job wants skipped. */
+static int describe_place(engine *e, size_t j, size_t i, size_t k, bool *copy) {
+    met_sample *s = &e->samples[j];
+    int status = met_describe(e, j, i, k, s);
+    if (status == MET_OK && e->job->skip_copies) {
+        status = met_take_base(e, i);
+        *copy = status == MET_OK && !met_sample_changes(&e->base, s);
     }
+    s->image = i - e->first;
     return status;
 }
 
-/* Evaluate and fold the n samples that are described, of images from `from` on. */
-static int run_described(engine *e, size_t from, size_t n, met_prepared *p, double *seconds) {
+/* Evaluate and fold the first n described samples. */
+static int run_described(engine *e, size_t n, double *seconds) {
     const met_job *job = e->job;
     const met_shortcut *cut = e->model->shortcut;
     answer a = met_ask(e, n);
-    for (size_t j = 0; j < n; j++) {
-        e->samples[j].image -= from;
-    }
     double start = met_seconds();
-    int status = job->gradient ? cut->gradient(e->model->ctx, p, e->samples, e->weights, n, &a.y)
-                               : cut->forward(e->model->ctx, p, e->samples, n, &a.y);
+    int status = job->gradient ? cut->gradient(e->model->ctx, e->prepared, e->samples, e->weights, n, &a.y)
+                               : cut->forward(e->model->ctx, e->prepared, e->samples, n, &a.y);
     *seconds = met_seconds() - start;
     if (status == MET_EDECLINED) {
         return status;
@@ -71,36 +60,12 @@ static int run_described(engine *e, size_t from, size_t n, met_prepared *p, doub
     return status;
 }
 
-/* Samples of images [from, to) through prepared features. */
-static int run_prepared(engine *e, size_t from, size_t to, met_prepared *p, met_tuner *tuner) {
-    size_t end = to * e->job->evaluations;
-    size_t chunk = tuner->chunk;
-    for (size_t next = from * e->job->evaluations; next < end;) {
-        const size_t before = next;
-        size_t n = 0;
-        double seconds = 0;
-        int status = describe_chunk(e, chunk < end - next ? chunk : end - next, &next, end, &n);
-        if (status == MET_OK && n > 0) {
-            status = run_described(e, from, n, p, &seconds);
-        }
-        status = status == MET_OK ? met_tick(e, next - before) : status;
-        if (status != MET_OK) {
-            return status;
-        }
-        if (n > 0) {
-            e->report->chunk_last = chunk;
-            chunk = met_tuner_next(tuner, n, seconds);
-        }
-    }
-    return MET_OK;
-}
-
 /* Hand the sums of images [from, to) to the method. */
-static int collect(engine *e, size_t from, size_t to, met_prepared *p) {
+static int collect(engine *e, size_t from, size_t to) {
     const met_job *job = e->job;
     met_batch sum = {0};
     double start = met_seconds();
-    int status = e->model->shortcut->collect(e->model->ctx, p, &sum);
+    int status = e->model->shortcut->collect(e->model->ctx, e->prepared, &sum);
     e->report->seconds_model += met_seconds() - start;
     if (status == MET_OK && (sum.data == NULL || sum.n != to - from)) {
         status = met_fail(MET_EMODEL, "the shortcut answered without a gradient for each image");
@@ -121,16 +86,17 @@ static int collect(engine *e, size_t from, size_t to, met_prepared *p) {
 /* Images [from, to) through the model's shortcut. MET_EDECLINED: nothing was done. */
 int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
     const met_shortcut *cut = e->model->shortcut;
+    static const path described = {met_take_slots, describe_place, run_described};
     const met_sample image = {.kind = MET_IDENTITY};
     const met_sample baseline = {.kind = MET_LERP, .alpha = 0};
     met_buffer *x_buffer = NULL;
     met_buffer *b_buffer = NULL;
-    met_prepared *p = NULL;
     met_batch x;
     met_batch b;
     size_t done = e->done;
     size_t most = met_chunk_limit(e);
 
+    e->first = from;
     int status = met_take_slots(e, to - from);
     if (status == MET_OK) {
         status = render_batch(e, from, to, &image, &x_buffer, &x);
@@ -150,26 +116,27 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
         goto done;
     }
     double start = met_seconds();
-    status = cut->prepare(e->model->ctx, &x, &b, &example, most, &p);
+    status = cut->prepare(e->model->ctx, &x, &b, &example, most, &e->prepared);
     e->report->seconds_model += met_seconds() - start;
     met_buffer_release(x_buffer);
     met_buffer_release(b_buffer);
     x_buffer = b_buffer = NULL;
     if (status == MET_OK) {
-        status = run_prepared(e, from, to, p, tuner);
+        status = met_run_path(e, &described, from, to, tuner);
     }
     if (status == MET_OK && e->job->gradient) {
-        status = collect(e, from, to, p);
+        status = collect(e, from, to);
     }
 done:
     if (status == MET_EDECLINED) {
         e->done = done;
         snprintf(e->report->declined, sizeof e->report->declined, "%s", met_detail());
     } else if (status == MET_OK) {
-        snprintf(e->report->shortcut, sizeof e->report->shortcut, "%s", cut->name(p));
+        snprintf(e->report->shortcut, sizeof e->report->shortcut, "%s", cut->name(e->prepared));
     }
-    if (p != NULL) {
-        cut->release(e->model->ctx, p);
+    if (e->prepared != NULL) {
+        cut->release(e->model->ctx, e->prepared);
+        e->prepared = NULL;
     }
     met_buffer_release(x_buffer);
     met_buffer_release(b_buffer);

@@ -4,7 +4,7 @@
  * Everything is summed in double, value by value in the order of the calls, so results are the same bits whatever
  * the number of threads.
  */
-#include "met.h"
+#include "methods.h"
 
 #include <math.h>
 #include <string.h>
@@ -50,10 +50,6 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
     return moment == MET_VARIANCE ? variance : sqrt(variance / (weight - 1.0));
 }
 
-static inline size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /*
  * The kernels, once for each floating type, over values [from, to).
  *   product         v = value * times, squared where that is asked, * after
@@ -86,7 +82,7 @@ static inline size_t min_size(size_t a, size_t b) {
         T room[BLOCK]; \
         const double weight = w->weight; \
         for (size_t n; from < to; from += n) { \
-            n = min_size(BLOCK, to - from); \
+            n = met_min_size(BLOCK, to - from); \
             const T *restrict v = product_##T(w->factors, from, n, room); \
             double *restrict sum = w->sum + from; \
             double *restrict square = w->square == NULL ? NULL : w->square + from; \
@@ -291,8 +287,7 @@ void met_absolute(met_dtype dtype, size_t size, const void *values, const met_pa
 void met_times_image(const met_base *base, bool minus_baseline, const void *values, const met_parallel *pool,
                      void *out) {
     work w = {.dtype = base->dtype, .values = values, .out = out, .base = base};
-    met_parallel_for(pool, base->shape[0] * base->shape[1] * base->shape[2], GRAIN,
-                     minus_baseline ? times_distance_body : times_image_body, &w);
+    met_parallel_for(pool, met_base_size(base), GRAIN, minus_baseline ? times_distance_body : times_image_body, &w);
 }
 
 /*

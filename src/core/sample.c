@@ -4,7 +4,7 @@
  * Every kind comes down to runs: stretches of consecutive values that take the baseline, are mixed with it, or get
  * noise. Work is split over values, not over runs, so one run across the whole image is still shared by all threads.
  */
-#include "met.h"
+#include "methods.h"
 
 #include <string.h>
 
@@ -36,10 +36,6 @@ typedef struct work {
     runs box;
     void *out;
 } work;
-
-static size_t min_size(size_t a, size_t b) {
-    return a < b ? a : b;
-}
 
 /*
  * The kernels, once for each floating type. `at` is the flat position of the first of n values.
@@ -107,7 +103,7 @@ static size_t min_size(size_t a, size_t b) {
         const T stdev = (T)w->sample->stdev; \
         T z[NOISE_BLOCK]; \
         for (size_t done = 0, m; done < n; done += m) { \
-            m = min_size(NOISE_BLOCK - (at + done) % NOISE_BLOCK, n - done); \
+            m = met_min_size(NOISE_BLOCK - (at + done) % NOISE_BLOCK, n - done); \
             normal(w->sample->noise, at + done, m, z); \
             for (size_t i = 0; i < m; i++) { \
                 out[at + done + i] = x[at + done + i] + stdev * z[i]; \
@@ -132,10 +128,6 @@ KERNELS(double, met_normal)
             kernel##_double((w)->out, __VA_ARGS__); \
         } \
     } while (0)
-
-static size_t size_of(const met_base *base) {
-    return base->shape[0] * base->shape[1] * base->shape[2];
-}
 
 /* Split a box into its runs: trailing axes that the box spans belong to the run. */
 static runs runs_of(const met_box *box, const size_t shape[MET_AXES]) {
@@ -163,7 +155,7 @@ static runs runs_of(const met_box *box, const size_t shape[MET_AXES]) {
 /* Position of value `from` of a box, and in n how many values from there to `to` lie in its run. */
 static size_t locate(const runs *r, size_t from, size_t to, size_t *n) {
     const size_t run = from / r->length, offset = from % r->length;
-    *n = min_size(r->length - offset, to - from);
+    *n = met_min_size(r->length - offset, to - from);
     return r->first + run / r->inner * r->stride[0] + run % r->inner * r->stride[1] + offset;
 }
 
@@ -195,7 +187,7 @@ static void noise_body(void *arg, size_t from, size_t to) {
     for (size_t n; from < to; from += n) {
         const size_t plane = from / columns / base->shape[1], row = from / columns % base->shape[1];
         const size_t column = from % columns;
-        n = min_size(length - from % length, to - from);
+        n = met_min_size(length - from % length, to - from);
         if ((selected[0] != NULL && !selected[0][plane]) || (selected[1] != NULL && !selected[1][row])) {
             TYPED(w, put, &image, from, n);
             continue;
@@ -220,7 +212,7 @@ static void bands_body(void *arg, size_t from, size_t to) {
     }
     size_t band = from / inner % bands, left = inner - from % inner;
     while (from < to) {
-        const size_t n = min_size(left, to - from);
+        const size_t n = met_min_size(left, to - from);
         if (w->sample->dropped[band]) {
             TYPED(w, put, &w->from, from, n);
         }
@@ -264,8 +256,8 @@ static void replace(const met_base *base, const met_sample *s, source from, cons
         w.box = runs_of(&s->box, base->shape);
         met_parallel_for(pool, w.box.count * w.box.length, GRAIN, box_body, &w);
         break;
-    case MET_BANDS: met_parallel_for(pool, size_of(base), GRAIN, bands_body, &w); break;
-    case MET_SEGMENTS: met_parallel_for(pool, size_of(base), GRAIN, segments_body, &w); break;
+    case MET_BANDS: met_parallel_for(pool, met_base_size(base), GRAIN, bands_body, &w); break;
+    case MET_SEGMENTS: met_parallel_for(pool, met_base_size(base), GRAIN, segments_body, &w); break;
     case MET_IDENTITY:
     case MET_LERP:
     case MET_NOISE: break; /* not local */
@@ -283,15 +275,15 @@ void met_sample_render(const met_base *base, const met_sample *s, const met_para
     work w = {.base = base, .sample = s, .out = out};
     if (s->kind == MET_LERP) {
         w.from = baseline_of(base);
-        met_parallel_for(pool, size_of(base), GRAIN, s->alpha == 0.0 ? copy_body : lerp_body, &w);
+        met_parallel_for(pool, met_base_size(base), GRAIN, s->alpha == 0.0 ? copy_body : lerp_body, &w);
         return;
     }
     if (s->kind == MET_NOISE) {
-        met_parallel_for(pool, size_of(base), GRAIN, noise_body, &w);
+        met_parallel_for(pool, met_base_size(base), GRAIN, noise_body, &w);
         return;
     }
     w.from = image_of(base);
-    met_parallel_for(pool, size_of(base), GRAIN, copy_body, &w);
+    met_parallel_for(pool, met_base_size(base), GRAIN, copy_body, &w);
     replace(base, s, baseline_of(base), pool, out);
 }
 
@@ -313,7 +305,7 @@ static bool differs(const met_base *base, size_t at, size_t n) {
  *   s     the description
  */
 bool met_sample_changes(const met_base *base, const met_sample *s) {
-    const size_t size = size_of(base);
+    const size_t size = met_base_size(base);
     bool changes = false;
     if (s->kind == MET_BOX) {
         const runs r = runs_of(&s->box, base->shape);

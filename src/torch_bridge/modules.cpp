@@ -25,6 +25,18 @@ bool truth(PyObject *object, const char *attribute) {
     return answer == 1;
 }
 
+/* Call `look` with each module of `root`, itself included, until it gives false. */
+template <typename Look> void each_module(PyObject *root, const Look &look) {
+    Object modules = checked(PyObject_CallMethod(root, "modules", nullptr));
+    Object iterator = checked(PyObject_GetIter(modules.get()));
+    for (Object module(PyIter_Next(iterator.get())); module && look(module.get());) {
+        module = Object(PyIter_Next(iterator.get()));
+    }
+    if (PyErr_Occurred()) {
+        throw Pending();
+    }
+}
+
 } // namespace
 
 std::string type_name(PyObject *object) {
@@ -35,42 +47,33 @@ std::string type_name(PyObject *object) {
 void check_modules(PyObject *root) {
     std::unique_lock<std::recursive_mutex> settled(replacing); /* what another thread has replaced is back */
     WithGil gil;
-    Object modules = checked(PyObject_CallMethod(root, "modules", nullptr));
-    Object iterator = checked(PyObject_GetIter(modules.get()));
-    for (Object module(PyIter_Next(iterator.get())); module; module = Object(PyIter_Next(iterator.get()))) {
-        std::string name = type_name(module.get());
-        if (truth(module.get(), "training")) {
+    each_module(root, [](PyObject *module) {
+        std::string name = type_name(module);
+        if (truth(module, "training")) {
             throw Declined("the model is in train mode (" + name + "): call model.eval()");
         }
         for (const char *hooks : {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}) {
-            if (truth(module.get(), hooks)) {
+            if (truth(module, hooks)) {
                 throw Declined("the model carries hooks (" + name + ")");
             }
         }
-        Object dict = checked(PyObject_GenericGetDict(module.get(), nullptr));
+        Object dict = checked(PyObject_GenericGetDict(module, nullptr));
         if (PyDict_GetItemString(dict.get(), "forward") != nullptr) {
             throw Declined("forward of " + name + " was replaced on the object");
         }
-    }
-    if (PyErr_Occurred()) {
-        throw Pending();
-    }
+        return true;
+    });
 }
 
 bool has_convolution(PyObject *root) {
     WithGil gil;
     Object conv = checked(PyImport_ImportModule("torch.nn.modules.conv"));
     Object kind = checked(PyObject_GetAttrString(conv.get(), "_ConvNd"));
-    Object modules = checked(PyObject_CallMethod(root, "modules", nullptr));
-    Object iterator = checked(PyObject_GetIter(modules.get()));
     int found = 0;
-    for (Object module(PyIter_Next(iterator.get())); module && found == 0;
-         module = Object(PyIter_Next(iterator.get()))) {
-        found = PyObject_IsInstance(module.get(), kind.get());
-    }
-    if (PyErr_Occurred()) {
-        throw Pending();
-    }
+    each_module(root, [&](PyObject *module) {
+        found = PyObject_IsInstance(module, kind.get());
+        return found == 0;
+    });
     return found == 1;
 }
 
@@ -158,16 +161,8 @@ bool Recording::add(PyObject *module, PyObject *output) {
 }
 
 const Call &Recording::call_of(const PyObject *module) const {
-    const Call *found = nullptr;
-    for (const Call &call : calls_) {
-        if (call.module == module) {
-            if (found != nullptr) {
-                throw Declined("the model does not run the same way for every image");
-            }
-            found = &call;
-        }
-    }
-    if (found == nullptr || !found->output.defined()) {
+    auto found = std::find_if(calls_.begin(), calls_.end(), [&](const Call &call) { return call.module == module; });
+    if (found == calls_.end() || found->count > 1 || !found->output.defined()) {
         throw Declined("the model does not run the same way for every image");
     }
     return *found;

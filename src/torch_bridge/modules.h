@@ -23,7 +23,7 @@ void check_modules(PyObject *root);
 /* Whether any of the modules is a convolution: without one, no call is needed to tell that none comes first. */
 bool has_convolution(PyObject *root);
 
-/* A call of a module: its output as it was made, and how often the module was called by then. */
+/* A call of a module: its output as it was made, and how often the module was called in all. */
 struct Call {
     PyObject *module; /* borrowed: the model keeps it */
     at::Tensor output;
@@ -42,7 +42,7 @@ struct Call {
  */
 class Recording {
   public:
-    explicit Recording(std::vector<PyObject *> wanted, bool protect);
+    Recording(std::vector<PyObject *> wanted, bool protect);
     ~Recording();
     std::vector<Call> &calls() { return calls_; }
     /* A module's only call, with an output; throws Declined where there is none, or another number of calls. */

@@ -163,6 +163,7 @@ void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance
 /* The folded model must give the same; the points behind the first in one call where that is allowed. */
 void compare_behind(const met_prepared &p, const std::vector<Point> &points, size_t most) {
     const double rounding = points[0].features.scalar_type() == at::kDouble ? 1e-11 : 1e-4; /* of features */
+    const double scale = points[0].features.abs().max().item<double>();
     for (size_t from = 0; from < points.size();) {
         const size_t to = from > 0 && most >= points.size() - from ? points.size() : from + 1;
         std::vector<at::Tensor> features;
@@ -177,7 +178,6 @@ void compare_behind(const met_prepared &p, const std::vector<Point> &points, siz
         for (size_t i = from; i < to; i++) {
             const Point &point = points[i];
             const auto row = static_cast<int64_t>(i - from);
-            const double scale = points[0].features.abs().max().item<double>();
             compare(point.features, features[i - from], rounding, scale, point.where);
             compare(point.outputs, outputs.slice(0, row, row + 1), point.tolerance, 0, point.where);
         }
@@ -317,17 +317,13 @@ std::vector<Point> record_all(met_prepared &p, const at::Tensor &x, const at::Te
         at::Tensor y = record_image(p, x.slice(0, from, to), images, example);
         at::NoGradGuard off;
         ends.push_back(p.features.back().detach());
-        Point image = {"the image", exact, {}, ends[0].slice(0, 0, 1), {}};
-        image.sample.kind = p.kind == MET_LERP ? MET_LERP : MET_IDENTITY;
-        image.sample.alpha = 1;
-        Point baseline = image;
-        baseline.where = "the baseline";
-        baseline.sample.alpha = 0;
         if (from == 0) {
             if (y.dim() == 0 || y.size(0) != to) {
                 throw Declined("the model gives one number for a whole batch");
             }
-            image.outputs = y.slice(0, 0, 1);
+            Point image = {"the image", exact, {}, ends[0].slice(0, 0, 1), y.slice(0, 0, 1)};
+            image.sample.kind = p.kind == MET_LERP ? MET_LERP : MET_IDENTITY;
+            image.sample.alpha = 1;
             points.push_back(image);
         }
         if (p.kind != MET_BOX) {
@@ -335,8 +331,8 @@ std::vector<Point> record_all(met_prepared &p, const at::Tensor &x, const at::Te
             y = record_features(p, b.slice(0, from, to), images, &z);
             starts.push_back(z);
             if (from == 0 && p.kind == MET_LERP) {
-                baseline.features = z.slice(0, 0, 1);
-                baseline.outputs = y.slice(0, 0, 1);
+                Point baseline = {"the baseline", exact, {}, z.slice(0, 0, 1), y.slice(0, 0, 1)};
+                baseline.sample.kind = MET_LERP; /* with alpha 0 */
                 points.push_back(baseline);
             }
         }

@@ -62,18 +62,12 @@ std::function<at::Tensor(const at::Tensor &)> function_of(Node *node) {
     return {};
 }
 
-const Call *call_of(const std::vector<Call> &calls, const Node *node) {
-    for (const Call &call : calls) {
-        if (call.count == 1 && call.output.defined() && call.node.get() == node) {
-            const PyObject *module = call.module;
-            const auto times = std::count_if(calls.begin(), calls.end(),
-                                             [module](const Call &other) { return other.module == module; });
-            if (times == 1) {
-                return &call;
-            }
-        }
-    }
-    return nullptr;
+/* The output of a module that a node made, where the module was called once; NULL where there is none. */
+const Call *call_by(const std::vector<Call> &calls, const Node *node) {
+    auto found = std::find_if(calls.begin(), calls.end(), [&](const Call &call) {
+        return call.count == 1 && call.output.defined() && call.node.get() == node;
+    });
+    return found == calls.end() ? nullptr : &*found;
 }
 
 } // namespace
@@ -99,6 +93,17 @@ Trunk::Trunk(const std::vector<Node *> &chain, const std::vector<int64_t> &image
     if (layers_.empty()) {
         throw Declined("a part of the image can't be followed: the model does not begin with a convolution over it");
     }
+}
+
+/* The form of a maximum pool; false where it rounds its size up. */
+template <typename Pool> bool Trunk::Layer::read_pool(const Pool &pool) {
+    const size_t spatial = kernel.size();
+    kind = Kind::max_pool;
+    kernel = integers(pool.kernel_size, spatial);
+    stride = pool.stride.empty() ? kernel : integers(pool.stride, spatial);
+    padding = integers(pool.padding, spatial);
+    dilation = integers(pool.dilation, spatial);
+    return !pool.ceil_mode;
 }
 
 /* Append the layer that a node stands for; false where there is none. */
@@ -129,22 +134,12 @@ bool Trunk::add(Node *node, size_t operations) {
         if (learned.defined()) {
             layer.weight = layer.weight * learned.detach().to(at::kDouble);
         }
-    } else if (auto *pool2d = dynamic_cast<nodes::MaxPool2DWithIndicesBackward0 *>(node)) {
-        layer.kind = Kind::max_pool;
-        layer.kernel = integers(pool2d->kernel_size, spatial);
-        layer.stride = pool2d->stride.empty() ? layer.kernel : integers(pool2d->stride, spatial);
-        layer.padding = integers(pool2d->padding, spatial);
-        layer.dilation = integers(pool2d->dilation, spatial);
-        if (spatial != 2 || pool2d->ceil_mode) {
+    } else if (auto *flat = dynamic_cast<nodes::MaxPool2DWithIndicesBackward0 *>(node)) {
+        if (spatial != 2 || !layer.read_pool(*flat)) {
             return false;
         }
-    } else if (auto *pool3d = dynamic_cast<nodes::MaxPool3DWithIndicesBackward0 *>(node)) {
-        layer.kind = Kind::max_pool;
-        layer.kernel = integers(pool3d->kernel_size, spatial);
-        layer.stride = pool3d->stride.empty() ? layer.kernel : integers(pool3d->stride, spatial);
-        layer.padding = integers(pool3d->padding, spatial);
-        layer.dilation = integers(pool3d->dilation, spatial);
-        if (spatial != 3 || pool3d->ceil_mode) {
+    } else if (auto *deep = dynamic_cast<nodes::MaxPool3DWithIndicesBackward0 *>(node)) {
+        if (spatial != 3 || !layer.read_pool(*deep)) {
             return false;
         }
     } else {
@@ -234,7 +229,7 @@ void Trunk::stop_where_unknown(const std::vector<Call> &calls) {
         if (computed || !needed) {
             continue;
         }
-        const Call *call = call_of(calls, layers_[i].node);
+        const Call *call = call_by(calls, layers_[i].node);
         if (call == nullptr) {
             shorten(i + 1);
             return;

@@ -77,6 +77,7 @@ class Trunk {
         std::vector<at::Tensor> kept;                           /* outputs of chunks of images */
         at::Tensor output;                                      /* (images, ...) */
 
+        template <typename Pool> bool read_pool(const Pool &pool);
         at::Tensor pooled(const at::Tensor &x, const std::vector<int64_t> &around) const;
     };
 
