@@ -2,7 +2,9 @@
  * band.c - single bands of an image: which one lies at the centre of a range of wavelengths, and its values stretched
  * to [0, 1] for the eye.
  */
-#include "image.h"
+#include "band.h"
+
+#include "buffer.h"
 
 #include <math.h>
 

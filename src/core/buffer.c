@@ -4,9 +4,10 @@
  * The engine lends its chunk to the model; a model (or a user's hook) may keep what it was given. The count tells
  * the engine whether somebody did, so that it never overwrites memory that another owner still looks at.
  */
-#include "met.h"
+#include "buffer.h"
 
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 

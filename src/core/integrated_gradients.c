@@ -2,13 +2,15 @@
  * integrated_gradients.c - the gradient averaged on the straight way from the baseline to the image.
  * Source: Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017 (arXiv:1703.01365).
  */
-#include "met.h"
-#include "methods.h"
+#include "integrated_gradients.h"
+#include "reduce.h"
+
+#include <stddef.h>
 
 typedef struct integrated_gradients {
     met_rule rule;
     bool multiply_by_inputs;
-    const met_options *options;
+    const met_parallel *pool;
     void *const *out;
     double *delta;
 } integrated_gradients;
@@ -35,7 +37,7 @@ static double sum_of(met_dtype dtype, size_t size, const void *values) {
 static int finish(void *method, size_t image, const met_base *base) {
     const integrated_gradients *m = method;
     if (m->multiply_by_inputs) {
-        met_times_image(base, true, m->out[image], m->options->pool, m->out[image]);
+        met_times_image(base, true, m->out[image], m->pool, m->out[image]);
     }
     if (m->delta != NULL) {
         m->delta[image] = sum_of(base->dtype, met_base_size(base), m->out[image]);
@@ -60,47 +62,78 @@ static int fold_end(void *method, const met_result *r) {
 
 /*
  * out[i] = (x_i - b_i) * sum_k w_k d f(b_i + a_k (x_i - b_i)) / d x, with nodes a_k and weights w_k of a rule on [0, 1].
- * The product with (x - b) is left out where method->multiply_by_inputs is false.
- *   inputs         (images,) images of one shape with their baselines
- *   out            (images,) pointers to (size,) values of dtype, the caller's memory
- *   method->delta  (images,) sum(out[i]) - (f(x_i) - f(b_i)), the error of completeness, or NULL
+ *   multiply  whether (x_i - b_i) is a factor
+ *   delta     (images,) sum(out[i]) - (f(x_i) - f(b_i)), the error of completeness, or NULL
  */
-int met_integrated_gradients(const met_input *inputs, size_t images, met_dtype dtype,
-                             const met_integrated_gradients_options *method, const met_model *model,
-                             const met_options *options, void *const *out, met_report *report) {
+static int integrate(const met_call *call, const met_integrated_gradients_options *options, bool multiply, double *delta,
+                     void *const *out) {
     integrated_gradients m = {
-        .multiply_by_inputs = method->multiply_by_inputs, .options = options, .out = out, .delta = method->delta};
-    int status = met_rule_new(method->quadrature, method->steps, &m.rule);
+        .multiply_by_inputs = multiply, .pool = call->options->pool, .out = out, .delta = delta};
+    int status = met_rule_new((met_quadrature)options->rule, options->steps, &m.rule);
     if (status != MET_OK) {
         return status;
     }
-    met_job job = {.method = &m,
-                   .inputs = inputs,
-                   .images = images,
-                   .evaluations = method->steps,
-                   .dtype = dtype,
-                   .kind = MET_LERP,
-                   .gradient = true,
-                   .describe = describe_step,
-                   .weight = step_weight,
-                   .sums = out,
-                   .finish = finish};
-    met_options part = *options;
-    part.after += method->delta != NULL ? 2 * images : 0;
-    status = met_run(&job, model, &part, report);
-    if (status == MET_OK && method->delta != NULL) {
-        part.before += job.images * job.evaluations;
-        part.after = options->after;
-        met_job ends = {.method = &m,
-                        .inputs = inputs,
-                        .images = images,
-                        .evaluations = 2,
-                        .dtype = dtype,
-                        .kind = MET_IDENTITY,
-                        .describe = describe_end,
-                        .fold = fold_end};
-        status = met_run(&ends, model, &part, report);
+    met_job job = met_job_of(call, &m);
+    job.evaluations = options->steps;
+    job.kind = MET_LERP;
+    job.gradient = true;
+    job.describe = describe_step;
+    job.weight = step_weight;
+    job.sums = out;
+    job.finish = finish;
+    met_options part = *call->options;
+    part.evaluations_after += delta != NULL ? 2 * call->images : 0;
+    status = met_run(&job, call->model, &part, call->report);
+    if (status == MET_OK && delta != NULL) {
+        part.evaluations_before += job.images * job.evaluations;
+        part.evaluations_after = call->options->evaluations_after;
+        met_job ends = met_job_of(call, &m);
+        ends.evaluations = 2;
+        ends.describe = describe_end;
+        ends.fold = fold_end;
+        status = met_run(&ends, call->model, &part, call->report);
     }
     met_rule_free(&m.rule);
     return status;
 }
+
+static int run(const met_call *call, const void *options, met_results *results) {
+    const met_integrated_gradients_options *o = options;
+    return integrate(call, o, o->multiply_by_inputs, o->delta, results->out);
+}
+
+static const met_argument arguments[] = {
+    {"n_steps", MET_COUNT, .offset = offsetof(met_integrated_gradients_options, steps), .least = 1},
+    {"method", MET_CHOICE, .offset = offsetof(met_integrated_gradients_options, rule), .choices = met_quadrature_names},
+    {"multiply_by_inputs", MET_FLAG, .offset = offsetof(met_integrated_gradients_options, multiply_by_inputs)},
+    {"delta", MET_RESULT_NUMBERS, .offset = offsetof(met_integrated_gradients_options, delta)},
+    {.name = NULL},
+};
+
+/* ---- in a tunnel */
+
+static bool multiplies(const void *options) {
+    return ((const met_integrated_gradients_options *)options)->multiply_by_inputs;
+}
+
+static int run_without_factor(const met_call *call, const void *options, met_results *results) {
+    return integrate(call, options, false, NULL, results->out);
+}
+
+static size_t evaluations(const met_call *call, const void *options) {
+    (void)call;
+    return ((const met_integrated_gradients_options *)options)->steps;
+}
+
+static const met_nesting nesting = {.multiplies = multiplies, .run = run_without_factor, .evaluations = evaluations};
+
+const met_method met_integrated_gradients = {
+    .name = "integrated_gradients",
+    .doc = "Integrated gradients from each baseline to its image, and with delta the error of completeness.\n"
+           "Source: Sundararajan et al., 2017 (arXiv:1703.01365).",
+    .arguments = arguments,
+    .options = sizeof(met_integrated_gradients_options),
+    .baselines = true,
+    .run = run,
+    .nesting = &nesting,
+};

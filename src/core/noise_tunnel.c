@@ -1,52 +1,54 @@
 /*
- * noise_tunnel.c - moments of the attributions of disturbed images.
+ * noise_tunnel.c - moments of the attributions of perturbed images.
  *
- * Saliency and input x gradient take one gradient a sample: the disturbed image is a sample of the engine, and the
- * moments are folded as gradients come. Any other explainer runs as a job of its own on a group of disturbed images.
+ * Saliency and input x gradient take one gradient a sample: the perturbed image is a sample of the engine, and the
+ * moments are folded as gradients come. Any other explainer runs as a job of its own on a group of perturbed images.
  * Either way memory holds the moments and one chunk or group, whatever the numbers of samples and steps.
  *
  * Sources: SmoothGrad, Smilkov et al., 2017 (arXiv:1706.03825); its square, Hooker et al., NeurIPS 2019
  * (arXiv:1806.10758); VarGrad, Adebayo et al., NeurIPS 2018 (arXiv:1810.03307).
  */
-#include "engine.h"
-#include "methods.h"
+#include "noise_tunnel.h"
 
+#include "run.h"
+
+#include <stddef.h>
 #include <string.h>
 
 /* The precision is looked at after this many samples, and whenever their number has doubled. */
 #define FIRST_LOOK 8
-/* A group of disturbed images ends where the precision is looked at, and takes no more than this or one image. */
-#define GROUP_MOST FIRST_LOOK
+/* A group of perturbed images ends where the precision is looked at, and takes no more than this or one image. */
+#define GROUP_SAMPLES FIRST_LOOK
 #define GROUP_BYTES ((size_t)32 << 20)
 
 typedef struct tunnel {
+    const met_call *call; /* whose inputs are `inputs` */
     const met_noise_tunnel_options *options;
-    const met_input *inputs;
-    met_dtype dtype;
-    const met_options *run;
-    met_report *report;
+    const met_input *inputs; /* baselines that are masked as their images are */
+    met_kind kind;
+    met_moment moment;
     void *const *out;
     size_t size;
-    bool product;          /* the attribution is the disturbed image times what the inner explainer gives */
-    bool linear;           /* the result is the mean of the gradients, and nothing more is wanted of them */
-    met_reducer values;    /* of v, or of v^2 for MET_MEAN_SQUARE */
-    met_reducer gradients; /* slopes of a product: of g */
-    met_reducer slopes;    /* slopes of its square: of v g */
-    met_buffer *kept;      /* (size,) g where the sample depends on the image */
-    uint8_t *dropped;      /* (bands,) */
+    bool multiplies;         /* the attribution is the perturbed image times what the inner explainer gives */
+    bool linear;             /* the result is the mean of the gradients, and nothing more is wanted of them */
+    met_reducer values;      /* of v, or of v^2 for MET_MEAN_SQUARE */
+    met_reducer gradients;   /* for the derivative of a product: of g */
+    met_reducer derivatives; /* for the derivative of its square: of v g */
+    met_buffer *kept;        /* (size,) g where the sample depends on the image */
+    uint8_t *replaced;       /* (bands,) */
 } tunnel;
 
 /* ---- what the samples are */
 
-int met_draw_bands(uint64_t seed, size_t k, double probability, size_t exact, size_t bands, uint8_t *dropped) {
+int met_draw_bands(uint64_t seed, size_t k, double probability, size_t exact, size_t bands, uint8_t *replaced) {
     const met_stream stream = {seed, k};
     if (exact != SIZE_MAX) {
-        return met_choose(stream, bands, exact, dropped);
+        return met_choose(stream, bands, exact, replaced);
     }
     for (size_t b = 0; b < bands; b++) {
         double u;
         met_uniform(stream, b, 1, &u);
-        dropped[b] = u < probability;
+        replaced[b] = u < probability;
     }
     return MET_OK;
 }
@@ -55,14 +57,14 @@ int met_draw_bands(uint64_t seed, size_t k, double probability, size_t exact, si
 static int describe(void *method, size_t image, size_t k, met_sample *s) {
     const tunnel *m = method;
     const met_noise_tunnel_options *o = m->options;
-    if (o->kind == MET_NOISE) {
+    if (m->kind == MET_NOISE) {
         s->noise = (met_stream){o->seed, k};
         s->stdev = o->stdev[image];
         memcpy(s->selected, o->selected, sizeof s->selected);
         return MET_OK;
     }
     const met_image *view = &m->inputs[image].image;
-    s->dropped = s->scratch;
+    s->replaced = s->scratch;
     return met_draw_bands(o->seed, k, o->probability, o->exact, view->shape[view->bands], s->scratch);
 }
 
@@ -70,14 +72,14 @@ static int describe(void *method, size_t image, size_t k, met_sample *s) {
 
 /* g, but 0 in the bands that sample k of an image replaces: there it does not depend on the image. */
 static int kept_gradient(tunnel *m, size_t image, size_t k, const void **g) {
-    if (m->options->kind != MET_BANDS) {
+    if (m->kind != MET_BANDS) {
         return MET_OK;
     }
     const met_image *view = &m->inputs[image].image;
-    met_base zero = {.dtype = m->dtype, .bands = view->bands};
-    met_sample s = {.kind = MET_BANDS, .scratch = m->dropped};
+    met_base zero = {.dtype = m->call->dtype, .bands = view->bands};
+    met_sample s = {.kind = MET_BANDS, .scratch = m->replaced};
     memcpy(zero.shape, view->shape, sizeof zero.shape);
-    memcpy(met_buffer_data(m->kept), *g, m->size * met_dtype_size(m->dtype));
+    memcpy(met_buffer_data(m->kept), *g, m->size * met_dtype_size(m->call->dtype));
     int status = describe(m, image, k, &s);
     if (status == MET_OK) {
         met_sample_apply(&zero, &s, met_buffer_data(m->kept));
@@ -89,30 +91,31 @@ static int kept_gradient(tunnel *m, size_t image, size_t k, const void **g) {
 /*
  * Take the inner explainer's answer for sample k of an image.
  *   g       (size,) its attributions; where they are to be multiplied by the sample, those without it
- *   sample  (size,) the disturbed image; only where there is a product
+ *   sample  (size,) the perturbed image; only where there is a product
+ *   finite  whether all values are
  */
-static int add(tunnel *m, size_t image, size_t k, const void *g, const void *sample) {
-    const met_parallel *pool = m->run->pool;
-    const met_moment moment = m->options->moment;
-    met_factors v = {.value = g, .times = m->product ? sample : NULL, .squared = moment == MET_MEAN_SQUARE};
-    met_reducer_add_product(&m->values, m->dtype, &v, 1.0, pool);
-    if (m->options->slope == NULL || !m->product) {
+static int add(tunnel *m, size_t image, size_t k, const void *g, const void *sample, bool *finite) {
+    const met_parallel *pool = m->call->options->pool;
+    const met_moment moment = m->moment;
+    met_factors v = {.value = g, .times = m->multiplies ? sample : NULL, .squared = moment == MET_MEAN_SQUARE};
+    *finite = met_reducer_add_product(&m->values, m->call->dtype, &v, 1.0, pool);
+    if (m->options->input_derivative == NULL || !m->multiplies) {
         return MET_OK;
     }
     int status = kept_gradient(m, image, k, &g);
     if (status == MET_OK && moment != MET_MEAN_SQUARE) {
-        met_reducer_add(&m->gradients, m->dtype, g, 1.0, pool);
+        met_reducer_add(&m->gradients, m->call->dtype, g, 1.0, pool);
     }
     if (status == MET_OK && moment != MET_MEAN) {
         v.squared = false;
         v.after = g;
-        met_reducer_add_product(&m->slopes, m->dtype, &v, 1.0, pool);
+        met_reducer_add_product(&m->derivatives, m->call->dtype, &v, 1.0, pool);
     }
     return status;
 }
 
 /* Whether the samples taken so far are as precise as was asked for. */
-static bool enough(void *method, size_t image, size_t k) {
+static bool converged(void *method, size_t image, size_t k) {
     const tunnel *m = method;
     (void)image;
     size_t n = k + 1;
@@ -121,55 +124,61 @@ static bool enough(void *method, size_t image, size_t k) {
 }
 
 /* d out / d image = mean(g), 2 mean(v g) or 2 mean(v g) - 2 mean(v) mean(g); 0 where there is no product. */
-static void write_slope(const tunnel *m, void *out) {
-    const met_moment moment = m->options->moment;
-    if (!m->product) {
-        memset(out, 0, m->size * met_dtype_size(m->dtype));
+static void write_derivative(const tunnel *m, void *out) {
+    const met_moment moment = m->moment;
+    if (!m->multiplies) {
+        memset(out, 0, m->size * met_dtype_size(m->call->dtype));
         return;
     }
     if (moment == MET_MEAN) {
-        met_reducer_read(&m->gradients, MET_MEAN, m->dtype, m->run->pool, out);
+        met_reducer_read(&m->gradients, MET_MEAN, m->call->dtype, m->call->options->pool, out);
         return;
     }
-    const double n = m->slopes.weight;
+    const double n = m->derivatives.weight;
     for (size_t i = 0; i < m->size; i++) {
-        double slope = m->slopes.sum[i] / n;
-        slope -= moment == MET_VARIANCE ? m->values.sum[i] / n * m->gradients.sum[i] / n : 0.0;
-        if (m->dtype == MET_FLOAT64) {
-            ((double *)out)[i] = 2.0 * slope;
+        double derivative = m->derivatives.sum[i] / n;
+        derivative -= moment == MET_VARIANCE ? m->values.sum[i] / n * m->gradients.sum[i] / n : 0.0;
+        if (m->call->dtype == MET_FLOAT64) {
+            ((double *)out)[i] = 2.0 * derivative;
         } else {
-            ((float *)out)[i] = (float)(2.0 * slope);
+            ((float *)out)[i] = (float)(2.0 * derivative);
         }
     }
 }
 
-/* Write the results of an image and start afresh. */
-static int finish(void *method, size_t image, const met_base *base) {
+static int begin(void *method, size_t image) {
     tunnel *m = method;
+    (void)image;
+    met_reducer_clear(&m->values);
+    met_reducer_clear(&m->gradients);
+    met_reducer_clear(&m->derivatives);
+    return MET_OK;
+}
+
+/* Write the results of an image. */
+static int finish(void *method, size_t image, const met_base *base) {
+    const tunnel *m = method;
     const met_noise_tunnel_options *o = m->options;
-    const met_parallel *pool = m->run->pool;
+    const met_dtype dtype = m->call->dtype;
+    const met_parallel *pool = m->call->options->pool;
     (void)base;
     if (!m->linear) { /* else the engine has written it */
-        const met_moment moment = o->moment == MET_VARIANCE ? MET_VARIANCE : MET_MEAN;
-        met_reducer_read(&m->values, moment, m->dtype, pool, m->out[image]);
+        met_reducer_read(&m->values, m->moment == MET_VARIANCE ? MET_VARIANCE : MET_MEAN, dtype, pool, m->out[image]);
     }
     if (o->error != NULL) {
-        met_reducer_read(&m->values, MET_STANDARD_ERROR, m->dtype, pool, o->error[image]);
+        met_reducer_read(&m->values, MET_STANDARD_ERROR, dtype, pool, o->error[image]);
     }
-    if (o->slope != NULL) {
-        write_slope(m, o->slope[image]);
+    if (o->input_derivative != NULL) {
+        write_derivative(m, o->input_derivative[image]);
     }
     if (o->used != NULL) {
         o->used[image] = m->linear ? o->samples : (size_t)m->values.weight;
     }
-    met_reducer_clear(&m->values);
-    met_reducer_clear(&m->gradients);
-    met_reducer_clear(&m->slopes);
     return MET_OK;
 }
 
 static int fold(void *method, const met_result *r) {
-    return add(method, r->image, r->k, r->gradient, r->sample);
+    return add(method, r->image, r->k, r->gradient, r->sample, r->finite);
 }
 
 /* ---- gradients that are only averaged: the engine sums them, or a shortcut does */
@@ -180,70 +189,39 @@ static double mean_weight(void *method, size_t k) {
     return 1.0 / (double)m->options->samples;
 }
 
-/* ---- the two ways */
+/* ---- the two ways to explain samples */
 
-/* One gradient a sample: disturbed images are samples of the engine. */
-static int run_gradients(tunnel *m, size_t images, const met_model *model) {
+/* One gradient a sample: perturbed images are samples of the engine. */
+static int run_gradients(tunnel *m) {
     const met_image *first = &m->inputs[0].image;
-    met_job job = {.method = m,
-                   .inputs = m->inputs,
-                   .images = images,
-                   .evaluations = m->options->samples,
-                   .dtype = m->dtype,
-                   .kind = m->options->kind,
-                   .gradient = true,
-                   .reads_sample = m->product,
-                   .scratch = first->shape[first->bands],
-                   .describe = describe,
-                   .fold = fold,
-                   .enough = enough,
-                   .finish = finish};
+    met_job job = met_job_of(m->call, m);
+    job.inputs = m->inputs;
+    job.evaluations = m->options->samples;
+    job.kind = m->kind;
+    job.gradient = true;
+    job.reads_sample = m->multiplies;
+    job.scratch = first->shape[first->bands];
+    job.describe = describe;
+    job.begin = begin;
+    job.finish = finish;
     if (m->linear) {
-        job.fold = NULL;
-        job.enough = NULL;
         job.weight = mean_weight;
         job.sums = m->out;
+    } else {
+        job.fold = fold;
+        job.converged = converged;
     }
-    return met_run(&job, model, m->run, m->report);
+    return met_run(&job, m->call->model, m->call->options, m->call->report);
 }
 
-/* Run the inner explainer on a group of disturbed images. */
-static int explain(const tunnel *m, const met_input *inputs, size_t n, const met_model *model,
-                   const met_options *options, void *const *out) {
-    const met_noise_tunnel_options *o = m->options;
-    if (o->inner == MET_INNER_INTEGRATED_GRADIENTS) {
-        met_integrated_gradients_options method = o->integrated_gradients;
-        method.multiply_by_inputs = false; /* add() multiplies: the baseline is 0 */
-        method.delta = NULL;
-        return met_integrated_gradients(inputs, n, m->dtype, &method, model, options, out, m->report);
-    }
-    const met_occlusion_options method = {.windows = o->windows};
-    met_occlusion_result result;
-    int status = met_occlusion(inputs, n, m->dtype, &method, model, options, &result, m->report);
-    if (status != MET_OK) {
-        return status;
-    }
-    size_t windows = met_windows_number(&o->windows);
-    for (size_t i = 0; i < n && status == MET_OK; i++) {
-        status = met_windows_mean(&o->windows, result.differences + i * windows, m->dtype, options->pool, out[i]);
-    }
-    met_deallocate(result.differences);
-    return status;
-}
-
-/* Evaluations that the inner explainer makes for one disturbed image. */
-static size_t inner_evaluations(const met_noise_tunnel_options *o) {
-    return o->inner == MET_INNER_OCCLUSION ? met_windows_number(&o->windows) + 1 : o->integrated_gradients.steps;
-}
-
-/* A group of disturbed images with their attributions. */
+/* A group of perturbed images with their attributions. */
 typedef struct group {
-    size_t room;
-    met_buffer *samples;      /* (room, size) */
-    met_buffer *attributions; /* (room, size) */
-    met_input *inputs;        /* (room,) */
-    void **out;               /* (room,) */
-    uint8_t *dropped;         /* (bands,) */
+    size_t capacity;
+    met_buffer *samples;      /* (capacity, size) */
+    met_buffer *attributions; /* (capacity, size) */
+    met_input *inputs;        /* (capacity,) */
+    void **out;               /* (capacity,) */
+    uint8_t *replaced;        /* (bands,) */
 } group;
 
 static void group_free(group *g) {
@@ -251,31 +229,31 @@ static void group_free(group *g) {
     met_buffer_release(g->attributions);
     met_deallocate(g->inputs);
     met_deallocate(g->out);
-    met_deallocate(g->dropped);
+    met_deallocate(g->replaced);
 }
 
 static int group_new(const tunnel *m, group *g) {
     const met_image *first = &m->inputs[0].image;
-    size_t bytes = m->size * met_dtype_size(m->dtype);
-    *g = (group){.room = GROUP_BYTES / bytes};
-    g->room = g->room < 1 ? 1 : g->room > GROUP_MOST ? GROUP_MOST : g->room;
-    g->room = g->room > m->options->samples ? m->options->samples : g->room;
-    g->inputs = met_allocate(g->room, sizeof *g->inputs);
-    g->out = met_allocate(g->room, sizeof *g->out);
-    g->dropped = met_allocate(first->shape[first->bands], 1);
-    if (g->inputs == NULL || g->out == NULL || g->dropped == NULL) {
-        return met_fail(MET_ENOMEM, "a group of %zu disturbed images does not fit into memory", g->room);
+    size_t bytes = m->size * met_dtype_size(m->call->dtype);
+    *g = (group){.capacity = GROUP_BYTES / bytes};
+    g->capacity = g->capacity < 1 ? 1 : g->capacity > GROUP_SAMPLES ? GROUP_SAMPLES : g->capacity;
+    g->capacity = g->capacity > m->options->samples ? m->options->samples : g->capacity;
+    g->inputs = met_allocate(g->capacity, sizeof *g->inputs);
+    g->out = met_allocate(g->capacity, sizeof *g->out);
+    g->replaced = met_allocate(first->shape[first->bands], 1);
+    if (g->inputs == NULL || g->out == NULL || g->replaced == NULL) {
+        return met_fail(MET_ENOMEM, "a group of %zu perturbed images does not fit into memory", g->capacity);
     }
-    int status = met_buffer_new(g->room * bytes, "disturbed images", &m->report->memory, &g->samples);
+    int status = met_buffer_new(g->capacity * bytes, "perturbed images", &m->call->report->memory, &g->samples);
     if (status == MET_OK) {
-        status = met_buffer_new(g->room * bytes, "their attributions", &m->report->memory, &g->attributions);
+        status = met_buffer_new(g->capacity * bytes, "their attributions", &m->call->report->memory, &g->attributions);
     }
-    for (size_t j = 0; j < g->room && status == MET_OK; j++) {
+    for (size_t j = 0; j < g->capacity && status == MET_OK; j++) {
         met_image *view = &g->inputs[j].image;
-        *view = (met_image){.data = (uint8_t *)met_buffer_data(g->samples) + j * bytes, .dtype = m->dtype};
+        *view = (met_image){.data = (uint8_t *)met_buffer_data(g->samples) + j * bytes, .dtype = m->call->dtype};
         memcpy(view->shape, first->shape, sizeof view->shape);
         view->bands = first->bands;
-        view->strides[2] = (ptrdiff_t)met_dtype_size(m->dtype);
+        view->strides[2] = (ptrdiff_t)met_dtype_size(m->call->dtype);
         view->strides[1] = view->strides[2] * (ptrdiff_t)view->shape[2];
         view->strides[0] = view->strides[1] * (ptrdiff_t)view->shape[1];
         g->out[j] = (uint8_t *)met_buffer_data(g->attributions) + j * bytes;
@@ -283,46 +261,57 @@ static int group_new(const tunnel *m, group *g) {
     return status;
 }
 
-/* Samples [k, k + n) of an image: disturb, explain, add. *stop: the method has enough. */
+/* Samples [k, k + n) of an image: perturb, explain, add. *stop: the method has converged. */
 static int run_group(tunnel *m, group *g, const met_base *base, size_t image, size_t k, size_t n,
-                     const met_model *model, const met_options *options, bool *stop) {
+                     const met_options *options, bool *stop) {
+    const met_nested *inner = &m->options->inner;
+    met_call call = *m->call;
+    met_results results = {.out = g->out, .outputs = 1};
     int status = MET_OK;
     for (size_t j = 0; j < n && status == MET_OK; j++) {
-        met_sample s = {.kind = m->options->kind, .image = image, .scratch = g->dropped};
+        met_sample s = {.kind = m->kind, .image = image, .scratch = g->replaced};
         status = describe(m, image, k + j, &s);
         if (status == MET_OK) {
-            met_sample_render(base, &s, m->run->pool, (void *)g->inputs[j].image.data);
+            met_sample_render(base, &s, m->call->options->pool, (void *)g->inputs[j].image.data);
             g->inputs[j].target = m->inputs[image].target;
             g->inputs[j].origin = m->inputs[image].origin;
         }
     }
     if (status == MET_OK) {
-        status = explain(m, g->inputs, n, model, options, g->out);
+        call.inputs = g->inputs;
+        call.images = n;
+        call.options = options;
+        status = inner->method->nesting->run(&call, inner->options, &results);
     }
     for (size_t j = 0; j < n && status == MET_OK && !*stop; j++) {
-        status = add(m, image, k + j, g->out[j], g->inputs[j].image.data);
-        *stop = status == MET_OK && enough(m, image, k + j);
+        bool finite;
+        status = add(m, image, k + j, g->out[j], g->inputs[j].image.data, &finite);
+        *stop = status == MET_OK && converged(m, image, k + j);
     }
     return status;
 }
 
-/* Any explainer: a job of its own for each group of disturbed images. */
-static int run_jobs(tunnel *m, size_t images, const met_model *model) {
-    const size_t evaluations = inner_evaluations(m->options);
-    const size_t samples = m->options->samples;
+/* Any explainer: a run of its own for each group of perturbed images. */
+static int run_groups(tunnel *m) {
+    const met_call *call = m->call;
+    const met_nested *inner = &m->options->inner;
+    const size_t evaluations = inner->method->nesting->evaluations(call, inner->options);
+    const size_t images = call->images, samples = m->options->samples;
     met_readable readable = {0};
     group g;
     int status = group_new(m, &g);
     for (size_t i = 0; i < images && status == MET_OK; i++) {
         met_base base;
         bool stop = false;
-        status = met_read_input(&readable, &m->inputs[i], m->dtype, m->run->pool, &m->report->memory, &base);
+        status = met_read_input(&readable, &m->inputs[i], call->dtype, call->options->pool, &call->report->memory,
+                                &base);
+        begin(m, i);
         for (size_t k = 0; k < samples && status == MET_OK && !stop;) {
-            const size_t n = g.room < samples - k ? g.room : samples - k;
-            met_options options = *m->run;
-            options.before += (i * samples + k) * evaluations;
-            options.after += (images * samples - i * samples - k - n) * evaluations;
-            status = run_group(m, &g, &base, i, k, n, model, &options, &stop);
+            const size_t n = g.capacity < samples - k ? g.capacity : samples - k;
+            met_options options = *call->options;
+            options.evaluations_before += (i * samples + k) * evaluations;
+            options.evaluations_after += (images * samples - i * samples - k - n) * evaluations;
+            status = run_group(m, &g, &base, i, k, n, &options, &stop);
             k += n;
         }
         status = status == MET_OK ? finish(m, i, &base) : status;
@@ -333,10 +322,14 @@ static int run_jobs(tunnel *m, size_t images, const met_model *model) {
 }
 
 static int check(const met_noise_tunnel_options *o) {
+    if (o->inner.method == NULL || o->inner.method->nesting == NULL) {
+        return met_fail(MET_EVALUE, "inner must be a method that nests in a tunnel, which %s does not",
+                        o->inner.method == NULL ? "none" : o->inner.method->name);
+    }
     if (o->samples < 1) {
         return met_fail(MET_EVALUE, "n_samples must be at least 1");
     }
-    if (o->moment == MET_VARIANCE && (o->error != NULL || o->tolerance > 0)) {
+    if (o->moment == MET_VARGRAD && (o->error != NULL || o->tolerance > 0)) {
         return met_fail(MET_EVALUE, "standard_error and tolerance are for means: method smoothgrad or smoothgrad_sq, "
                                     "not vargrad");
     }
@@ -346,54 +339,114 @@ static int check(const met_noise_tunnel_options *o) {
     return MET_OK;
 }
 
-/*
- * out[i] = a moment, over samples s, of A(x_i disturbed by s), where A is the inner explainer.
- *   inputs  (images,) images of one shape; baselines are what dropped bands take, masked by the caller
- *   out     (images,) pointers to (size,) values of dtype, the caller's memory
- */
-int met_noise_tunnel(const met_input *inputs, size_t images, met_dtype dtype, const met_noise_tunnel_options *method,
-                     const met_model *model, const met_options *options, void *const *out, met_report *report) {
-    tunnel m = {.options = method, .inputs = inputs, .dtype = dtype, .run = options, .report = report, .out = out};
+/* Where bands take the baseline, the mask comes after: what is not used stays 0 in the baseline too. */
+static void mask_baselines(met_input *inputs, size_t images) {
+    for (size_t i = 0; i < images; i++) {
+        met_input *input = &inputs[i];
+        if (input->image.mask == NULL) {
+            continue;
+        }
+        if (input->baseline.data == NULL) {
+            input->baseline = input->image;
+            input->baseline.data = &input->baseline_value;
+            input->baseline.dtype = MET_FLOAT64;
+            memset(input->baseline.strides, 0, sizeof input->baseline.strides);
+        }
+        input->baseline.mask = input->image.mask;
+        memcpy(input->baseline.mask_strides, input->image.mask_strides, sizeof input->baseline.mask_strides);
+    }
+}
+
+/* The accumulators that the moment and the further results need. */
+static int allocate(tunnel *m, bool squares, bool derivative) {
+    const met_image *first = &m->inputs[0].image;
+    met_account *account = &m->call->report->memory;
+    int status = m->linear ? MET_OK : met_reducer_new(m->size, squares, account, &m->values);
+    if (status == MET_OK && derivative && m->moment != MET_MEAN_SQUARE) {
+        status = met_reducer_new(m->size, false, account, &m->gradients);
+    }
+    if (status == MET_OK && derivative && m->moment != MET_MEAN) {
+        status = met_reducer_new(m->size, false, account, &m->derivatives);
+    }
+    if (status == MET_OK && derivative && m->kind == MET_BANDS) {
+        m->replaced = met_allocate(first->shape[first->bands], 1);
+        status = m->replaced == NULL ? met_fail(MET_ENOMEM, "the flags of the bands do not fit into memory")
+                                     : met_buffer_new(m->size * met_dtype_size(m->call->dtype), "a gradient", account,
+                                                      &m->kept);
+    }
+    return status;
+}
+
+/* out[i] = a moment, over samples s, of A(x_i perturbed by s), where A is the inner explainer. */
+static int run(const met_call *call, const void *options, met_results *results) {
+    static const met_moment moment_of[] = {
+        [MET_SMOOTHGRAD] = MET_MEAN, [MET_SMOOTHGRAD_SQ] = MET_MEAN_SQUARE, [MET_VARGRAD] = MET_VARIANCE};
+    const met_noise_tunnel_options *o = options;
     const double start = met_seconds();
-    const double before = report->seconds;
-    int status = check(method);
+    const double before = call->report->seconds;
+    int status = check(o);
     if (status != MET_OK) {
         return status;
     }
-    m.size = images > 0 ? met_image_size(&inputs[0].image) : 0;
-    if (m.size == 0) {
-        return met_fail(MET_ESHAPE, "there is no image, or it is empty");
+    const met_nesting *nesting = o->inner.method->nesting;
+    met_input *inputs = met_allocate(call->images, sizeof *inputs);
+    if (inputs == NULL) {
+        return met_fail(MET_ENOMEM, "%zu images do not fit into memory", call->images);
     }
-    m.product = method->inner == MET_INNER_INPUT_X_GRADIENT ||
-                (method->inner == MET_INNER_INTEGRATED_GRADIENTS && method->integrated_gradients.multiply_by_inputs);
-    bool squares = method->moment == MET_VARIANCE || method->error != NULL || method->tolerance > 0;
-    bool slope = method->slope != NULL && m.product;
-    m.linear = method->inner == MET_INNER_SALIENCY && method->moment == MET_MEAN && !squares;
-    status = m.linear ? MET_OK : met_reducer_new(m.size, squares, &report->memory, &m.values);
-    if (status == MET_OK && slope && method->moment != MET_MEAN_SQUARE) {
-        status = met_reducer_new(m.size, false, &report->memory, &m.gradients);
+    memcpy(inputs, call->inputs, call->images * sizeof *inputs);
+    if (o->perturbation == MET_PERTURB_BANDS) {
+        mask_baselines(inputs, call->images);
     }
-    if (status == MET_OK && slope && method->moment != MET_MEAN) {
-        status = met_reducer_new(m.size, false, &report->memory, &m.slopes);
-    }
-    if (status == MET_OK && slope && method->kind == MET_BANDS) {
-        m.dropped = met_allocate(inputs[0].image.shape[inputs[0].image.bands], 1);
-        status = m.dropped != NULL ? MET_OK : met_fail(MET_ENOMEM, "the flags of the bands do not fit into memory");
-        if (status == MET_OK) {
-            status = met_buffer_new(m.size * met_dtype_size(dtype), "a gradient", &report->memory, &m.kept);
-        }
-    }
+    tunnel m = {.call = call, .options = o, .inputs = inputs, .out = results->out};
+    m.kind = o->perturbation == MET_PERTURB_BANDS ? MET_BANDS : MET_NOISE;
+    m.moment = moment_of[o->moment];
+    m.size = met_image_size(&inputs[0].image);
+    m.multiplies = nesting->multiplies != NULL && nesting->multiplies(o->inner.options);
+    const bool squares = m.moment == MET_VARIANCE || o->error != NULL || o->tolerance > 0;
+    m.linear = nesting->of_gradient && !m.multiplies && m.moment == MET_MEAN && !squares;
+    status = allocate(&m, squares, o->input_derivative != NULL && m.multiplies);
     if (status == MET_OK) {
-        bool gradient = method->inner == MET_INNER_SALIENCY || method->inner == MET_INNER_INPUT_X_GRADIENT;
-        met_heap_hold(); /* through all the jobs inside */
-        status = gradient ? run_gradients(&m, images, model) : run_jobs(&m, images, model);
-        met_heap_release();
+        met_heap_hold(call->options); /* through all the runs inside */
+        status = nesting->of_gradient ? run_gradients(&m) : run_groups(&m);
+        met_heap_release(call->options);
     }
     met_reducer_free(&m.values);
     met_reducer_free(&m.gradients);
-    met_reducer_free(&m.slopes);
+    met_reducer_free(&m.derivatives);
     met_buffer_release(m.kept);
-    met_deallocate(m.dropped);
-    report->seconds = before + met_seconds() - start; /* the jobs inside counted their own parts */
+    met_deallocate(m.replaced);
+    met_deallocate(inputs);
+    call->report->seconds = before + met_seconds() - start; /* the runs inside counted their own parts */
     return status;
 }
+
+static const char *const perturbations[] = {"noise", "bands", NULL};
+static const char *const moments[] = {"smoothgrad", "smoothgrad_sq", "vargrad", NULL};
+
+static const met_argument arguments[] = {
+    {"perturbation", MET_CHOICE, .offset = offsetof(met_noise_tunnel_options, perturbation), .choices = perturbations},
+    {"method", MET_CHOICE, .offset = offsetof(met_noise_tunnel_options, moment), .choices = moments},
+    {"n_samples", MET_COUNT, .offset = offsetof(met_noise_tunnel_options, samples), .least = 1},
+    {"seed", MET_SEED, .offset = offsetof(met_noise_tunnel_options, seed)},
+    {"stdevs", MET_NUMBERS, .offset = offsetof(met_noise_tunnel_options, stdev)},
+    {"selected", MET_AXIS_FLAGS, .offset = offsetof(met_noise_tunnel_options, selected)},
+    {"probability", MET_NUMBER, .offset = offsetof(met_noise_tunnel_options, probability)},
+    {"exact", MET_COUNT, .offset = offsetof(met_noise_tunnel_options, exact)},
+    {"inner", MET_METHOD, .offset = offsetof(met_noise_tunnel_options, inner)},
+    {"tolerance", MET_NUMBER, .offset = offsetof(met_noise_tunnel_options, tolerance)},
+    {"standard_error", MET_RESULT_ARRAYS, .offset = offsetof(met_noise_tunnel_options, error)},
+    {"input_derivative", MET_RESULT_ARRAYS, .offset = offsetof(met_noise_tunnel_options, input_derivative)},
+    {"samples_used", MET_RESULT_COUNTS, .offset = offsetof(met_noise_tunnel_options, used)},
+    {.name = NULL},
+};
+
+const met_method met_noise_tunnel = {
+    .name = "noise_tunnel",
+    .doc = "A moment of the attributions of perturbed images, by another method.\n"
+           "Sources: Smilkov et al., 2017 (arXiv:1706.03825); Hooker et al., 2019 (arXiv:1806.10758); Adebayo et al.,\n"
+           "2018 (arXiv:1810.03307).",
+    .arguments = arguments,
+    .options = sizeof(met_noise_tunnel_options),
+    .baselines = true,
+    .run = run,
+};

@@ -5,7 +5,7 @@
 #ifndef MET_PHILOX_H
 #define MET_PHILOX_H
 
-#include "met.h"
+#include "rng.h"
 
 #define PHILOX_ROUNDS 10
 #define PHILOX_MULTIPLIER0 UINT64_C(0xD2511F53)

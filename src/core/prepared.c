@@ -1,28 +1,50 @@
 /*
- * prepared.c - samples through the model's shortcut: images are prepared in groups, descriptions go to the model, and
- * where it declines nothing was done and the engine renders.
+ * prepared.c - samples through the model's shortcut: images are prepared in groups, and descriptions go to the model.
+ *
+ * Where it declines, at whatever call, all that was folded of the group is void: the engine starts these images again
+ * and renders. One sample is asked alone before, which times the plain path and is compared with what the shortcut gives.
  */
-#include "engine.h"
+#include "run.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 /* What a shortcut caches for each image of a group, beside its features: image, baseline, sum of gradients. */
 #define GROUP_FACTOR 4
 #define GROUP_BYTES ((size_t)64 << 20)
+/* What preparing costs: this many seconds, and this many evaluations of one sample. */
+#define PREPARE_SECONDS 0.004
+#define PREPARE_EVALUATIONS 8
+/* An evaluation that takes less is timed twice: the first one warms caches and code. */
+#define WARM_SECONDS 0.005
+
+/* Write down why no shortcut is taken, unless one was, or another reason came first. */
+static void note_decline(met_report *report, met_decline reason, const char *why) {
+    if (report->shortcut[0] == '\0' && report->shortcut_declined[0] == '\0') {
+        snprintf(report->shortcut_declined, sizeof report->shortcut_declined, "%s", why);
+        report->decline_reason = reason;
+    }
+}
+
+static void note_shortcut(met_report *report, const char *name) {
+    snprintf(report->shortcut, sizeof report->shortcut, "%s", name);
+    report->shortcut_declined[0] = '\0';
+    report->decline_reason = MET_DECLINE_NONE;
+}
 
 /* Render one description of every image in [from, to) into a batch of its own. */
 static int render_batch(engine *e, size_t from, size_t to, const met_sample *s, met_buffer **buffer, met_batch *out) {
     int status = met_buffer_new((to - from) * e->bytes, "the images of a shortcut", &e->report->memory, buffer);
     uint8_t *data = status == MET_OK ? met_buffer_data(*buffer) : NULL;
     for (size_t i = from; i < to && status == MET_OK; i++) {
-        status = met_take_base(e, i);
+        status = met_load_image(e, i);
         if (status == MET_OK) {
             met_sample_render(&e->base, s, e->options->pool, data + (i - from) * e->bytes);
         }
     }
     if (status == MET_OK) {
-        *out = met_batch_of(e, *buffer, to - from);
+        *out = met_batch_view(e, *buffer, 0, to - from);
     }
     return status;
 }
@@ -30,32 +52,60 @@ static int render_batch(engine *e, size_t from, size_t to, const met_sample *s, 
 /* Describe evaluation k of image i for place j, unless it is a copy of the image that the job wants skipped. */
 static int describe_place(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     met_sample *s = &e->samples[j];
-    int status = met_describe(e, j, i, k, s);
+    int status = met_describe_sample(e, j, i, k, s);
     if (status == MET_OK && e->job->skip_copies) {
-        status = met_take_base(e, i);
+        status = met_load_image(e, i);
         *copy = status == MET_OK && !met_sample_changes(&e->base, s);
     }
-    s->image = i - e->first;
+    s->image = i - e->first_prepared;
     return status;
+}
+
+/* Where the sample that was asked alone is among the n evaluated ones, it must have given the same. */
+static int compare_with_probe(const engine *e, size_t n, const met_outputs *y) {
+    const met_probe *p = &e->probe;
+    double scale = 0;
+    if (p->values == NULL || p->width != y->width) {
+        return MET_OK;
+    }
+    for (size_t i = 0; i < n * y->width; i++) {
+        scale = fabs(y->value[i]) > scale && isfinite(y->value[i]) ? fabs(y->value[i]) : scale;
+    }
+    for (size_t j = 0; j < n; j++) {
+        if (e->image_of[j] != p->image || e->k_of[j] != p->k) {
+            continue;
+        }
+        if (!met_probe_agrees(e, p, y->value + j * y->width, scale)) {
+            return met_declined(MET_DECLINE_VERIFICATION, "it gave %.9g for a sample that gives %.9g alone",
+                                y->value[j * y->width], p->values[0]);
+        }
+        e->report->batching = n > 1 ? MET_BATCHING_FREE : e->report->batching;
+    }
+    return MET_OK;
 }
 
 /* Evaluate and fold the first n described samples. */
 static int run_described(engine *e, size_t n, double *seconds) {
     const met_job *job = e->job;
     const met_shortcut *cut = e->model->shortcut;
-    answer a = met_ask(e, n);
+    output_request request = met_request_outputs(e, 0, n, &e->values, &e->values_capacity);
+    met_outputs *y = &request.y;
+    const met_batch none = {0};
     double start = met_seconds();
-    int status = job->gradient ? cut->gradient(e->model->ctx, e->prepared, e->samples, e->weights, n, &a.y)
-                               : cut->forward(e->model->ctx, e->prepared, e->samples, n, &a.y);
+    int status = job->gradient ? cut->gradient(e->model->ctx, e->prepared, e->samples, e->weights, n, y)
+                               : cut->forward(e->model->ctx, e->prepared, e->samples, n, y);
     *seconds = met_seconds() - start;
     if (status == MET_EDECLINED) {
         return status;
     }
     met_count_call(e, n, *seconds);
+    if (status == MET_OK && y->value == NULL) {
+        return met_fail(MET_EMODEL, "the model answered without outputs");
+    }
+    status = status == MET_OK ? compare_with_probe(e, n, y) : status;
     if (status == MET_OK) {
         e->report->shortcut_evaluations += n;
-        met_batch none = {0};
-        status = job->gradient ? MET_OK : met_fold(e, n, &none, &a.y);
+        status = job->gradient ? met_note_outputs(e, 0, n, y) : met_fold(e, 0, n, &none, y);
     }
     return status;
 }
@@ -66,14 +116,15 @@ static int collect(engine *e, size_t from, size_t to) {
     met_batch sum = {0};
     double start = met_seconds();
     int status = e->model->shortcut->collect(e->model->ctx, e->prepared, &sum);
-    e->report->seconds_model += met_seconds() - start;
+    e->report->seconds_in_model += met_seconds() - start;
     if (status == MET_OK && (sum.data == NULL || sum.n != to - from)) {
         status = met_fail(MET_EMODEL, "the shortcut answered without a gradient for each image");
     }
     for (size_t i = from; i < to && status == MET_OK; i++) {
         memcpy(job->sums[i], (const uint8_t *)sum.data + (i - from) * e->bytes, e->bytes);
-        if (job->finish != NULL) {
-            status = met_take_base(e, i);
+        status = job->begin != NULL ? job->begin(job->method, i) : MET_OK;
+        if (status == MET_OK && job->finish != NULL) {
+            status = met_load_image(e, i);
             status = status == MET_OK ? job->finish(job->method, i, &e->base) : status;
         }
     }
@@ -83,87 +134,141 @@ static int collect(engine *e, size_t from, size_t to) {
     return status;
 }
 
-/* Images [from, to) through the model's shortcut. MET_EDECLINED: nothing was done. */
-int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
-    const met_shortcut *cut = e->model->shortcut;
-    static const path described = {met_take_slots, describe_place, run_described};
+/* Forget what images [from, to) gave so far, but for the time it took; its evaluations are counted apart. */
+static void start_again(engine *e, size_t from, size_t to, const met_report *before, size_t done) {
+    met_report *r = e->report;
+    const met_report now = *r;
+    *r = *before;
+    r->seconds = now.seconds;
+    r->seconds_in_model = now.seconds_in_model;
+    r->memory = now.memory;
+    r->evaluations_verifying = now.evaluations_verifying;
+    r->evaluations_discarded += now.evaluations - before->evaluations;
+    for (size_t i = from; i < to; i++) {
+        e->remaining[i] = e->job->evaluations;
+    }
+    e->done = done;
+}
+
+/* Prepare images [from, to) for samples like the middle one of the first image. */
+static int prepare(engine *e, size_t from, size_t to) {
     const met_sample image = {.kind = MET_IDENTITY};
     const met_sample baseline = {.kind = MET_LERP, .alpha = 0};
     met_buffer *x_buffer = NULL;
     met_buffer *b_buffer = NULL;
     met_batch x;
     met_batch b;
-    size_t done = e->done;
-    size_t most = met_chunk_limit(e);
-
-    e->first = from;
-    int status = met_take_slots(e, to - from);
+    met_sample example;
+    e->first_prepared = from;
+    int status = met_reserve_slots(e, to - from);
     if (status == MET_OK) {
         status = render_batch(e, from, to, &image, &x_buffer, &x);
     }
     if (status == MET_OK) {
         status = render_batch(e, from, to, &baseline, &b_buffer, &b);
     }
-    if (status != MET_OK) {
-        goto done;
-    }
-    met_sample example;
-    status = met_describe(e, 0, from, e->job->evaluations / 2, &example);
-    for (size_t i = from; i < to; i++) {
-        e->origin_of[i - from] = e->job->inputs[i].origin;
-    }
-    if (status != MET_OK) {
-        goto done;
-    }
-    double start = met_seconds();
-    status = cut->prepare(e->model->ctx, &x, &b, &example, most, &e->prepared);
-    e->report->seconds_model += met_seconds() - start;
-    met_buffer_release(x_buffer);
-    met_buffer_release(b_buffer);
-    x_buffer = b_buffer = NULL;
     if (status == MET_OK) {
-        status = met_run_path(e, &described, from, to, tuner);
+        status = met_describe_sample(e, 0, from, e->job->evaluations / 2, &example);
     }
-    if (status == MET_OK && e->job->gradient) {
-        status = collect(e, from, to);
-    }
-done:
-    if (status == MET_EDECLINED) {
-        e->done = done;
-        snprintf(e->report->declined, sizeof e->report->declined, "%s", met_detail());
-    } else if (status == MET_OK) {
-        snprintf(e->report->shortcut, sizeof e->report->shortcut, "%s", cut->name(e->prepared));
-    }
-    if (e->prepared != NULL) {
-        cut->release(e->model->ctx, e->prepared);
-        e->prepared = NULL;
+    if (status == MET_OK) {
+        for (size_t i = from; i < to; i++) {
+            e->origin_of[i - from] = e->job->inputs[i].origin;
+        }
+        const double start = met_seconds();
+        status = e->model->shortcut->prepare(e->model->ctx, &x, &b, &example, met_chunk_limit(e), &e->prepared);
+        e->report->seconds_in_model += met_seconds() - start;
     }
     met_buffer_release(x_buffer);
     met_buffer_release(b_buffer);
     return status;
 }
 
-/* Whether the job is of a form that a shortcut can take. */
-bool met_wants_shortcut(const engine *e) {
+/* Images [from, to) through the model's shortcut. MET_EDECLINED: none of them has a result. */
+int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
+    static const met_path described = {met_reserve_slots, describe_place, run_described};
+    const met_shortcut *cut = e->model->shortcut;
+    const met_report before = *e->report;
+    const size_t done = e->done;
+    int status = prepare(e, from, to);
+    if (status == MET_OK) {
+        status = met_run_path(e, &described, from, to, tuner);
+    }
+    if (status == MET_OK && e->job->gradient) {
+        status = collect(e, from, to);
+    }
+    if (status == MET_EDECLINED) {
+        start_again(e, from, to, &before, done);
+        note_decline(e->report, met_decline_reason(), met_detail());
+    } else if (status == MET_OK) {
+        note_shortcut(e->report, cut->name(e->prepared));
+    }
+    if (e->prepared != NULL) {
+        cut->release(e->model->ctx, e->prepared);
+        e->prepared = NULL;
+    }
+    return status;
+}
+
+/* Ask a sample alone: it tells what the plain path costs, and what the shortcut must give. */
+static int is_worth_preparing(engine *e, bool *worth) {
+    const met_job *job = e->job;
+    double *alone = &e->report->seconds_alone;
+    int status = MET_OK;
+    for (int round = 0; round < 2 && (*alone == 0 || (round == 1 && *alone < WARM_SECONDS)); round++) {
+        met_probe_free(&e->probe);
+        status = met_probe_sample(e, 0, job->evaluations / 2, &e->probe);
+        if (status != MET_OK) {
+            return status;
+        }
+        *alone = *alone == 0 || e->probe.seconds < *alone ? e->probe.seconds : *alone;
+    }
+    const double plain = (double)(job->images * job->evaluations) * *alone;
+    *worth = plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * (double)job->images * *alone;
+    return status;
+}
+
+/* Whether the job is of a form that a shortcut can take, and large enough that it pays; else the report says why not. */
+int met_wants_shortcut(engine *e, bool *wanted) {
     const met_job *job = e->job;
     const met_shortcut *cut = e->model->shortcut;
-    if (cut == NULL || job->kind == MET_IDENTITY || job->kind == MET_NOISE || job->reads_sample ||
-        job->evaluations < (job->gradient ? cut->least_gradients : cut->least_outputs)) {
-        return false;
-    }
+    met_decline reason = MET_DECLINE_NONE;
+    const char *why = "";
+    int status = MET_OK;
+    *wanted = false;
     if (!e->options->shortcuts) {
-        snprintf(e->report->declined, sizeof e->report->declined, "switched off");
-        return false;
+        reason = MET_DECLINE_SWITCHED_OFF;
+        why = "shortcuts are switched off";
+    } else if (cut == NULL || (!job->gradient && cut->forward == NULL)) {
+        reason = MET_DECLINE_NOT_OFFERED;
+        why = "a model that is driven in this way offers none";
+    } else if (job->kind == MET_IDENTITY || job->kind == MET_NOISE) {
+        reason = MET_DECLINE_NOTHING_SHARED;
+        why = job->kind == MET_NOISE ? "noise leaves no value as it is" : "each image is evaluated as it is";
+    } else if (job->gradient && (job->weight == NULL || job->fold != NULL)) {
+        reason = MET_DECLINE_NOTHING_SHARED;
+        why = "the method needs the gradient of every sample, not their sum alone";
+    } else if (job->evaluations < (job->gradient ? cut->least_gradients : cut->least_outputs)) {
+        reason = MET_DECLINE_LITTLE_WORK;
+        why = "there are too few evaluations of an image";
+    } else {
+        bool worth = false;
+        status = is_worth_preparing(e, &worth);
+        *wanted = worth;
+        reason = worth ? MET_DECLINE_NONE : MET_DECLINE_LITTLE_WORK;
+        why = "the evaluations are so fast that preparing it would take longer";
     }
-    return job->gradient ? job->weight != NULL && job->fold == NULL : e->model->shortcut->forward != NULL;
+    if (reason != MET_DECLINE_NONE) {
+        note_decline(e->report, reason, why);
+    }
+    return status;
 }
 
 /* How many images a shortcut prepares at once. */
 size_t met_group_size(const engine *e) {
-    size_t room = GROUP_BYTES;
-    if (e->options->memory > 0 && e->options->memory / 4 < room) {
-        room = e->options->memory / 4;
+    size_t bytes = GROUP_BYTES;
+    if (e->options->memory_budget > 0 && e->options->memory_budget / 4 < bytes) {
+        bytes = e->options->memory_budget / 4;
     }
-    size_t images = room / GROUP_FACTOR / e->bytes;
+    size_t images = bytes / GROUP_FACTOR / e->bytes;
     return images > 0 ? images : 1;
 }

@@ -1,9 +1,18 @@
 /*
  * quadrature.c - rules for the integral over [0, 1]: Gauss-Legendre and Riemann sums.
  */
-#include "met.h"
+#include "quadrature.h"
+
+#include "buffer.h"
 
 #include <math.h>
+
+const char *const met_quadrature_names[] = {
+#define MET_QUADRATURE_NAME(value, name) name,
+    MET_QUADRATURES(MET_QUADRATURE_NAME)
+#undef MET_QUADRATURE_NAME
+    NULL,
+};
 
 #define PI 3.141592653589793238462643383280
 

@@ -4,9 +4,12 @@
  * Everything is summed in double, value by value in the order of the calls, so results are the same bits whatever
  * the number of threads.
  */
-#include "methods.h"
+#include "reduce.h"
+
+#include "finite.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* Values that one thread should have at least. */
@@ -27,7 +30,16 @@ typedef struct work {
     double weight;
     met_moment moment;
     const met_base *base;
+    bool minus_baseline;
+    atomic_bool nonfinite; /* a value was NaN or infinite */
 } work;
+
+/* Whoever comes across a value that is not finite says so; nobody takes it back. */
+static void note(work *w, bool finite) {
+    if (!finite) {
+        atomic_store_explicit(&w->nonfinite, true, memory_order_relaxed);
+    }
+}
 
 /*
  * A moment from a sum of values and a sum of squares, both weighted. The variance is the mean of squares less the
@@ -56,8 +68,8 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
  *   add             sum += w v, square += w v^2; the first time they are set
  *   read            out = a moment
  *   absolute        out = |values|
- *   times_image     out = values x
- *   times_distance  out = values (x - b), b an array or one number
+ *   times_image     out = values x, or values (x - b), b an array or one number
+ * Those that make new values note whether all of them are finite, block by block while they lie in the cache.
  */
 #define KERNELS(T) \
     static inline const T *product_##T(const met_factors *f, size_t at, size_t n, T *restrict v) { \
@@ -78,14 +90,16 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
         return v; \
     } \
 \
-    static void add_##T(const work *w, size_t from, size_t to) { \
-        T room[BLOCK]; \
+    static void add_##T(work *w, size_t from, size_t to) { \
+        T scratch[BLOCK]; \
+        bool finite = true; \
         const double weight = w->weight; \
         for (size_t n; from < to; from += n) { \
             n = met_min_size(BLOCK, to - from); \
-            const T *restrict v = product_##T(w->factors, from, n, room); \
+            const T *restrict v = product_##T(w->factors, from, n, scratch); \
             double *restrict sum = w->sum + from; \
             double *restrict square = w->square == NULL ? NULL : w->square + from; \
+            finite = met_all_finite_##T(v, n) && finite; \
             if (w->first) { \
                 for (size_t i = 0; i < n; i++) { \
                     sum[i] = weight * (double)v[i]; \
@@ -100,9 +114,10 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
                 square[i] = (w->first ? 0.0 : square[i]) + weight * (value * value); \
             } \
         } \
+        note(w, finite); \
     } \
 \
-    static void read_##T(const work *w, size_t from, size_t to) { \
+    static void read_##T(work *w, size_t from, size_t to) { \
         T *restrict out = w->out; \
         const double *restrict sum = w->sum; \
         const double *restrict square = w->square; \
@@ -113,38 +128,41 @@ static inline double moment_of(met_moment moment, double sum, double square, dou
         } \
     } \
 \
-    static void absolute_##T(const work *w, size_t from, size_t to) { \
+    static void absolute_##T(work *w, size_t from, size_t to) { \
         T *out = w->out; \
         const T *v = w->values; \
-        for (size_t i = from; i < to; i++) { \
-            out[i] = (T)fabs((double)v[i]); \
+        bool finite = true; \
+        for (size_t n; from < to; from += n) { \
+            n = met_min_size(BLOCK, to - from); \
+            for (size_t i = from; i < from + n; i++) { \
+                out[i] = (T)fabs((double)v[i]); \
+            } \
+            finite = met_all_finite_##T(out + from, n) && finite; \
         } \
+        note(w, finite); \
     } \
 \
-    static void times_image_##T(const work *w, size_t from, size_t to) { \
-        T *out = w->out; \
-        const T *v = w->values; \
-        const T *restrict x = w->base->image; \
-        for (size_t i = from; i < to; i++) { \
-            out[i] = v[i] * x[i]; \
-        } \
-    } \
-\
-    static void times_distance_##T(const work *w, size_t from, size_t to) { \
+    static void times_image_##T(work *w, size_t from, size_t to) { \
         T *out = w->out; \
         const T *v = w->values; \
         const T *restrict x = w->base->image; \
         const T *restrict b = w->base->baseline; \
-        const T number = (T)w->base->baseline_value; \
-        if (b != NULL) { \
-            for (size_t i = from; i < to; i++) { \
-                out[i] = v[i] * (x[i] - b[i]); \
+        const T number = w->minus_baseline ? (T)w->base->baseline_value : (T)0; \
+        bool finite = true; \
+        for (size_t n; from < to; from += n) { \
+            n = met_min_size(BLOCK, to - from); \
+            if (w->minus_baseline && b != NULL) { \
+                for (size_t i = from; i < from + n; i++) { \
+                    out[i] = v[i] * (x[i] - b[i]); \
+                } \
+            } else { \
+                for (size_t i = from; i < from + n; i++) { \
+                    out[i] = v[i] * (x[i] - number); \
+                } \
             } \
-        } else { \
-            for (size_t i = from; i < to; i++) { \
-                out[i] = v[i] * (x[i] - number); \
-            } \
+            finite = met_all_finite_##T(out + from, n) && finite; \
         } \
+        note(w, finite); \
     }
 
 KERNELS(float)
@@ -153,7 +171,7 @@ KERNELS(double)
 /* The body of met_parallel_for() that calls a kernel in the type of the values. */
 #define BODY(kernel) \
     static void kernel##_body(void *arg, size_t from, size_t to) { \
-        const work *w = arg; \
+        work *w = arg; \
         if (w->dtype == MET_FLOAT32) { \
             kernel##_float(w, from, to); \
         } else { \
@@ -165,7 +183,6 @@ BODY(add)
 BODY(read)
 BODY(absolute)
 BODY(times_image)
-BODY(times_distance)
 
 /* Room for n items of `bytes` each, or MET_ENOMEM where that overflows. */
 static int new_array(size_t n, size_t bytes, const char *what, met_account *account, met_buffer **out) {
@@ -224,25 +241,26 @@ void met_reducer_clear(met_reducer *r) {
 }
 
 /*
- * Add one result that is a product of arrays.
+ * Add one result that is a product of arrays; whether all its values are finite.
  *   dtype    MET_FLOAT32 or MET_FLOAT64
  *   factors  arrays (size,) of dtype, only read
  *   weight   of this result; any finite number
  *   pool     the host's threads, or NULL
  */
-void met_reducer_add_product(met_reducer *r, met_dtype dtype, const met_factors *factors, double weight,
+bool met_reducer_add_product(met_reducer *r, met_dtype dtype, const met_factors *factors, double weight,
                              const met_parallel *pool) {
     work w = {.dtype = dtype, .factors = factors, .sum = r->sum, .square = r->square, .weight = weight};
     w.first = r->empty;
     r->empty = false;
     r->weight += weight;
     met_parallel_for(pool, r->size, GRAIN, add_body, &w);
+    return !atomic_load(&w.nonfinite);
 }
 
-/* Add one result, values (size,) of dtype. */
-void met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double weight, const met_parallel *pool) {
+/* Add one result, values (size,) of dtype; whether all of them are finite. */
+bool met_reducer_add(met_reducer *r, met_dtype dtype, const void *values, double weight, const met_parallel *pool) {
     const met_factors factors = {.value = values};
-    met_reducer_add_product(r, dtype, &factors, weight, pool);
+    return met_reducer_add_product(r, dtype, &factors, weight, pool);
 }
 
 /*
@@ -265,29 +283,31 @@ void met_reducer_read(const met_reducer *r, met_moment moment, met_dtype dtype, 
 /* ------------------------------------------------------------------ elementwise */
 
 /*
- * out = |values|.
+ * out = |values|; whether all of them are finite.
  *   dtype   MET_FLOAT32 or MET_FLOAT64
  *   values  (size,) of dtype
  *   pool    the host's threads, or NULL
  *   out     (size,) of dtype; may be values
  */
-void met_absolute(met_dtype dtype, size_t size, const void *values, const met_parallel *pool, void *out) {
+bool met_absolute(met_dtype dtype, size_t size, const void *values, const met_parallel *pool, void *out) {
     work w = {.dtype = dtype, .values = values, .out = out};
     met_parallel_for(pool, size, GRAIN, absolute_body, &w);
+    return !atomic_load(&w.nonfinite);
 }
 
 /*
- * out = values * image, or values * (image - baseline), in the type of the image.
+ * out = values * image, or values * (image - baseline), in the type of the image; whether all of them are finite.
  *   base            image and baseline
  *   minus_baseline  which of the two
  *   values          (size of the image,) of base->dtype
  *   pool            the host's threads, or NULL
  *   out             (size of the image,) of base->dtype, apart from image and baseline; may be values
  */
-void met_times_image(const met_base *base, bool minus_baseline, const void *values, const met_parallel *pool,
+bool met_times_image(const met_base *base, bool minus_baseline, const void *values, const met_parallel *pool,
                      void *out) {
-    work w = {.dtype = base->dtype, .values = values, .out = out, .base = base};
-    met_parallel_for(pool, met_base_size(base), GRAIN, minus_baseline ? times_distance_body : times_image_body, &w);
+    work w = {.dtype = base->dtype, .values = values, .out = out, .base = base, .minus_baseline = minus_baseline};
+    met_parallel_for(pool, met_base_size(base), GRAIN, times_image_body, &w);
+    return !atomic_load(&w.nonfinite);
 }
 
 /*

@@ -4,7 +4,7 @@
  * Every kind comes down to runs: stretches of consecutive values that take the baseline, are mixed with it, or get
  * noise. Work is split over values, not over runs, so one run across the whole image is still shared by all threads.
  */
-#include "methods.h"
+#include "sample.h"
 
 #include <string.h>
 
@@ -40,7 +40,7 @@ typedef struct work {
 /*
  * The kernels, once for each floating type. `at` is the flat position of the first of n values.
  *   put     out = source
- *   pick    out = source where the value's superpixel is dropped
+ *   pick    out = source where the value's superpixel is replaced
  *   lerp    out = b + alpha (x - b), in the type itself
  *   differs whether x is not everywhere the source
  *   noise   out = x + stdev z where selected and used, z the normal value of the stream at the flat position
@@ -63,7 +63,7 @@ typedef struct work {
         const T *restrict values = from->values; \
         const T number = (T)from->number; \
         for (size_t i = at; i < at + n; i++) { \
-            if (s->dropped[s->segments[i]]) { \
+            if (s->replaced[s->segments[i]]) { \
                 out[i] = values != NULL ? values[i] : number; \
             } \
         } \
@@ -201,7 +201,7 @@ static void noise_body(void *arg, size_t from, size_t to) {
     }
 }
 
-/* Those of the values [from, to) of the image that lie in a dropped band take the source (MET_BANDS). */
+/* Those of the values [from, to) of the image that lie in a replaced band take the source (MET_BANDS). */
 static void bands_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
     const met_base *base = w->base;
@@ -213,7 +213,7 @@ static void bands_body(void *arg, size_t from, size_t to) {
     size_t band = from / inner % bands, left = inner - from % inner;
     while (from < to) {
         const size_t n = met_min_size(left, to - from);
-        if (w->sample->dropped[band]) {
+        if (w->sample->replaced[band]) {
             TYPED(w, put, &w->from, from, n);
         }
         from += n;
@@ -222,7 +222,7 @@ static void bands_body(void *arg, size_t from, size_t to) {
     }
 }
 
-/* Those of the values [from, to) of the image whose superpixel is dropped take the source (MET_SEGMENTS). */
+/* Those of the values [from, to) of the image whose superpixel is replaced take the source (MET_SEGMENTS). */
 static void segments_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
     TYPED(w, pick, &w->from, w->sample, from, to - from);
@@ -320,11 +320,11 @@ bool met_sample_changes(const met_base *base, const met_sample *s) {
             inner *= base->shape[a];
         }
         for (size_t at = 0; at < size && !changes; at += inner) {
-            changes = s->dropped[at / inner % base->shape[base->bands]] && differs(base, at, inner);
+            changes = s->replaced[at / inner % base->shape[base->bands]] && differs(base, at, inner);
         }
     } else if (s->kind == MET_SEGMENTS) {
         for (size_t at = 0; at < size && !changes; at++) {
-            changes = s->dropped[s->segments[at]] && differs(base, at, 1);
+            changes = s->replaced[s->segments[at]] && differs(base, at, 1);
         }
     } else {
         changes = true;

@@ -1,5 +1,5 @@
 /* target.c - which output is explained. */
-#include "met.h"
+#include "model.h"
 
 #include <stdio.h>
 

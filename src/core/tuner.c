@@ -5,24 +5,24 @@
  * So the cost of a sample falls with the chunk size and then rises again: climb by doubling while it falls by
  * more than the noise, turn around if growing did not pay at all, rest at the best.
  */
-#include "met.h"
+#include "tuner.h"
 
 /* A step must pay by this much: timings vary by a few per cent. */
 #define GAIN 0.95
 /* Timings of a chunk size before it is judged: the first one warms caches and code. */
 #define TRIALS 2
-void met_tuner_start(met_tuner *t, size_t first, size_t most, bool may_grow) {
+void met_tuner_start(met_tuner *t, size_t first, size_t limit, bool may_grow) {
     *t = (met_tuner){0};
-    t->most = most > 0 ? most : 1;
-    t->first = first < 1 ? 1 : first > t->most ? t->most : first;
+    t->limit = limit > 0 ? limit : 1;
+    t->first = first < 1 ? 1 : first > t->limit ? t->limit : first;
     t->chunk = t->best = t->first;
-    t->direction = may_grow && t->first < t->most ? 1 : t->first > 1 ? -1 : 0;
+    t->direction = may_grow && t->first < t->limit ? 1 : t->first > 1 ? -1 : 0;
 }
 
 /* The next size to try from the best one, or the best one itself where there is none. */
 static size_t next_size(const met_tuner *t) {
     if (t->direction > 0) {
-        return t->best > t->most / 2 ? t->most : 2 * t->best;
+        return t->best > t->limit / 2 ? t->limit : 2 * t->best;
     }
     return t->best > 1 ? t->best / 2 : 1;
 }

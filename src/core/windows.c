@@ -4,7 +4,9 @@
  * Windows form a grid. Those that cover position i of an axis are neighbours in it, so what a value reads is a box of
  * the grid: no accumulator of the image's size is needed, and all outputs of a model fit beside each other.
  */
-#include "met.h"
+#include "windows.h"
+
+#include "buffer.h"
 
 #include <string.h>
 

@@ -7,8 +7,6 @@
 #include "capsule.h"
 #include "numpy_api.h"
 
-#include <math.h>
-
 typedef struct callable_model {
     met_model model;
     PyObject *forward;
@@ -22,13 +20,12 @@ static void drop_claim(PyObject *capsule) {
     owner->release(owner);
 }
 
-/* Samples [from, to) of a batch as an array that keeps the batch's memory alive. */
-static PyObject *batch_array(const met_batch *x, size_t from, size_t to) {
-    npy_intp shape[1 + MET_AXES] = {(npy_intp)(to - from), (npy_intp)x->shape[0], (npy_intp)x->shape[1],
+/* A batch as an array that keeps the batch's memory alive. */
+static PyObject *batch_array(const met_batch *x) {
+    npy_intp shape[1 + MET_AXES] = {(npy_intp)x->n, (npy_intp)x->shape[0], (npy_intp)x->shape[1],
                                     (npy_intp)x->shape[2]};
-    size_t bytes = x->shape[0] * x->shape[1] * x->shape[2] * met_dtype_size(x->dtype);
     int type = x->dtype == MET_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32;
-    PyObject *array = PyArray_SimpleNewFromData(1 + MET_AXES, shape, type, (char *)x->data + from * bytes);
+    PyObject *array = PyArray_SimpleNewFromData(1 + MET_AXES, shape, type, x->data);
     if (array == NULL) {
         return NULL;
     }
@@ -46,19 +43,19 @@ static PyObject *batch_array(const met_batch *x, size_t from, size_t to) {
     return array;
 }
 
-/* The images that samples [from, to) belong to, as an array of intp. */
-static PyObject *image_array(const met_batch *x, size_t from, size_t to) {
-    npy_intp n = (npy_intp)(to - from);
+/* The images that the samples belong to, as an array of intp. */
+static PyObject *image_array(const met_batch *x) {
+    npy_intp n = (npy_intp)x->n;
     PyObject *array = PyArray_SimpleNew(1, &n, NPY_INTP);
     for (npy_intp i = 0; array != NULL && i < n; i++) {
-        ((npy_intp *)PyArray_DATA((PyArrayObject *)array))[i] = (npy_intp)x->image[from + (size_t)i];
+        ((npy_intp *)PyArray_DATA((PyArrayObject *)array))[i] = (npy_intp)x->image[i];
     }
     return array;
 }
 
-static PyObject *target_list(const met_outputs *y, size_t from, size_t to) {
-    PyObject *list = PyList_New((Py_ssize_t)(to - from));
-    for (size_t i = from; list != NULL && i < to; i++) {
+static PyObject *target_list(const met_outputs *y) {
+    PyObject *list = PyList_New((Py_ssize_t)y->n);
+    for (size_t i = 0; list != NULL && i < y->n; i++) {
         const met_target *target = y->targets[i];
         PyObject *tuple = PyTuple_New(target->axes);
         for (int a = 0; tuple != NULL && a < target->axes; a++) {
@@ -73,29 +70,19 @@ static PyObject *target_list(const met_outputs *y, size_t from, size_t to) {
             Py_CLEAR(list);
             break;
         }
-        PyList_SET_ITEM(list, (Py_ssize_t)(i - from), tuple);
+        PyList_SET_ITEM(list, (Py_ssize_t)i, tuple);
     }
     return list;
 }
 
-/* Whether `outputs` is one number for several samples; such a model is asked again, one sample at a time. */
+/* Whether `outputs` is one number for several samples. */
 static bool is_lone(PyArrayObject *outputs, size_t samples) {
     return samples > 1 && PyArray_SIZE(outputs) == 1;
 }
 
-/* Values of samples [from, from + n) must be numbers. */
-static int refuse_nan(const met_outputs *y, size_t from, size_t n) {
-    for (size_t i = from * y->width; i < (from + n) * y->width; i++) {
-        if (isnan(y->value[i])) {
-            return met_fail(MET_EMODEL,
-                            "the model returned NaN: check the image, the baseline and the model's weights");
-        }
-    }
-    return MET_OK;
-}
-
-/* Copy outputs (n,) or (n, ...) of samples [from, from + n) into y. */
-static int read_outputs(PyArrayObject *outputs, size_t from, size_t n, met_outputs *y) {
+/* Copy outputs (n,) or (n, ...) into y. */
+static int read_outputs(PyArrayObject *outputs, met_outputs *y) {
+    const size_t n = y->n;
     int64_t shape[NPY_MAXDIMS];
     int axes = PyArray_NDIM(outputs) - 1;
     size_t width = 1;
@@ -123,26 +110,22 @@ static int read_outputs(PyArrayObject *outputs, size_t from, size_t n, met_outpu
     for (int a = 0; a < axes; a++) {
         y->shape[a] = shape[a];
     }
-    int status = y->value != NULL ? MET_OK : y->reserve(y, y->targets != NULL ? 1 : width);
-    if (status == MET_OK && y->targets == NULL && width != y->width) {
-        status =
-            met_fail(MET_EMODEL, "the model returned %zu outputs for one sample and %zu for another", y->width, width);
-    }
+    int status = y->reserve(y, y->targets != NULL ? 1 : width);
     const double *values = PyArray_DATA(outputs);
     for (size_t i = 0; i < n && status == MET_OK; i++) {
         if (y->targets == NULL) {
             for (size_t j = 0; j < width; j++) {
-                y->value[(from + i) * width + j] = values[i * width + j];
+                y->value[i * width + j] = values[i * width + j];
             }
         } else {
             size_t flat = 0;
-            status = met_target_resolve(y->targets[from + i], shape, axes, &flat);
+            status = met_target_resolve(y->targets[i], shape, axes, &flat);
             if (status == MET_OK) {
-                y->value[from + i] = values[i * width + flat];
+                y->value[i] = values[i * width + flat];
             }
         }
     }
-    return status == MET_OK ? refuse_nan(y, from, n) : status;
+    return status;
 }
 
 /* Outputs of the model as a C-contiguous array of doubles. */
@@ -156,35 +139,28 @@ static PyArrayObject *as_outputs(PyObject *answer) {
     return (PyArrayObject *)array;
 }
 
-static int forward_range(const callable_model *m, const met_batch *x, size_t from, size_t to, met_outputs *y) {
-    PyObject *array = batch_array(x, from, to);
-    PyObject *images = array == NULL ? NULL : image_array(x, from, to);
+static int call_forward(const callable_model *m, const met_batch *x, met_outputs *y) {
+    PyObject *array = batch_array(x);
+    PyObject *images = array == NULL ? NULL : image_array(x);
     PyObject *answer = images == NULL ? NULL : PyObject_CallFunctionObjArgs(m->forward, array, images, NULL);
     PyArrayObject *outputs = answer == NULL ? NULL : as_outputs(answer);
     Py_XDECREF(array);
     Py_XDECREF(images);
     Py_XDECREF(answer);
-    int status = outputs == NULL ? MET_ECALLBACK : MET_OK;
-    if (status == MET_OK && is_lone(outputs, to - from)) {
-        for (size_t i = from; i < to && status == MET_OK; i++) {
-            status = forward_range(m, x, i, i + 1, y);
-        }
-    } else if (status == MET_OK) {
-        status = read_outputs(outputs, from, to - from, y);
-    }
+    int status = outputs == NULL ? MET_ECALLBACK : is_lone(outputs, x->n) ? MET_ESINGLE : read_outputs(outputs, y);
     Py_XDECREF(outputs);
     return status;
 }
 
 static int forward(void *ctx, met_batch *x, met_outputs *y) {
     PyGILState_STATE gil = PyGILState_Ensure();
-    int status = forward_range(ctx, x, 0, x->n, y);
-    x->touched = true; /* an array may have been written to without a trace */
+    int status = call_forward(ctx, x, y);
+    x->modified = true; /* an array may have been written to without a trace */
     PyGILState_Release(gil);
     return status;
 }
 
-/* An array that a met_batch lends. */
+/* An array whose memory a met_batch exports. */
 typedef struct array_owner {
     met_owner owner;
     size_t references; /* changed with the GIL held */
@@ -207,8 +183,8 @@ static void array_release(met_owner *self) {
     PyGILState_Release(gil);
 }
 
-/* Lend a new (n, ...) array for gradients. */
-static int lend_gradients(const met_batch *x, met_batch *dx) {
+/* Export a new (n, ...) array for gradients. */
+static int export_gradients(const met_batch *x, met_batch *dx) {
     npy_intp shape[1 + MET_AXES] = {(npy_intp)x->n, (npy_intp)x->shape[0], (npy_intp)x->shape[1],
                                     (npy_intp)x->shape[2]};
     PyObject *array = PyArray_SimpleNew(1 + MET_AXES, shape, x->dtype == MET_FLOAT64 ? NPY_FLOAT64 : NPY_FLOAT32);
@@ -227,44 +203,39 @@ static int lend_gradients(const met_batch *x, met_batch *dx) {
     return MET_OK;
 }
 
-static int gradient_range(const callable_model *m, const met_batch *x, size_t from, size_t to, met_batch *dx,
-                          met_outputs *y) {
+static int call_gradient(const callable_model *m, const met_batch *x, met_batch *dx, met_outputs *y) {
     int status = MET_ECALLBACK;
-    PyObject *array = batch_array(x, from, to);
-    PyObject *images = array == NULL ? NULL : image_array(x, from, to);
-    PyObject *targets = images == NULL ? NULL : target_list(y, from, to);
+    PyObject *array = batch_array(x);
+    PyObject *images = array == NULL ? NULL : image_array(x);
+    PyObject *targets = images == NULL ? NULL : target_list(y);
     PyObject *answer = targets == NULL ? NULL : PyObject_CallFunctionObjArgs(m->gradient, array, images, targets, NULL);
     PyObject *place = NULL;
     PyArrayObject *values = NULL;
     if (answer == NULL) {
         goto done;
     }
-    if (answer == Py_None) { /* one number for several samples */
-        status = to - from > 1 ? MET_OK : met_fail(MET_EMODEL, "the model returned no output");
-        for (size_t i = from; i < to && status == MET_OK; i++) {
-            status = gradient_range(m, x, i, i + 1, dx, y);
-        }
+    if (answer == Py_None) {
+        status = MET_ESINGLE;
         goto done;
     }
     if (!PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 2 || !PyArray_Check(PyTuple_GET_ITEM(answer, 0))) {
         PyErr_SetString(PyExc_TypeError, "gradient must return (array of gradients, values) or None");
         goto done;
     }
-    place = batch_array(dx, from, to);
+    place = batch_array(dx);
     values = place == NULL ? NULL : as_outputs(PyTuple_GET_ITEM(answer, 1));
     if (values == NULL || PyArray_CopyInto((PyArrayObject *)place, (PyArrayObject *)PyTuple_GET_ITEM(answer, 0)) < 0) {
         goto done;
     }
-    if ((size_t)PyArray_SIZE(values) != to - from) {
-        PyErr_Format(PyExc_ValueError, "gradient must return one value for each of %zu samples, not %zd", to - from,
+    if ((size_t)PyArray_SIZE(values) != x->n) {
+        PyErr_Format(PyExc_ValueError, "gradient must return one value for each of %zu samples, not %zd", x->n,
                      (Py_ssize_t)PyArray_SIZE(values));
         goto done;
     }
-    status = y->value != NULL ? MET_OK : y->reserve(y, 1);
-    for (size_t i = from; i < to && status == MET_OK; i++) {
-        y->value[i] = ((const double *)PyArray_DATA(values))[i - from];
+    status = y->reserve(y, 1);
+    for (size_t i = 0; i < x->n && status == MET_OK; i++) {
+        y->value[i] = ((const double *)PyArray_DATA(values))[i];
     }
-    status = status == MET_OK ? refuse_nan(y, from, to - from) : status;
 done:
     Py_XDECREF(array);
     Py_XDECREF(images);
@@ -277,11 +248,11 @@ done:
 
 static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
     PyGILState_STATE gil = PyGILState_Ensure();
-    int status = lend_gradients(x, dx);
+    int status = export_gradients(x, dx);
     if (status == MET_OK) {
-        status = gradient_range(ctx, x, 0, x->n, dx, y);
+        status = call_gradient(ctx, x, dx, y);
     }
-    x->touched = true;
+    x->modified = true;
     PyGILState_Release(gil);
     return status;
 }

@@ -3,6 +3,7 @@
 static const met_host host = {
     .version = MET_HOST_VERSION,
     .fail = met_fail,
+    .declined = met_declined,
     .detail = met_detail,
     .target_resolve = met_target_resolve,
 };

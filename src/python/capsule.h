@@ -4,7 +4,7 @@
 
 #include <Python.h>
 
-#include "met.h"
+#include "model.h"
 
 /* The model in a capsule named MET_MODEL_CAPSULE; NULL with a TypeError otherwise. */
 const met_model *met_py_model(PyObject *capsule);

@@ -4,7 +4,7 @@
 
 #include <Python.h>
 
-#include "met.h"
+#include "image.h"
 
 /* module.name; a new reference. */
 PyObject *met_py_import(const char *module, const char *name);

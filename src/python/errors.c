@@ -19,6 +19,7 @@ int met_py_raise(int status) {
     case MET_EVALUE: type = PyExc_ValueError; break;
     case MET_ETYPE: type = PyExc_TypeError; break;
     case MET_EINDEX: type = PyExc_IndexError; break;
+    case MET_EFINITE: type = PyExc_FloatingPointError; break;
     case MET_ECANCELLED: type = PyExc_KeyboardInterrupt; break;
     case MET_ESHAPE: type = own = own_exception("ShapeMismatchError"); break;
     default: type = PyExc_RuntimeError; break;

@@ -4,7 +4,7 @@
 
 #include <Python.h>
 
-#include "met.h"
+#include "status.h"
 
 /* Set the exception for `status` with met_detail() as its message; a pending one is kept. Returns -1. */
 int met_py_raise(int status);

@@ -5,7 +5,7 @@
 #include <Python.h>
 
 #include "convert.h"
-#include "met.h"
+#include "image.h"
 
 /* Add the type HSI, and the checks that meteors_c.hsi offers under its own names, to a module. */
 int met_py_add_hsi(PyObject *module);

@@ -1,7 +1,7 @@
 /* hsi_fields.c - the fields of an HSI: each value of a user checked and converted, on its own. */
 #include "errors.h"
 #include "hsi_object.h"
-#include "image.h"
+#include "band.h"
 
 #include <string.h>
 

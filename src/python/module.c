@@ -2,11 +2,12 @@
 #define MET_IMPORT_NUMPY
 #include "numpy_api.h"
 
+#include "call.h"
 #include "capsule.h"
 #include "errors.h"
 #include "hsi.h"
-#include "job.h"
-#include "methods.h"
+#include "method_type.h"
+#include "perturb.h"
 
 PyDoc_STRVAR(
     resolve_targets_doc,
@@ -43,29 +44,40 @@ static PyObject *resolve_targets(PyObject *module, PyObject *args) {
     return flat;
 }
 
+PyDoc_STRVAR(find_method_doc, "find_method(name, /)\n--\n\nThe method of that name, as in `methods`.");
+
+static PyObject *find_method(PyObject *module, PyObject *name) {
+    PyObject *methods = PyObject_GetAttrString(module, "methods");
+    PyObject *method = methods == NULL ? NULL : PyObject_GetItem(methods, name);
+    Py_XDECREF(methods);
+    return method;
+}
+
 #define METHOD(name) \
     {#name, (PyCFunction)(void (*)(void))met_py_##name, METH_VARARGS | METH_KEYWORDS, met_py_##name##_doc}
 
 static PyMethodDef functions[] = {
-    METHOD(saliency),
-    METHOD(input_x_gradient),
-    METHOD(integrated_gradients),
-    METHOD(occlusion),
-    METHOD(noise_tunnel),
     METHOD(perturb),
     METHOD(choose),
     METHOD(callable_model),
+    {"find_method", find_method, METH_O, find_method_doc},
     {"resolve_targets", resolve_targets, METH_VARARGS, resolve_targets_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static int fill_module(PyObject *module) {
     import_array1(-1);
-    return met_py_add_hsi(module) < 0 || met_py_add_host(module) < 0 ? -1 : 0;
+    return met_py_add_hsi(module) < 0 || met_py_add_host(module) < 0 || met_py_add_methods(module) < 0 ? -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, fill_module},
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED}, /* NumPy and torch support one alone */
+#endif
+#if PY_VERSION_HEX >= 0x030d0000
+    {Py_mod_gil, Py_MOD_GIL_USED}, /* fields of an HSI are read and set without locks of their own */
+#endif
     {0, NULL},
 };
 

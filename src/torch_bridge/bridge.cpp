@@ -3,7 +3,7 @@
  *
  * An eager model is called with the GIL, which is given up before autograd runs (torch's engine refuses to run while
  * it is held). A TorchScript module runs without Python. Gradients are asked for with respect to the input alone, so
- * those of parameters are neither computed nor touched.
+ * those of parameters are neither computed nor modified.
  */
 #include "bridge.h"
 
@@ -30,7 +30,8 @@ int guarded(const met_host *host, const std::function<void()> &body) {
         error.restore();
         return MET_ECALLBACK;
     } catch (const Failure &failure) {
-        return host->fail(failure.status, "%s", failure.what());
+        return failure.status == MET_EDECLINED ? host->declined(failure.reason, "%s", failure.what())
+                                               : host->fail(failure.status, "%s", failure.what());
     } catch (const c10::Error &error) {
         std::string text = error.what_without_backtrace();
         bool memory =
@@ -93,16 +94,16 @@ std::vector<int64_t> images_of(const met_batch &x) {
 
 } // namespace
 
-void lend(const at::Tensor &values, met_batch *out) {
-    auto type = values.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+void export_batch(const at::Tensor &values, met_dtype dtype, met_batch *out) {
+    auto type = dtype == MET_FLOAT64 ? at::kDouble : at::kFloat;
     auto *held = new TensorOwner{{retain_tensor, release_tensor}, {1}, values.detach().to(at::kCPU, type).contiguous()};
     out->owner = &held->owner;
     out->data = held->tensor.data_ptr();
     out->n = static_cast<size_t>(held->tensor.size(0));
-    out->dtype = held->tensor.scalar_type() == at::kDouble ? MET_FLOAT64 : MET_FLOAT32;
+    out->dtype = dtype;
     out->device = {MET_CPU, 0};
     out->image = nullptr;
-    out->touched = false;
+    out->modified = false;
     for (int a = 0; a < MET_AXES; a++) {
         out->shape[a] = static_cast<size_t>(held->tensor.size(a + 1));
     }
@@ -227,17 +228,13 @@ at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_tar
 
 namespace {
 
-/* `values` as doubles on the host, refused where the model gave NaN. */
+/* `values` as doubles on the host. */
 at::Tensor host_values(const at::Tensor &values) {
-    at::Tensor plain = values.detach().to(at::kCPU, at::kDouble).contiguous();
-    if (plain.isnan().any().item<bool>()) {
-        throw Failure(MET_EMODEL, "the model returned NaN: check the image, the baseline and the model's weights");
-    }
-    return plain;
+    return values.detach().to(at::kCPU, at::kDouble).contiguous();
 }
 
 void reserve(met_outputs *y, size_t width) {
-    int status = y->value != nullptr && y->width == width ? MET_OK : y->reserve(y, width);
+    int status = y->reserve(y, width);
     if (status != MET_OK) {
         throw Failure(status, "the model's outputs do not fit: " + std::to_string(width) + " for each sample");
     }
@@ -245,58 +242,43 @@ void reserve(met_outputs *y, size_t width) {
 
 } // namespace
 
-void write_values(const at::Tensor &selected, size_t from, met_outputs *y) {
+void write_values(const at::Tensor &selected, met_outputs *y) {
     at::Tensor plain = host_values(selected);
     reserve(y, 1);
-    std::copy_n(plain.data_ptr<double>(), plain.numel(), y->value + from);
+    std::copy_n(plain.data_ptr<double>(), plain.numel(), y->value);
 }
 
 namespace {
 
-/* Every output of samples from `from` on. */
-void write_all(const at::Tensor &outputs, size_t from, met_outputs *y) {
+/* Every output of each sample. */
+void write_all(const at::Tensor &outputs, met_outputs *y) {
     at::Tensor plain = host_values(outputs);
     auto width = static_cast<size_t>(plain.numel() / plain.size(0));
-    if (y->value != nullptr && y->width != width) {
-        throw Failure(MET_EMODEL, "the model returned " + std::to_string(y->width) + " outputs for one sample and " +
-                                      std::to_string(width) + " for another");
-    }
     if (plain.dim() - 1 > MET_TARGET_AXES) {
         throw Failure(MET_EMODEL, "the model's outputs have too many axes: shape " + shape_text(plain.sizes()));
     }
     reserve(y, width);
     y->axes = static_cast<int>(plain.dim()) - 1;
     std::copy_n(plain.sizes().begin() + 1, y->axes, y->shape);
-    std::copy_n(plain.data_ptr<double>(), plain.numel(), y->value + from * width);
+    std::copy_n(plain.data_ptr<double>(), plain.numel(), y->value);
 }
 
 } // namespace
 
-void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, size_t from, met_outputs *y) {
+void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, met_outputs *y) {
     if (y->targets != nullptr) {
-        write_values(select_targets(model, outputs, y->targets + from, n), from, y);
+        write_values(select_targets(model, outputs, y->targets, n), y);
     } else {
-        write_all(with_batch(outputs, n), from, y);
+        write_all(with_batch(outputs, n), y);
     }
 }
 
 namespace {
 
-/* Samples of x; outputs go to y from sample `from` on. */
-void forward_samples(Model &model, const at::Tensor &x, const std::vector<int64_t> &images, size_t from,
-                     met_outputs *y) {
-    size_t n = images.size();
-    if (!(model.one_at_a_time && n > 1)) {
-        at::Tensor outputs = call(model, to_model(model, x), images);
-        if (!is_lone(outputs, n)) {
-            write_outputs(model, outputs, n, from, y);
-            return;
-        }
-        model.one_at_a_time = true;
-    }
-    for (size_t i = 0; i < n; i++) {
-        auto row = static_cast<int64_t>(i);
-        forward_samples(model, x.slice(0, row, row + 1), {images[i]}, from + i, y);
+/* One number for several samples: the engine asks for one at a time. */
+void refuse_lone(const at::Tensor &outputs, size_t n) {
+    if (is_lone(outputs, n)) {
+        throw Failure(MET_ESINGLE, "the model gives one number for a whole batch");
     }
 }
 
@@ -307,8 +289,10 @@ int forward(void *ctx, met_batch *batch, met_outputs *y) {
         at::NoGradGuard off;
         at::Tensor x = batch_tensor(*batch);
         auto version = x._version();
-        forward_samples(model, x, images_of(*batch), 0, y);
-        batch->touched = x._version() != version;
+        at::Tensor outputs = call(model, to_model(model, x), images_of(*batch));
+        batch->modified = x._version() != version;
+        refuse_lone(outputs, batch->n);
+        write_outputs(model, outputs, batch->n, y);
     });
 }
 
@@ -328,45 +312,29 @@ at::Tensor input_gradient(const at::Tensor &selected, const at::Tensor &x) {
     return found[0];
 }
 
-at::Tensor gradient_samples(Model &model, const at::Tensor &source, const std::vector<int64_t> &images, size_t from,
-                            met_outputs *y) {
-    size_t n = images.size();
-    if (!(model.one_at_a_time && n > 1)) {
-        at::AutoGradMode on(true);
-        at::Tensor x = to_model(model, source.detach()).requires_grad_();
-        at::Tensor outputs = call(model, x, images);
-        if (!is_lone(outputs, n)) {
-            at::Tensor selected = select_targets(model, outputs, y->targets + from, n);
-            outputs.reset();
-            at::Tensor dx = input_gradient(selected, x);
-            write_values(selected, from, y);
-            return dx;
-        }
-        model.one_at_a_time = true;
-    }
-    at::Tensor dx = at::empty_like(source);
-    for (size_t i = 0; i < n; i++) {
-        auto row = static_cast<int64_t>(i);
-        dx.slice(0, row, row + 1)
-            .copy_(gradient_samples(model, source.slice(0, row, row + 1), {images[i]}, from + i, y));
-    }
-    return dx;
-}
-
 int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
     auto &model = *static_cast<Model *>(ctx);
     return guarded(model.host, [&] {
-        at::Tensor x = batch_tensor(*batch);
-        auto version = x._version();
-        lend(gradient_samples(model, x, images_of(*batch), 0, y), dx);
-        batch->touched = x._version() != version;
+        at::AutoGradMode on(true);
+        at::Tensor source = batch_tensor(*batch);
+        auto version = source._version();
+        at::Tensor x = to_model(model, source.detach()).requires_grad_();
+        at::Tensor outputs = call(model, x, images_of(*batch));
+        batch->modified = source._version() != version;
+        refuse_lone(outputs, batch->n);
+        at::Tensor selected = select_targets(model, outputs, y->targets, batch->n);
+        outputs.reset();
+        export_batch(input_gradient(selected, x), batch->dtype, dx);
+        write_values(selected, y);
     });
 }
 
 } // namespace
 
 met_model torch_table(Model *model) {
-    return {model, forward, gradient, &affine_stem};
+    /* What a module computes can be looked into; a TorchScript module runs as a whole, and half precision is not exact. */
+    const bool open = model->module && !model->script && !model->dtype;
+    return {model, forward, gradient, open ? &affine_stem : nullptr};
 }
 
 } // namespace bridge

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "met.h"
+#include "model.h"
 
 namespace bridge {
 
@@ -70,10 +70,12 @@ inline Object checked(PyObject *object) {
     return Object(object);
 }
 
-/* A status with its detail. */
+/* A status with its detail, and for MET_EDECLINED the reason. */
 struct Failure : std::runtime_error {
-    Failure(int code, const std::string &text) : std::runtime_error(text), status(code) {}
+    Failure(int code, const std::string &text, met_decline why = MET_DECLINE_NONE)
+        : std::runtime_error(text), status(code), reason(why) {}
     int status;
+    met_decline reason;
 };
 
 /* Run `body` and turn every exception into a status. */
@@ -95,7 +97,6 @@ struct Model {
     std::vector<Extra> extras;
     at::Device device = at::kCPU;
     std::optional<at::ScalarType> dtype; /* what the model takes where that is neither float32 nor float64 */
-    bool one_at_a_time = false;          /* gave one number for a whole batch */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */
@@ -107,17 +108,17 @@ at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<int64
 /* The target output of each sample, (n,). Throws Failure where outputs or targets do not fit. */
 at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_target *const *targets, size_t n);
 
-/* Write the values of `selected` (n,) to y, from sample `from` on. */
-void write_values(const at::Tensor &selected, size_t from, met_outputs *y);
+/* Write the values of `selected` (n,) to y. */
+void write_values(const at::Tensor &selected, met_outputs *y);
 
-/* Write what `y` asks for of the outputs of n samples, from sample `from` on. */
-void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, size_t from, met_outputs *y);
+/* Write what `y` asks for of the outputs of n samples. */
+void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, met_outputs *y);
 
 /* The batch's memory as a tensor that holds a claim on it. */
 at::Tensor batch_tensor(const met_batch &x);
 
-/* Lend a tensor (n, d0, d1, d2) of any device as a batch of the host's memory. */
-void lend(const at::Tensor &values, met_batch *out);
+/* Export a tensor (n, d0, d1, d2) of any device as a batch of `dtype` in the host's memory. */
+void export_batch(const at::Tensor &values, met_dtype dtype, met_batch *out);
 
 /* Samples as the model takes them: on its device, in its dtype. */
 inline at::Tensor to_model(const Model &model, const at::Tensor &x) {

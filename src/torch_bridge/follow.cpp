@@ -189,19 +189,19 @@ at::Tensor Trunk::with_bands(const at::Tensor &baselines, const at::Tensor &chan
     const bool channels = axis < first_;
     const auto band_axis = static_cast<size_t>(channels ? 1 : axis - first_ + 2);
     const int64_t bands = change.size(static_cast<int64_t>(band_axis));
-    std::vector<uint8_t> dropped(rows.size() * static_cast<size_t>(bands), 0);
+    std::vector<uint8_t> replaced(rows.size() * static_cast<size_t>(bands), 0);
     for (int64_t i = 0; i < n; i++) {
         if (s[i].kind == MET_BANDS) {
-            std::copy_n(s[i].dropped, bands, dropped.begin() + i * bands);
+            std::copy_n(s[i].replaced, bands, replaced.begin() + i * bands);
         }
     }
     auto convolution = [&](const at::Tensor &x, const at::Tensor &weight) {
         return convolve(x, weight, layer.stride, layer.padding, layer.dilation);
     };
-    if (channels) { /* by the smaller part of the bands: those that are dropped, or those that are kept */
+    if (channels) { /* by the smaller part of the bands: those that are replaced, or those that are kept */
         std::vector<at::Tensor> samples;
         for (int64_t i = 0; i < n; i++) {
-            const uint8_t *flags = dropped.data() + i * bands;
+            const uint8_t *flags = replaced.data() + i * bands;
             const bool most = 2 * std::count(flags, flags + bands, 1) > bands;
             std::vector<int64_t> taken;
             for (int64_t b = 0; b < bands; b++) {
@@ -228,7 +228,7 @@ at::Tensor Trunk::with_bands(const at::Tensor &baselines, const at::Tensor &chan
     std::vector<int64_t> shape(static_cast<size_t>(change.dim()), 1);
     shape[0] = n;
     shape[band_axis] = bands;
-    at::Tensor flags = at::from_blob(dropped.data(), shape, at::kByte).to(change.options());
+    at::Tensor flags = at::from_blob(replaced.data(), shape, at::kByte).to(change.options());
     at::Tensor index = at::tensor(rows, at::kLong).to(change.device());
     at::Tensor parts = change.index_select(0, index).mul_(flags);
     return features().index_select(0, index) + convolution(parts, layer.weight);

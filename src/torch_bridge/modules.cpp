@@ -50,16 +50,16 @@ void check_modules(PyObject *root) {
     each_module(root, [](PyObject *module) {
         std::string name = type_name(module);
         if (truth(module, "training")) {
-            throw Declined("the model is in train mode (" + name + "): call model.eval()");
+            throw Declined(MET_DECLINE_MODEL_STATE, "the model is in train mode (" + name + "): call model.eval()");
         }
         for (const char *hooks : {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}) {
             if (truth(module, hooks)) {
-                throw Declined("the model carries hooks (" + name + ")");
+                throw Declined(MET_DECLINE_MODEL_STATE, "the model carries hooks (" + name + ")");
             }
         }
         Object dict = checked(PyObject_GenericGetDict(module, nullptr));
         if (PyDict_GetItemString(dict.get(), "forward") != nullptr) {
-            throw Declined("forward of " + name + " was replaced on the object");
+            throw Declined(MET_DECLINE_MODEL_STATE, "forward of " + name + " was replaced on the object");
         }
         return true;
     });
@@ -163,7 +163,7 @@ bool Recording::add(PyObject *module, PyObject *output) {
 const Call &Recording::call_of(const PyObject *module) const {
     auto found = std::find_if(calls_.begin(), calls_.end(), [&](const Call &call) { return call.module == module; });
     if (found == calls_.end() || found->count > 1 || !found->output.defined()) {
-        throw Declined("the model does not run the same way for every image");
+        throw Declined(MET_DECLINE_VERIFICATION, "the model does not run the same way for every image");
     }
     return *found;
 }

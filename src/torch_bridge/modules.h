@@ -12,7 +12,7 @@ namespace bridge {
 
 /* A reason why a shortcut does not apply. */
 struct Declined : Failure {
-    explicit Declined(const std::string &why) : Failure(MET_EDECLINED, why) {}
+    Declined(met_decline why, const std::string &text) : Failure(MET_EDECLINED, text, why) {}
 };
 
 std::string type_name(PyObject *object);

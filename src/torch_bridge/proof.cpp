@@ -42,7 +42,7 @@ size_t choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::ve
                         continue;
                     }
                     if (call.count > 1) {
-                        throw Declined("a layer of the stem is called twice (" + type_name(call.module) + ")");
+                        throw Declined(MET_DECLINE_STRUCTURE, "a layer of the stem is called twice (" + type_name(call.module) + ")");
                     }
                     p.upstream.push_back({call.module, call.output.sizes().vec(), samples});
                 }
@@ -50,7 +50,7 @@ size_t choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::ve
         }
     }
     if (p.cut == nullptr) {
-        throw Declined(twice           ? "a layer of the stem is called twice"
+        throw Declined(MET_DECLINE_STRUCTURE, twice           ? "a layer of the stem is called twice"
                        : chain.empty() ? "the model does not begin with an affine layer: " + end
                                        : "no module gives what the affine operations at the input compute");
     }
@@ -70,7 +70,7 @@ std::vector<PyObject *> watched(const met_prepared &p) {
 void keep(met_prepared &p, const Recording &recording, const at::Tensor &x) {
     p.features.push_back(recording.call_of(p.cut).output);
     if (!p.features.back().requires_grad()) {
-        throw Declined("the model does not run the same way for every image");
+        throw Declined(MET_DECLINE_VERIFICATION, "the model does not run the same way for every image");
     }
     if (p.trunk) {
         p.trunk->keep(recording);
@@ -82,7 +82,7 @@ void keep(met_prepared &p, const Recording &recording, const at::Tensor &x) {
 void find_cut(met_prepared &p, const std::vector<Call> &calls, const at::Tensor &x, const at::Tensor &y,
               const met_sample &example) {
     if (!y.requires_grad()) {
-        throw Declined("the model's output is cut off from its input");
+        throw Declined(MET_DECLINE_STRUCTURE, "the model's output is cut off from its input");
     }
     std::string end;
     auto leaf = torch::autograd::impl::grad_accumulator(x);
@@ -146,17 +146,17 @@ struct Point {
 
 void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance, double scale, const char *where) {
     if (whole.sizes() != folded.sizes()) {
-        throw Declined("the model behind the stem gives outputs of another shape");
+        throw Declined(MET_DECLINE_VERIFICATION, "the model behind the stem gives outputs of another shape");
     }
     at::Tensor a = whole.to(at::kDouble).reshape({-1});
     at::Tensor b = folded.to(at::kDouble).reshape({-1});
     if (b.isnan().any().item<bool>()) {
-        throw Declined("the input is read again behind the stem");
+        throw Declined(MET_DECLINE_VERIFICATION, "the input is read again behind the stem");
     }
     scale = std::max(scale, a.abs().max().item<double>());
     double error = (a - b).abs().max().item<double>();
     if (!(error <= tolerance * scale)) {
-        throw Declined(std::string("the model behind the stem does not give the whole model's output at ") + where);
+        throw Declined(MET_DECLINE_VERIFICATION, std::string("the model behind the stem does not give the whole model's output at ") + where);
     }
 }
 
@@ -173,7 +173,7 @@ void compare_behind(const met_prepared &p, const std::vector<Point> &points, siz
         std::vector<int64_t> images(to - from, p.images[0]);
         at::Tensor outputs = call_behind(p, features.size() == 1 ? features[0] : at::cat(features), images);
         if (outputs.dim() == 0 || outputs.size(0) != static_cast<int64_t>(to - from)) {
-            throw Declined("the model gives one number for a whole batch");
+            throw Declined(MET_DECLINE_STRUCTURE, "the model gives one number for a whole batch");
         }
         for (size_t i = from; i < to; i++) {
             const Point &point = points[i];
@@ -200,9 +200,9 @@ void attempt(const std::function<void()> &proof) {
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(trace);
-        throw Declined("the model raised " + name + " when run from its stem");
+        throw Declined(MET_DECLINE_FAILURE, "the model raised " + name + " when run from its stem");
     } catch (const c10::Error &error) {
-        throw Declined(std::string("the model failed when run from its stem: ") + error.what_without_backtrace());
+        throw Declined(MET_DECLINE_FAILURE, std::string("the model failed when run from its stem: ") + error.what_without_backtrace());
     }
 }
 
@@ -232,7 +232,7 @@ void check_range(const at::Tensor &change) {
     const auto ends = at::aminmax(all);
     const double largest = std::max(-std::get<0>(ends).item<double>(), std::get<1>(ends).item<double>());
     if (!(largest <= limit * usual)) {
-        throw Declined("the values of the image range too widely to follow a part of it exactly");
+        throw Declined(MET_DECLINE_VALUES, "the values of the image range too widely to follow a part of it exactly");
     }
 }
 
@@ -267,9 +267,9 @@ void prove(met_prepared &p, const at::Tensor &x, const at::Tensor &b, const std:
     }
 }
 
-/* A sample that tries the shortcut, rendered from x and b (1, ...); `dropped` (bands,) is room for one of them. */
+/* A sample that tries the shortcut, rendered from x and b (1, ...); `replaced` (bands,) is room for one of them. */
 std::pair<Point, at::Tensor> trial(const met_prepared &p, const at::Tensor &x, const at::Tensor &b,
-                                   const met_sample &example, std::vector<uint8_t> &dropped) {
+                                   const met_sample &example, std::vector<uint8_t> &replaced) {
     const bool wide = x.scalar_type() == at::kDouble;
     const double linear = wide ? 1e-10 : 1e-3; /* features are rounded, and the model amplifies that */
     Point point = {"", linear, {}, {}, {}};
@@ -281,14 +281,14 @@ std::pair<Point, at::Tensor> trial(const met_prepared &p, const at::Tensor &x, c
     }
     if (p.kind == MET_BANDS) {
         point.where = "an image without every third band";
-        dropped.assign(static_cast<size_t>(p.input[static_cast<size_t>(p.bands)]), 0);
+        replaced.assign(static_cast<size_t>(p.input[static_cast<size_t>(p.bands)]), 0);
         std::vector<int64_t> shape = {1, 1, 1, 1};
-        shape[static_cast<size_t>(p.bands) + 1] = static_cast<int64_t>(dropped.size());
-        for (size_t band = 0; band < dropped.size(); band += 3) {
-            dropped[band] = 1;
+        shape[static_cast<size_t>(p.bands) + 1] = static_cast<int64_t>(replaced.size());
+        for (size_t band = 0; band < replaced.size(); band += 3) {
+            replaced[band] = 1;
         }
-        point.sample.dropped = dropped.data();
-        at::Tensor flags = at::tensor(at::ArrayRef<uint8_t>(dropped.data(), dropped.size()), at::kByte);
+        point.sample.replaced = replaced.data();
+        at::Tensor flags = at::tensor(at::ArrayRef<uint8_t>(replaced.data(), replaced.size()), at::kByte);
         return {point, at::where(flags.to(x.device(), at::kBool).view(shape), b, x)};
     }
     point.where = "an image without a box";
@@ -319,7 +319,7 @@ std::vector<Point> record_all(met_prepared &p, const at::Tensor &x, const at::Te
         ends.push_back(p.features.back().detach());
         if (from == 0) {
             if (y.dim() == 0 || y.size(0) != to) {
-                throw Declined("the model gives one number for a whole batch");
+                throw Declined(MET_DECLINE_STRUCTURE, "the model gives one number for a whole batch");
             }
             Point image = {"the image", exact, {}, ends[0].slice(0, 0, 1), y.slice(0, 0, 1)};
             image.sample.kind = p.kind == MET_LERP ? MET_LERP : MET_IDENTITY;
@@ -355,9 +355,9 @@ void prepare_stem(met_prepared &p, const at::Tensor &x, const at::Tensor &b, con
     check_modules(p.model->module.get());
     attempt([&] {
         std::vector<Point> points = record_all(p, x, b, example, most);
-        std::vector<uint8_t> dropped;
+        std::vector<uint8_t> replaced;
         at::NoGradGuard off;
-        auto [point, sample] = trial(p, x.slice(0, 0, 1), b.slice(0, 0, 1), example, dropped);
+        auto [point, sample] = trial(p, x.slice(0, 0, 1), b.slice(0, 0, 1), example, replaced);
         point.outputs = record_features(p, sample, {p.images[0]}, &point.features);
         points.push_back(point);
         if (p.kind != MET_LERP && most > 1) { /* two samples in one call, as three points of MET_LERP have it */

@@ -30,7 +30,7 @@ namespace {
 
 std::vector<int64_t> with_samples(std::vector<int64_t> shape, int64_t samples, int64_t of) {
     if (shape.empty() || shape[0] % of != 0) {
-        throw Declined("the stem mixes the batch axis with others");
+        throw Declined(MET_DECLINE_STRUCTURE, "the stem mixes the batch axis with others");
     }
     shape[0] = shape[0] / of * samples;
     return shape;
@@ -90,19 +90,19 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *example, si
     const met_kind kind = example->kind;
     return guarded(model.host, [&] {
         if (kind != MET_LERP && kind != MET_BOX && kind != MET_BANDS) {
-            throw Declined("there is no shortcut for samples of this kind");
+            throw Declined(MET_DECLINE_NOTHING_SHARED, "there is no shortcut for samples of this kind");
         }
         if (model.script) {
-            throw Declined("a TorchScript module runs as a whole");
+            throw Declined(MET_DECLINE_NOT_OFFERED, "a TorchScript module runs as a whole");
         }
         if (!model.module) {
-            throw Declined("the model is not a torch.nn.Module");
+            throw Declined(MET_DECLINE_NOT_OFFERED, "the model is not a torch.nn.Module");
         }
         if (model.dtype) {
-            throw Declined("the model computes in half precision");
+            throw Declined(MET_DECLINE_NOT_OFFERED, "the model computes in half precision");
         }
         if (kind != MET_LERP && !has_convolution(model.module.get())) {
-            throw Declined("a part of the image can't be followed: the model has no convolution");
+            throw Declined(MET_DECLINE_STRUCTURE, "a part of the image can't be followed: the model has no convolution");
         }
         auto p = std::make_unique<met_prepared>();
         p->model = &model;
@@ -168,7 +168,7 @@ int forward(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outpu
         p->inputs.clear(); /* no gradient will be asked for */
         p->features.clear();
         const Behind behind(*p, s, n);
-        write_outputs(model, call_behind(*p, features_of(*p, s, behind.rows), behind.images), n, 0, y);
+        write_outputs(model, call_behind(*p, features_of(*p, s, behind.rows), behind.images), n, y);
     });
 }
 
@@ -183,7 +183,7 @@ int gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weig
         outputs.reset();
         auto weights = at::tensor(at::ArrayRef<double>(weight, n), at::kDouble).to(selected.options());
         auto found = torch::autograd::grad({selected}, {z}, {weights}, false, false, true);
-        write_values(selected, 0, y);
+        write_values(selected, y);
         if (found[0].defined()) { /* else this output does not depend on the input: nothing to add */
             at::NoGradGuard off;
             add_gradients(*p, found[0], behind.rows);
@@ -210,7 +210,8 @@ int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
             p->inputs[i].reset();
             from = to;
         }
-        lend(sums.size() == 1 ? sums[0] : at::cat(sums), dx_sum);
+        const bool wide = p->options.dtype() == at::kDouble;
+        export_batch(sums.size() == 1 ? sums[0] : at::cat(sums), wide ? MET_FLOAT64 : MET_FLOAT32, dx_sum);
     });
 }
 

@@ -3,7 +3,7 @@
 #ifndef METEORS_C_TESTS_POOL_H
 #define METEORS_C_TESTS_POOL_H
 
-#include "met.h"
+#include "platform.h"
 
 static void run_backwards(size_t n, size_t grain, void (*body)(void *arg, size_t from, size_t to), void *arg) {
     const size_t part = 1009;

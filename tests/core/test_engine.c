@@ -17,7 +17,7 @@ typedef struct script {
     bool in_order;
     int fold_status;
     int32_t segments[TOY_SIZE];
-    uint8_t dropped[SAMPLES][4];
+    uint8_t replaced[SAMPLES][4];
 } script;
 
 static double images[IMAGES][TOY_SIZE];
@@ -41,12 +41,12 @@ static int describe(void *method, size_t image, size_t k, met_sample *s) {
     s->alpha = (double)k / SAMPLES;
     s->box = (met_box){{k % 3, k % 2, 0}, {k % 3 + 1, k % 2 + 2, 1 + (k + image) % 5}};
     s->segments = m->segments;
-    s->dropped = m->dropped[k];
+    s->replaced = m->replaced[k];
     if (s->scratch != NULL && m->kind == MET_BANDS) { /* bands through scratch: each sample has a piece of its own */
         for (size_t b = 0; b < 3; b++) {
             s->scratch[b] = (uint8_t)((k >> b) & 1);
         }
-        s->dropped = s->scratch;
+        s->replaced = s->scratch;
     }
     return MET_OK;
 }
@@ -77,7 +77,7 @@ static met_job make_job(script *m, met_kind kind) {
     }
     for (size_t k = 0; k < SAMPLES; k++) {
         for (size_t f = 0; f < 4; f++) {
-            m->dropped[k][f] = (uint8_t)((k * 5 >> f) & 1);
+            m->replaced[k][f] = (uint8_t)((k * 5 >> f) & 1);
         }
     }
     return (met_job){.method = m,
@@ -123,7 +123,7 @@ static void forward_of_any_chunk(bool shortcut) {
             toy t;
             met_report report = {0};
             met_job job = make_job(&m, kinds[k]);
-            const met_options options = {.most = limits[l], .shortcuts = true, .pool = &backwards};
+            const met_options options = {.max_batch_size = limits[l], .shortcuts = true, .pool = &backwards};
             toy_init(&t, shortcut);
             expect(&t, &job, want);
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -138,8 +138,8 @@ static void forward_of_any_chunk(bool shortcut) {
             }
             CHECK_INT(report.evaluations, IMAGES * SAMPLES);
             CHECK_INT(report.evaluations, t.samples);
-            CHECK_INT(report.calls, t.calls);
-            CHECK_INT(report.chunk_most, t.largest);
+            CHECK_INT(report.model_calls, t.calls);
+            CHECK_INT(report.chunk_largest, t.largest);
             if (limits[l] > 0) {
                 size_t first = limits[l] < IMAGES * SAMPLES ? limits[l] : IMAGES * SAMPLES;
                 CHECK_INT(report.chunk_first, first);
@@ -147,7 +147,7 @@ static void forward_of_any_chunk(bool shortcut) {
             }
             CHECK_INT(report.memory.bytes, 0);
             CHECK(report.memory.peak >= TOY_SIZE * sizeof(double));
-            CHECK(report.seconds >= report.seconds_model);
+            CHECK(report.seconds >= report.seconds_in_model);
             bool taken = shortcut && kinds[k] != MET_IDENTITY;
             CHECK_INT(report.shortcut_evaluations, taken ? IMAGES * SAMPLES : 0);
             CHECK_STR(report.shortcut, taken ? "toy stem" : "");
@@ -173,7 +173,7 @@ void test_engine_all_outputs(void) {
         met_report report = {0};
         met_job job = make_job(&m, MET_BOX);
         job.all_outputs = true;
-        const met_options options = {.most = 4, .shortcuts = true};
+        const met_options options = {.max_batch_size = 4, .shortcuts = true};
         toy_init(&t, shortcut != 0);
         expect(&t, &job, want);
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -195,7 +195,7 @@ void test_engine_survives_what_models_do_to_their_input(void) {
         toy t;
         met_report report = {0};
         met_job job = make_job(&m, MET_BOX);
-        const met_options options = {.most = 2};
+        const met_options options = {.max_batch_size = 2};
         toy_init(&t, false);
         t.scribble = keep == 0;
         t.keep_batches = keep != 0;
@@ -238,7 +238,7 @@ void test_engine_sums_gradients(void) {
             job.finish = NULL;
             job.weight = job_weight;
             job.sums = sums;
-            const met_options options = {.most = most, .shortcuts = true, .pool = &backwards};
+            const met_options options = {.max_batch_size = most, .shortcuts = true, .pool = &backwards};
             toy_init(&t, shortcut != 0);
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
             for (size_t i = 0; i < IMAGES; i++) {
@@ -301,7 +301,7 @@ void test_engine_renders_where_a_shortcut_declines(void) {
         toy t;
         met_report report = {0};
         met_job job = make_job(&m, MET_SEGMENTS);
-        const met_options options = {.most = 4, .shortcuts = later != 2};
+        const met_options options = {.max_batch_size = 4, .shortcuts = later != 2};
         toy_init(&t, true);
         t.decline_prepare = later == 0;
         t.decline_later = later == 1;
@@ -322,7 +322,7 @@ void test_engine_renders_where_a_shortcut_declines(void) {
         CHECK_INT(t.prepared, 0);
         if (later == 1) {
             void *plain_sums[IMAGES] = {plain[0], plain[1], plain[2]};
-            const met_options no_shortcut = {.most = 4};
+            const met_options no_shortcut = {.max_batch_size = 4};
             job.sums = plain_sums;
             REQUIRE(met_run(&job, &t.model, &no_shortcut, &report) == MET_OK);
             CHECK_CLOSE_N(out[0], plain[0], IMAGES * TOY_SIZE, 0);
@@ -350,7 +350,7 @@ void test_engine_stops_when_told(void) {
     for (int shortcut = 0; shortcut < 2; shortcut++) {
         met_job job = make_job(&m, MET_BOX);
         const met_options options = {
-            .most = 4, .shortcuts = true, .tick = stop_at_twenty, .tick_ctx = &seen, .before = 7, .after = 5};
+            .max_batch_size = 4, .shortcuts = true, .tick = stop_at_twenty, .progress_ctx = &seen, .before = 7, .after = 5};
         toy_init(&t, shortcut != 0);
         CHECK_INT(met_run(&job, &t.model, &options, &report), MET_ECANCELLED);
         CHECK(seen >= 20 && seen < 24);
@@ -370,7 +370,7 @@ void test_engine_passes_failures_on(void) {
             double out[IMAGES][TOY_SIZE];
             void *sums[IMAGES] = {out[0], out[1], out[2]};
             met_job job = make_job(&m, MET_LERP);
-            const met_options options = {.most = 6, .shortcuts = true};
+            const met_options options = {.max_batch_size = 6, .shortcuts = true};
             toy_init(&t, shortcut != 0);
             t.fail_at = at;
             job.gradient = true;
@@ -449,7 +449,7 @@ void test_engine_without_memory(void) {
             met_report report = {0};
             double out[IMAGES][TOY_SIZE];
             void *outs[IMAGES] = {out[0], out[1], out[2]};
-            const met_options options = {.most = 2, .shortcuts = true};
+            const met_options options = {.max_batch_size = 2, .shortcuts = true};
             const met_integrated_gradients_options method = {MET_GAUSS_LEGENDRE, SAMPLES, true, NULL};
             inputs[1].image.dtype = MET_INT64; /* needs a copy */
             toy_init(&t, shortcut != 0);
@@ -473,7 +473,7 @@ void test_engine_memory_is_flat(void) {
         met_report report = {0};
         double out[IMAGES][TOY_SIZE];
         void *outs[IMAGES] = {out[0], out[1], out[2]};
-        const met_options options = {.most = 4};
+        const met_options options = {.max_batch_size = 4};
         const met_integrated_gradients_options method = {MET_RIEMANN_MIDDLE, run == 0 ? 10 : 5000, true, NULL};
         toy_init(&t, false);
         REQUIRE(met_integrated_gradients(inputs, run == 2 ? IMAGES : 1, MET_FLOAT64, &method, &t.model, &options, outs,
@@ -491,7 +491,7 @@ void test_engine_keeps_to_its_budget(void) {
     met_report report = {0};
     make_inputs();
     met_job job = make_job(&m, MET_BOX);
-    const met_options options = {.most = 1000, .memory = 8 * 3 * TOY_SIZE * sizeof(double)};
+    const met_options options = {.max_batch_size = 1000, .memory = 8 * 3 * TOY_SIZE * sizeof(double)};
     toy_init(&t, false);
     REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
     CHECK_INT(t.largest, 3);

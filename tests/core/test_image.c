@@ -1,7 +1,8 @@
 /* Views, reading, masks and bands: values by hand on an image whose value at (c, h, w) is 10000 c + 100 h + w. */
 #include "check.h"
 #include "image.h"
-#include "met.h"
+#include "band.h"
+#include "buffer.h"
 
 #include <math.h>
 #include <string.h>

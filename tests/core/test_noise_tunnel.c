@@ -47,19 +47,19 @@ static met_noise_tunnel_options make_method(met_kind kind, met_inner inner, met_
     return m;
 }
 
-/* The disturbed image: noise or bands, off the mask. */
+/* The perturbed image: noise or bands, off the mask. */
 static void disturb(const met_noise_tunnel_options *m, size_t i, size_t k, double *x) {
-    uint8_t dropped[3];
+    uint8_t replaced[3];
     double z[TOY_SIZE];
     met_normal((met_stream){m->seed, k}, 0, TOY_SIZE, z);
     if (m->kind == MET_BANDS) {
-        met_draw_bands(m->seed, k, m->probability, m->exact, 3, dropped);
+        met_draw_bands(m->seed, k, m->probability, m->exact, 3, replaced);
     }
     for (size_t v = 0; v < TOY_SIZE; v++) {
         bool chosen = m->selected[0] == NULL || m->selected[0][v / 20];
         x[v] = images[i][v];
         if (m->kind == MET_BANDS) {
-            x[v] = dropped[v / 20] ? baselines[i][v] : x[v];
+            x[v] = replaced[v / 20] ? baselines[i][v] : x[v];
         } else if (mask[v % 20] && chosen) {
             x[v] += stdev[i] * z[v];
         }
@@ -68,11 +68,11 @@ static void disturb(const met_noise_tunnel_options *m, size_t i, size_t k, doubl
 
 /* Whether sample k holds the baseline at flat position v. */
 static bool replaced(const met_noise_tunnel_options *m, size_t k, size_t v) {
-    uint8_t dropped[3] = {0};
+    uint8_t replaced[3] = {0};
     if (m->kind == MET_BANDS) {
-        met_draw_bands(m->seed, k, m->probability, m->exact, 3, dropped);
+        met_draw_bands(m->seed, k, m->probability, m->exact, 3, replaced);
     }
-    return dropped[v / 20] != 0;
+    return replaced[v / 20] != 0;
 }
 
 /* What the inner explainer gives at x for output 1, and its factor that does not hold the image. */
@@ -114,7 +114,7 @@ void test_tunnel_by_definition(void) {
         double out[IMAGES][TOY_SIZE], error[IMAGES][TOY_SIZE], slope[IMAGES][TOY_SIZE];
         void *outs[] = {out[0], out[1]}, *errors[] = {error[0], error[1]}, *slopes[] = {slope[0], slope[1]};
         size_t used[IMAGES];
-        const met_options options = {.most = 4, .pool = &backwards, .shortcuts = true};
+        const met_options options = {.max_batch_size = 4, .pool = &backwards, .shortcuts = true};
         met_noise_tunnel_options method = make_method(kinds[c % 2], (met_inner)(c / 2 % 4), moments[c / 8]);
         method.selected[0] = c % 3 == 0 ? some : NULL;
         method.error = method.moment != MET_VARIANCE ? errors : NULL;
@@ -157,7 +157,7 @@ void test_tunnel_by_definition(void) {
             CHECK_INT(used[i], SAMPLES);
         }
         CHECK_INT(report.memory.bytes, 0);
-        CHECK(report.seconds >= report.seconds_model);
+        CHECK(report.seconds >= report.seconds_in_model);
     }
 }
 
@@ -173,7 +173,7 @@ void test_tunnel_repeats_whatever_the_chunk(void) {
             met_input order[IMAGES] = {inputs[run == 5], inputs[run != 5]};
             const double deviations[IMAGES] = {stdev[run == 5], stdev[run != 5]};
             void *outs[] = {out[run == 5], out[run != 5]};
-            const met_options options = {.most = limits[run], .pool = run % 2 ? &backwards : NULL};
+            const met_options options = {.max_batch_size = limits[run], .pool = run % 2 ? &backwards : NULL};
             met_noise_tunnel_options method = make_method(MET_NOISE, (met_inner)inner, MET_VARIANCE);
             method.stdev = deviations;
             toy_init(&t, false);
@@ -196,7 +196,7 @@ void test_tunnel_moments_of_noise(void) {
     met_report report = {0};
     double out[TOY_SIZE], gradient[TOY_SIZE], x[TOY_SIZE];
     void *outs[] = {out};
-    const met_options options = {.most = 64};
+    const met_options options = {.max_batch_size = 64};
     make_inputs();
     toy_init(&t, false);
     met_noise_tunnel_options method = make_method(MET_NOISE, MET_INNER_SALIENCY, MET_MEAN);
@@ -232,7 +232,7 @@ void test_tunnel_stops_when_precise(void) {
             met_report report = {0};
             double out[IMAGES][TOY_SIZE], error[IMAGES][TOY_SIZE], largest = 0, worst = 0;
             void *outs[] = {out[0], out[1]}, *errors[] = {error[0], error[1]};
-            const met_options options = {.most = most};
+            const met_options options = {.max_batch_size = most};
             met_noise_tunnel_options method = make_method(MET_BANDS, (met_inner)inner, MET_MEAN);
             method.samples = 5000;
             method.tolerance = 0.05;
@@ -262,7 +262,7 @@ void test_tunnel_memory_is_flat(void) {
             met_report report = {0};
             double out[IMAGES][TOY_SIZE];
             void *outs[] = {out[0], out[1]};
-            const met_options options = {.most = 4};
+            const met_options options = {.max_batch_size = 4};
             met_noise_tunnel_options method = make_method(MET_NOISE, (met_inner)inner, MET_MEAN_SQUARE);
             method.samples = run == 0 ? 10 : 400;
             method.integrated_gradients.steps = run == 0 ? 4 : 40;
@@ -311,7 +311,7 @@ void test_tunnel_without_memory(void) {
             met_report report = {0};
             double out[IMAGES][TOY_SIZE], slope[IMAGES][TOY_SIZE];
             void *outs[] = {out[0], out[1]}, *slopes[] = {slope[0], slope[1]};
-            const met_options options = {.most = 2};
+            const met_options options = {.max_batch_size = 2};
             met_noise_tunnel_options method = make_method(MET_NOISE, (met_inner)inner, MET_VARIANCE);
             method.slope = slopes;
             toy_init(&t, false);

@@ -1,5 +1,5 @@
 #include "check.h"
-#include "met.h"
+#include "quadrature.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 #include "check.h"
-#include "met.h"
+#include "reduce.h"
 #include "pool.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 #include "check.h"
-#include "met.h"
+#include "rng.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 #include "check.h"
-#include "met.h"
+#include "sample.h"
 #include "pool.h"
 
 #include <math.h>
@@ -12,7 +12,7 @@ typedef struct scene {
     met_base base;
     size_t size;
     double image[MOST], baseline[MOST], out[MOST]; /* floats lie in the first half */
-    uint8_t dropped[16];
+    uint8_t replaced[16];
     int32_t segments[MOST];
 } scene;
 
@@ -53,7 +53,7 @@ static void make_scene(scene *s, met_dtype dtype, const size_t shape[MET_AXES], 
         s->segments[i] = (int32_t)draw(16);
     }
     for (size_t i = 0; i < 16; i++) {
-        s->dropped[i] = (uint8_t)draw(2);
+        s->replaced[i] = (uint8_t)draw(2);
     }
 }
 
@@ -64,12 +64,12 @@ static double expected(const scene *s, const met_sample *sample, const size_t at
     const double x = get(base->dtype, base->image, flat);
     const double b = base->baseline != NULL ? get(base->dtype, base->baseline, flat) : base->baseline_value;
     bool inside = true;
-    bool disturbed = base->mask == NULL || base->mask[at[1] * 8 + at[2]];
+    bool perturbed = base->mask == NULL || base->mask[at[1] * 8 + at[2]];
     double z;
     float narrow;
     for (int a = 0; a < MET_AXES; a++) {
         inside = inside && at[a] >= sample->box.start[a] && at[a] < sample->box.stop[a];
-        disturbed = disturbed && (sample->selected[a] == NULL || sample->selected[a][at[a]]);
+        perturbed = perturbed && (sample->selected[a] == NULL || sample->selected[a][at[a]]);
     }
     switch (sample->kind) {
     case MET_IDENTITY: return x;
@@ -79,13 +79,13 @@ static double expected(const scene *s, const met_sample *sample, const size_t at
         }
         return b + sample->alpha * (x - b);
     case MET_BOX: return inside ? b : x;
-    case MET_BANDS: return sample->dropped[at[base->bands]] ? b : x;
-    case MET_SEGMENTS: return sample->dropped[sample->segments[flat]] ? b : x;
+    case MET_BANDS: return sample->replaced[at[base->bands]] ? b : x;
+    case MET_SEGMENTS: return sample->replaced[sample->segments[flat]] ? b : x;
     case MET_NOISE:
         met_normal(sample->noise, flat, 1, &z);
         met_normal_float(sample->noise, flat, 1, &narrow);
         narrow = (float)x + (float)sample->stdev * narrow;
-        return !disturbed ? x : base->dtype == MET_FLOAT32 ? (double)narrow : x + sample->stdev * z;
+        return !perturbed ? x : base->dtype == MET_FLOAT32 ? (double)narrow : x + sample->stdev * z;
     }
     return NAN;
 }
@@ -126,13 +126,13 @@ void test_samples_follow_their_definition(void) {
         make_scene(&s, dtype, shape, (int)draw(3), draw(2) == 1);
         met_sample sample = {.kind = (met_kind)(trial % 6),
                              .alpha = 0.3,
-                             .dropped = s.dropped,
+                             .replaced = s.replaced,
                              .segments = s.segments,
                              .noise = {3, (uint64_t)trial},
                              .stdev = 0.5};
         sample.box = random_box(shape);
         for (int a = 0; a < MET_AXES; a++) {
-            sample.selected[a] = draw(2) ? NULL : s.dropped; /* any flags will do */
+            sample.selected[a] = draw(2) ? NULL : s.replaced; /* any flags will do */
         }
         s.base.mask = draw(2) ? NULL : spatial_mask;
         s.base.mask_strides[1] = 8;
@@ -165,11 +165,11 @@ void test_samples_by_hand(void) {
         {0, {.kind = MET_BOX, .box = {{1, 0, 1}, {3, 2, 2}}}, {0, 1, 2, 3, 4, 100, 6, 100, 8, 100, 10, 100}},
         {0, {.kind = MET_BOX, .box = {{1, 1, 0}, {2, 2, 2}}}, {0, 1, 2, 3, 4, 5, 100, 100, 8, 9, 10, 11}},
         {0, {.kind = MET_BOX, .box = {{0, 0, 1}, {3, 2, 0}}}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}},
-        {0, {.kind = MET_BANDS, .dropped = first_and_last}, {100, 100, 100, 100, 4, 5, 6, 7, 100, 100, 100, 100}},
-        {1, {.kind = MET_BANDS, .dropped = second}, {0, 1, 100, 100, 4, 5, 100, 100, 8, 9, 100, 100}},
-        {2, {.kind = MET_BANDS, .dropped = second}, {0, 100, 2, 100, 4, 100, 6, 100, 8, 100, 10, 100}},
+        {0, {.kind = MET_BANDS, .replaced = first_and_last}, {100, 100, 100, 100, 4, 5, 6, 7, 100, 100, 100, 100}},
+        {1, {.kind = MET_BANDS, .replaced = second}, {0, 1, 100, 100, 4, 5, 100, 100, 8, 9, 100, 100}},
+        {2, {.kind = MET_BANDS, .replaced = second}, {0, 100, 2, 100, 4, 100, 6, 100, 8, 100, 10, 100}},
         {0,
-         {.kind = MET_SEGMENTS, .dropped = second, .segments = segments},
+         {.kind = MET_SEGMENTS, .replaced = second, .segments = segments},
          {0, 1, 100, 100, 4, 5, 100, 100, 8, 9, 100, 100}},
     };
     float image[12], out[12];
@@ -235,7 +235,7 @@ void test_samples_do_not_depend_on_threads(void) {
     enum { N = 11 * 83 * 101 };
     static float image[N], baseline[N], alone[N], split[N];
     static int32_t segments[N];
-    static const uint8_t dropped[128] = {1, 0, 0, 1, 1, 0, 1, [20] = 1, [82] = 1, [100] = 1};
+    static const uint8_t replaced[128] = {1, 0, 0, 1, 1, 0, 1, [20] = 1, [82] = 1, [100] = 1};
     for (size_t i = 0; i < N; i++) {
         double z[2];
         met_normal(numbers, 2 * i, 2, z);
@@ -252,7 +252,7 @@ void test_samples_do_not_depend_on_threads(void) {
                                    .baseline = bands == 1 ? NULL : baseline};
             met_sample sample = {.kind = (met_kind)kind,
                                  .alpha = 0.7,
-                                 .dropped = dropped,
+                                 .replaced = replaced,
                                  .segments = segments,
                                  .noise = {1, 2},
                                  .stdev = 0.1,
@@ -276,7 +276,7 @@ void test_samples_that_change_nothing(void) {
         const size_t size = shape[0] * shape[1] * shape[2];
         make_scene(&s, trial % 2 ? MET_FLOAT32 : MET_FLOAT64, shape, (int)draw(3), draw(2) == 1);
         const met_kind kinds[] = {MET_BOX, MET_BANDS, MET_SEGMENTS};
-        met_sample sample = {.kind = kinds[trial % 3], .dropped = s.dropped, .segments = s.segments};
+        met_sample sample = {.kind = kinds[trial % 3], .replaced = s.replaced, .segments = s.segments};
         sample.box = random_box(shape);
         met_sample_render(&s.base, &sample, NULL, s.out);
         const bool moved = memcmp(s.out, s.base.image, size * met_dtype_size(s.base.dtype)) != 0;

@@ -1,5 +1,6 @@
 #include "check.h"
-#include "met.h"
+#include "engine.h"
+#include "tuner.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -149,7 +149,7 @@ void test_occlusion_by_definition(void) {
             toy t;
             met_report report = {0};
             met_occlusion_result result;
-            const met_options options = {.most = most, .shortcuts = true};
+            const met_options options = {.max_batch_size = most, .shortcuts = true};
             const met_occlusion_options method = {.windows = make_windows()};
             const size_t n = met_windows_number(&method.windows);
             toy_init(&t, shortcut != 0);
@@ -176,7 +176,7 @@ void test_occlusion_skips_copies(void) {
         toy t;
         met_report report = {0};
         met_occlusion_result result;
-        const met_options options = {.most = most};
+        const met_options options = {.max_batch_size = most};
         const met_occlusion_options method = {.windows = make_windows()};
         const size_t n = met_windows_number(&method.windows);
         size_t copies = 0;
@@ -198,7 +198,7 @@ void test_occlusion_skips_copies(void) {
         }
         met_deallocate(result.differences);
         CHECK(copies > 4);
-        CHECK_INT(report.saved, copies);
+        CHECK_INT(report.evaluations_saved, copies);
         CHECK_INT(report.evaluations, IMAGES * (n + 1) - copies);
         CHECK_INT(t.samples, report.evaluations);
     }
@@ -211,7 +211,7 @@ void test_occlusion_of_many_outputs(void) {
         toy t;
         met_report report = {0};
         met_occlusion_result result;
-        const met_options options = {.most = 3};
+        const met_options options = {.max_batch_size = 3};
         const met_occlusion_options method = {
             .windows = make_windows(), .all_targets = all != 0, .targets = wanted, .n_targets = all ? 0 : 2};
         const size_t n = met_windows_number(&method.windows), outputs = all ? TOY_OUTPUTS : 2;

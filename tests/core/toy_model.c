@@ -76,7 +76,7 @@ static void leave(toy *t, met_batch *x) {
     }
     if (t->scribble) {
         memset(x->data, 0x5a, x->n * TOY_SIZE * met_dtype_size(x->dtype));
-        x->touched = true;
+        x->modified = true;
     }
 }
 
@@ -223,8 +223,8 @@ static bool replaces(const met_sample *s, size_t v) {
     case MET_BOX:
         return i >= s->box.start[0] && i < s->box.stop[0] && r >= s->box.start[1] && r < s->box.stop[1] &&
                c >= s->box.start[2] && c < s->box.stop[2];
-    case MET_BANDS: return s->dropped[i] != 0;
-    case MET_SEGMENTS: return s->dropped[s->segments[v]] != 0;
+    case MET_BANDS: return s->replaced[i] != 0;
+    case MET_SEGMENTS: return s->replaced[s->segments[v]] != 0;
     default: return false;
     }
 }

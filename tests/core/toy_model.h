@@ -6,7 +6,7 @@
 #ifndef METEORS_C_TESTS_TOY_MODEL_H
 #define METEORS_C_TESTS_TOY_MODEL_H
 
-#include "met.h"
+#include "engine.h"
 
 #define TOY_FEATURES 2
 #define TOY_OUTPUTS 3

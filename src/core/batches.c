@@ -1,0 +1,229 @@
+/*
+ * batches.c - whether samples of one batch leave each other alone.
+ *
+ * Batches are an economy of the engine: the user asked for the output of each sample by itself. A model that divides
+ * by the maximum of its whole input, or normalises over the batch, gives other numbers in company. So the first time
+ * that the model has seen more than one sample, one of them is asked alone as well. The one is chosen whose output
+ * stands out most: it is the one that others disturb most.
+ */
+#include "run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What rounding may change between batches of other sizes, as a part of the value; more is looked into. */
+#define OUTPUT_FLOAT 1e-5
+#define OUTPUT_DOUBLE 1e-10
+/* ... and of a gradient, as a part of its length: a rectifier near 0 may open or close. */
+#define GRADIENT_FLOAT 1e-3
+#define GRADIENT_DOUBLE 1e-8
+/* Between a model's outputs and those of a shortcut. */
+#define SHORTCUT_FLOAT 1e-3
+#define SHORTCUT_DOUBLE 1e-8
+
+/* One sample's outputs and gradient. */
+typedef struct answer {
+    const double *value;
+    const void *gradient; /* NULL in forward jobs */
+} answer;
+
+/* max |a - b| over the outputs as a part of the largest of them; infinite where only one of two values is finite. */
+static double output_distance(const double *a, const double *b, size_t width) {
+    double largest = 0, distance = 0;
+    for (size_t i = 0; i < width; i++) {
+        if (isfinite(a[i]) != isfinite(b[i])) {
+            return (double)INFINITY;
+        }
+        if (isfinite(a[i])) {
+            distance = fmax(distance, fabs(a[i] - b[i]));
+            largest = fmax(largest, fmax(fabs(a[i]), fabs(b[i])));
+        }
+    }
+    return distance > 0 ? distance / largest : 0.0;
+}
+
+/* |a - b| / |b| as vectors; what is not finite in either is left out. */
+static double gradient_distance(met_dtype dtype, const void *a, const void *b, size_t size) {
+    double length = 0, distance = 0;
+    for (size_t i = 0; i < size; i++) {
+        const double x = dtype == MET_FLOAT64 ? ((const double *)a)[i] : (double)((const float *)a)[i];
+        const double y = dtype == MET_FLOAT64 ? ((const double *)b)[i] : (double)((const float *)b)[i];
+        if (isfinite(x) && isfinite(y)) {
+            distance += (x - y) * (x - y);
+            length += y * y;
+        }
+    }
+    return distance > 0 ? sqrt(distance / length) : 0.0;
+}
+
+/* How far two answers are apart, in units of what rounding may do. */
+static double distance(const engine *e, const answer *a, const answer *b, size_t width) {
+    const bool wide = e->job->dtype == MET_FLOAT64;
+    const double outputs = output_distance(a->value, b->value, width) / (wide ? OUTPUT_DOUBLE : OUTPUT_FLOAT);
+    if (a->gradient == NULL || b->gradient == NULL) {
+        return outputs;
+    }
+    const double gradient = gradient_distance(e->job->dtype, a->gradient, b->gradient, e->size);
+    return fmax(outputs, gradient / (wide ? GRADIENT_DOUBLE : GRADIENT_FLOAT));
+}
+
+/* The sample whose mean output is farthest from the mean of all; the last one among equals. */
+static size_t most_prominent(const met_outputs *y, size_t n) {
+    size_t found = n - 1;
+    double mean = 0, farthest = 0;
+    for (size_t i = 0; i < n * y->width; i++) {
+        mean += isfinite(y->value[i]) ? y->value[i] / (double)n : 0.0;
+    }
+    for (size_t j = 0; j < n; j++) {
+        double row = 0;
+        for (size_t i = 0; i < y->width; i++) {
+            row += isfinite(y->value[j * y->width + i]) ? y->value[j * y->width + i] : 0.0;
+        }
+        if (fabs(row - mean) > farthest) {
+            farthest = fabs(row - mean);
+            found = j;
+        }
+    }
+    return found;
+}
+
+void met_note_single(engine *e, const char *why) {
+    e->report->batching = MET_BATCHING_SINGLE;
+    snprintf(e->report->one_at_a_time, sizeof e->report->one_at_a_time, "%s", why);
+}
+
+void met_probe_free(met_probe *p) {
+    met_deallocate(p->values);
+    met_release_batch(&p->dx);
+    *p = (met_probe){0};
+}
+
+/*
+ * Evaluate n copies of one sample, in memory of their own.
+ *   sample  (size,) its values
+ *   j       the place of the chunk where it is described
+ *   out     outputs and gradients; the caller frees it with met_probe_free(), on failure too
+ */
+static int evaluate_copies(engine *e, const void *sample, size_t j, size_t n, met_probe *out) {
+    met_buffer *buffer = NULL;
+    const met_target **targets = met_allocate(n, sizeof *targets);
+    size_t *origins = met_allocate(n, sizeof *origins);
+    int status = targets == NULL || origins == NULL
+                     ? met_fail(MET_ENOMEM, "the description of %zu samples does not fit into memory", n)
+                     : met_buffer_new(n * e->bytes, "copies of a sample", &e->report->memory, &buffer);
+    for (size_t i = 0; i < n && status == MET_OK; i++) {
+        memcpy((uint8_t *)met_buffer_data(buffer) + i * e->bytes, sample, e->bytes);
+        targets[i] = e->targets[j];
+        origins[i] = e->origin_of[j];
+    }
+    if (status == MET_OK) {
+        met_batch x = met_batch_view(e, buffer, 0, n);
+        output_request request = met_request_outputs(e, 0, n, &out->values, &out->capacity);
+        x.image = origins;
+        request.y.targets = e->job->all_outputs ? NULL : targets;
+        status = met_evaluate(e, &x, &out->dx, &request.y, &out->seconds);
+        out->width = request.y.width;
+        e->report->evaluations_verifying += n;
+        e->report->seconds_in_model += out->seconds;
+    }
+    met_buffer_release(buffer);
+    met_deallocate(targets);
+    met_deallocate(origins);
+    return status == MET_ESINGLE ? met_fail(MET_EMODEL, "the model gives one number for a whole batch") : status;
+}
+
+static answer answer_of(const engine *e, const met_probe *p, size_t i) {
+    const void *gradient = p->dx.data == NULL ? NULL : (const uint8_t *)p->dx.data + i * e->bytes;
+    return (answer){p->values + i * p->width, gradient};
+}
+
+int met_probe_sample(engine *e, size_t image, size_t k, met_probe *out) {
+    met_buffer *buffer = NULL;
+    met_sample s;
+    int status = met_reserve_slots(e, 1);
+    if (status == MET_OK) {
+        status = met_describe_sample(e, 0, image, k, &s);
+    }
+    if (status == MET_OK) {
+        status = met_load_image(e, image);
+    }
+    if (status == MET_OK) {
+        status = met_buffer_new(e->bytes, "a sample", &e->report->memory, &buffer);
+    }
+    if (status == MET_OK) {
+        met_sample_render(&e->base, &s, e->options->pool, met_buffer_data(buffer));
+        status = evaluate_copies(e, met_buffer_data(buffer), 0, 1, out);
+        out->image = image;
+        out->k = k;
+    }
+    met_buffer_release(buffer);
+    return status;
+}
+
+/*
+ * The n samples of the chunk were evaluated in one batch: ask one of them alone. Where it differs by more than rounding
+ * may do, two more questions tell why: a batch of copies of that sample (as many, so that the same kernels run) gives
+ * what the batch gave where only rounding is different, and a model that is random differs from itself.
+ *   dx, y  what the batch gave
+ * MET_ESINGLE: the samples influence each other, and nothing of the batch may be used.
+ */
+int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs *y) {
+    const size_t j = most_prominent(y, n), width = y->width;
+    const uint8_t *sample = (const uint8_t *)met_buffer_data(e->chunk) + j * e->bytes;
+    const void *gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + j * e->bytes;
+    const answer in_batch = {y->value + j * width, gradient};
+    met_probe alone = {0}, again = {0}, copies = {0};
+    int status = evaluate_copies(e, sample, j, 1, &alone);
+    if (status == MET_OK && alone.width != width) {
+        status = met_fail(MET_EMODEL, "the model returned %zu outputs for one sample alone and %zu for each of %zu",
+                          alone.width, width, n);
+    }
+    if (status != MET_OK) {
+        goto done;
+    }
+    const answer by_itself = answer_of(e, &alone, 0);
+    const double apart = distance(e, &in_batch, &by_itself, width);
+    bool influenced = apart > 1.0;
+    if (influenced) {
+        status = evaluate_copies(e, sample, j, n, &copies);
+        status = status == MET_OK ? evaluate_copies(e, sample, j, 1, &again) : status;
+        if (status != MET_OK) {
+            goto done;
+        }
+        const answer among_copies = answer_of(e, &copies, j), repeated = answer_of(e, &again, 0);
+        influenced = distance(e, &in_batch, &among_copies, width) > 0.1 * apart &&
+                     distance(e, &by_itself, &repeated, width) <= 0.1 * apart;
+    }
+    e->report->batching = MET_BATCHING_FREE;
+    if (influenced) {
+        char why[sizeof e->report->one_at_a_time];
+        snprintf(why, sizeof why,
+                 "samples of a batch influence each other: sample %zu of image %zu gave %.6g among %zu, and %.6g alone",
+                 e->k_of[j], e->origin_of[j], in_batch.value[0], n, by_itself.value[0]);
+        met_note_single(e, why);
+        status = MET_ESINGLE;
+    }
+done:
+    met_probe_free(&alone);
+    met_probe_free(&again);
+    met_probe_free(&copies);
+    return status;
+}
+
+/*
+ * Whether what a shortcut gave for a sample is what the model gives for it alone.
+ *   p      the sample, asked alone
+ *   value  (p->width,) the shortcut's outputs
+ *   scale  the largest output that rounding is judged by
+ */
+bool met_probe_agrees(const engine *e, const met_probe *p, const double *value, double scale) {
+    const double allowed = e->job->dtype == MET_FLOAT64 ? SHORTCUT_DOUBLE : SHORTCUT_FLOAT;
+    for (size_t i = 0; i < p->width; i++) {
+        if (isfinite(p->values[i]) != isfinite(value[i]) ||
+            (isfinite(value[i]) && fabs(value[i] - p->values[i]) > allowed * fmax(scale, fabs(p->values[i])))) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,78 @@
+/* method.c - the table of methods, and what all of them share: looking for values that are not finite. */
+#include "method.h"
+
+#include "finite.h"
+#include "input_x_gradient.h"
+#include "integrated_gradients.h"
+#include "noise_tunnel.h"
+#include "occlusion.h"
+#include "saliency.h"
+
+const met_method *const met_methods[] = {
+    &met_saliency,  &met_input_x_gradient, &met_integrated_gradients,
+    &met_occlusion, &met_noise_tunnel,
+    NULL,
+};
+
+met_job met_job_of(const met_call *call, void *method) {
+    met_job job = {.method = method,
+                   .inputs = call->inputs,
+                   .images = call->images,
+                   .evaluations = 1,
+                   .dtype = call->dtype,
+                   .kind = MET_IDENTITY};
+    return job;
+}
+
+/* An image or a baseline must be finite where it is used: refused with the band and the place of the first value. */
+static int check_finite(const met_image *image, const char *what, size_t i, const met_parallel *pool) {
+    size_t count, at[MET_AXES];
+    if (image->data == NULL) {
+        return MET_OK;
+    }
+    int status = met_image_nonfinite(image, pool, &count, at);
+    if (status != MET_OK || count == 0) {
+        return status;
+    }
+    if (image->bands < 0) {
+        return met_fail(MET_EVALUE,
+                        "%s %zu has %zu values that are NaN or infinite, the first at (%zu, %zu, %zu): replace them",
+                        what, i, count, at[0], at[1], at[2]);
+    }
+    const int rows = image->bands == 0 ? 1 : 0, columns = image->bands == 2 ? 1 : 2;
+    return met_fail(MET_EVALUE,
+                    "%s %zu has %zu values that are NaN or infinite, the first in band %zu, row %zu, column %zu: mask "
+                    "them (binary_mask) or replace them",
+                    what, i, count, at[image->bands], at[image->rows == columns ? columns : rows],
+                    at[image->rows == columns ? rows : columns]);
+}
+
+/*
+ * results->out[i] = the attributions of image i.
+ *   method   a record of met_methods
+ *   call     images, model and options; its report is added to
+ *   options  as method->arguments describe them
+ */
+int met_method_run(const met_method *method, const met_call *call, const void *options, met_results *results) {
+    int status = MET_OK;
+    for (size_t i = 0; i < call->images && status == MET_OK && call->options->finite != MET_FINITE_IGNORE; i++) {
+        const met_input *input = &call->inputs[i];
+        status = check_finite(&input->image, "image", input->origin, call->options->pool);
+        if (status == MET_OK && method->baselines) {
+            status = check_finite(&input->baseline, "baseline", input->origin, call->options->pool);
+        }
+    }
+    if (status == MET_OK) {
+        met_heap_hold(call->options);
+        status = method->run(call, options, results);
+        met_heap_release(call->options);
+    }
+    const size_t size = call->images > 0 ? met_image_size(&call->inputs[0].image) : 0;
+    for (size_t i = 0; i < call->images && status == MET_OK; i++) {
+        for (size_t t = 0; t < results->outputs && status == MET_OK; t++) {
+            status = met_note_results(call->report, call->options, call->dtype, results->out[i * results->outputs + t],
+                                      size, call->inputs[i].origin);
+        }
+    }
+    return status;
+}

@@ -1,0 +1,157 @@
+/*
+ * model.h - the whole contract of a provider of models: what it is given, what it answers, how it says no, and
+ * what the core lends it. Nothing here knows Python or torch.
+ */
+#ifndef MET_MODEL_H
+#define MET_MODEL_H
+
+#include "buffer.h"
+#include "platform.h"
+#include "sample.h"
+#include "status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MET_TARGET_AXES 8
+
+/* Which output is explained: an index into the axes behind the batch axis. axes = 0: the only one there is. */
+typedef struct met_target {
+    int axes;
+    int64_t index[MET_TARGET_AXES]; /* negative counts from the end */
+} met_target;
+
+/*
+ * The flat position of a target among outputs of `shape` (axes behind the batch). MET_EINDEX or MET_EVALUE with a
+ * detail that shows the shape where the target does not name exactly one output.
+ */
+int met_target_resolve(const met_target *target, const int64_t *shape, int axes, size_t *flat);
+
+/*
+ * A batch of samples or of gradients, (n, shape[0], shape[1], shape[2]), C-contiguous.
+ *   bands     the axis of the bands among the image's three
+ *   owner     holds `data`; who keeps data beyond the call retains it
+ *   image     (n,) met_input.origin of the image that each sample belongs to (gradients: NULL)
+ *   modified  set by a model that wrote into data
+ */
+typedef struct met_batch {
+    met_dtype dtype;
+    met_device device;
+    size_t n;
+    size_t shape[MET_AXES];
+    int bands;
+    void *data;
+    met_owner *owner;
+    const size_t *image;
+    bool modified;
+} met_batch;
+
+/*
+ * What is asked of the outputs, and the answer. The model calls reserve(y, width) and then fills value (n, width):
+ * with targets (n pointers), width is 1 and value[i] the target output of sample i; with targets NULL, every output
+ * of a sample, flattened, is wanted, and the model tells their shape.
+ */
+typedef struct met_outputs {
+    size_t n;
+    const met_target *const *targets;
+    size_t width;
+    double *value;
+    int axes;
+    int64_t shape[MET_TARGET_AXES];
+    int (*reserve)(struct met_outputs *y, size_t width);
+} met_outputs;
+
+struct met_shortcut;
+
+/*
+ * A model. All calls are batched and return a met_status. ctx is the provider's; the core never frees it.
+ *   forward   evaluate x, fill y. MET_ESINGLE where one number came for several samples: the engine then asks for one
+ *             sample at a time. Values that are not finite are passed on as they are: the engine looks after them
+ *   gradient  d(target output of sample i) / d(sample i) for every i, exported through dx (data, owner: the core
+ *             releases dx->owner when it is done), and y as in forward. NULL: not differentiable
+ *   shortcut  NULL, or evaluation from descriptions
+ */
+typedef struct met_model {
+    void *ctx;
+    int (*forward)(void *ctx, met_batch *x, met_outputs *y);
+    int (*gradient)(void *ctx, met_batch *x, met_batch *dx, met_outputs *y);
+    const struct met_shortcut *shortcut;
+} met_model;
+
+/* Why a shortcut was not taken. The Python enumeration has the same names in lower case. */
+#define MET_DECLINE_REASONS(X) \
+    X(NONE)            /* it was taken */ \
+    X(SWITCHED_OFF)    /* the caller did not want one */ \
+    X(NOT_OFFERED)     /* a model driven in this way has none */ \
+    X(NOTHING_SHARED)  /* samples of this kind share nothing, or the method reads every single one */ \
+    X(LITTLE_WORK)     /* preparing it would cost more than it saves */ \
+    X(MODEL_STATE)     /* train mode, hooks, a replaced forward: the model may do something else each time */ \
+    X(STRUCTURE)       /* no part of the model was found that can be computed once for all samples */ \
+    X(VALUES)          /* values of the image or the baseline would lose digits */ \
+    X(VERIFICATION)    /* it gave other numbers than the model */ \
+    X(FAILURE)         /* something failed behind it */
+
+typedef enum met_decline {
+#define MET_DECLINE_NAME(name) MET_DECLINE_##name,
+    MET_DECLINE_REASONS(MET_DECLINE_NAME)
+#undef MET_DECLINE_NAME
+} met_decline;
+
+/* Store a reason and a printf-formatted detail for this thread and return MET_EDECLINED. */
+int met_declined(met_decline reason, const char *format, ...)
+#if defined(__GNUC__)
+    __attribute__((format(printf, 2, 3)))
+#endif
+    ;
+/* The reason of this thread's last met_declined(). */
+met_decline met_decline_reason(void);
+
+typedef struct met_prepared met_prepared; /* the provider's */
+
+/*
+ * Evaluation from descriptions, without rendering. Every call may return met_declined() with a reason: the engine
+ * then takes the plain path, for all samples of these images from the first on.
+ *   least     evaluations of an image, of gradients or of outputs alone, that are worth preparing it
+ *   prepare   caches what all samples of the images x (n, ...) with baselines b (n, ...) share, and verifies that the
+ *             shortcut holds; example is one of the samples to come, all of its kind or copies of the image; max_batch
+ *             is the largest batch that the model may see
+ *   forward   outputs of n samples
+ *   gradient  adds weight[i] * gradient of sample i to the prepared sum of its image
+ *   collect   exports the sums, (images, ...) in the order of prepare(); called once
+ *   name      what was prepared, for reports; as long as `p` lives
+ *   release   frees `p`
+ */
+typedef struct met_shortcut {
+    size_t least_gradients;
+    size_t least_outputs;
+    int (*prepare)(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t max_batch,
+                   met_prepared **out);
+    int (*forward)(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y);
+    int (*gradient)(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y);
+    int (*collect)(void *ctx, met_prepared *p, met_batch *dx_sum);
+    const char *(*name)(const met_prepared *p);
+    void (*release)(void *ctx, met_prepared *p);
+} met_shortcut;
+
+/* ---- what the core lends a provider */
+
+/* Handed over in a capsule, so that a provider needs no link to the core. */
+typedef struct met_host {
+    int version; /* MET_HOST_VERSION */
+    int (*fail)(int status, const char *format, ...);
+    int (*declined)(met_decline reason, const char *format, ...);
+    const char *(*detail)(void);
+    int (*target_resolve)(const met_target *target, const int64_t *shape, int axes, size_t *flat);
+} met_host;
+
+#define MET_HOST_VERSION 2
+#define MET_HOST_CAPSULE "meteors_c._core.host"
+#define MET_MODEL_CAPSULE "meteors_c.model"
+#define MET_PARALLEL_CAPSULE "meteors_c.parallel"
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,23 @@
+/* tuner.h - the chunk size, found while the real work runs: climb while samples get cheaper, fall back when dearer. */
+#ifndef MET_TUNER_H
+#define MET_TUNER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct met_tuner {
+    size_t limit;
+    size_t first;
+    size_t chunk; /* being tried */
+    size_t best;
+    double best_cost;  /* seconds a sample at `best`; 0: not measured yet */
+    double cost;       /* the same at `chunk`, so far */
+    unsigned measured; /* timings in `cost` */
+    int direction;     /* +1 climbing, -1 descending, 0 at rest */
+} met_tuner;
+
+void met_tuner_start(met_tuner *t, size_t first, size_t limit, bool may_grow);
+/* Tell the cost of a chunk of n samples; returns the size of the next one. */
+size_t met_tuner_next(met_tuner *t, size_t n, double seconds);
+
+#endif
