@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import nn
 
 from meteors_c import _core
 from meteors_c._options import current
+from meteors_c.models._answers import array_of, tensor_of
+from meteors_c.models._extra_arguments import ExtraArgument, resolve_extras, rows_of
+from meteors_c.models._inspection import train_mode
+from meteors_c.utils import level_of_caller
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from meteors_c.hsi import HSI
     from meteors_c.models import ExplainableModel
 
 __all__ = ["bridge", "make_model"]
 
 _BUILT_FOR = re.compile(rb"meteors_c was built for torch ([^\0]+)\0")
-_train_mode_seen: WeakSet[nn.Module] = WeakSet()
-
-
-def _level_of_caller() -> int:
-    """Return the stack level, as the caller's warnings count it, of the first function outside the package."""
-    frame: FrameType | None = sys._getframe(1)
-    level = 1
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("meteors_c."):
-        frame, level = frame.f_back, level + 1
-    return level
+_said: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
 
 def _load_bridge() -> tuple[ModuleType | None, str]:
@@ -65,7 +60,7 @@ def bridge() -> ModuleType | None:
     if module is None:
         warnings.warn(
             f"{why}. Models run through Python calls meanwhile: same numbers, no shortcuts.",
-            stacklevel=_level_of_caller(),
+            stacklevel=level_of_caller(),
         )
     return module
 
@@ -76,86 +71,175 @@ def parallel() -> Any:
     return None if module is None else module.parallel
 
 
+def _say_once(module: nn.Module, subject: str, message: str) -> None:
+    """Warn the caller of the package, once for each network and subject."""
+    said = _said.setdefault(module, set())
+    if subject not in said:
+        said.add(subject)
+        warnings.warn(message, UserWarning, stacklevel=level_of_caller())
+
+
 def _note_train_mode(module: nn.Module) -> None:
-    if module not in _train_mode_seen and any(part.training for part in module.modules()):
-        _train_mode_seen.add(module)
-        warnings.warn(
-            f"{type(module).__name__} is in train mode: dropout and batch statistics make attributions vary. "
-            "Call model.eval() first; meteors_c leaves the mode as it is.",
-            UserWarning,
-            stacklevel=_level_of_caller(),
+    if "mode" in _said.get(module, ()):
+        return
+    mode = train_mode(module)
+    if mode.on:
+        statistics = (
+            " The running statistics of its batch normalisation will be changed by every call of the model."
+            if mode.changes_statistics
+            else ""
+        )
+        _say_once(
+            module,
+            "mode",
+            f"{type(module).__name__} is in train mode: dropout and batch statistics make attributions vary."
+            f"{statistics} Call model.eval() first; meteors_c leaves the mode as it is.",
         )
 
 
+def _dtypes(model: ExplainableModel, images: list[torch.Tensor]) -> tuple[torch.dtype, torch.dtype]:
+    """Return what the core computes in, and what the model is given."""
+    own = frozenset() if model.array_input else model.dtypes
+    double = any(image.dtype is torch.float64 for image in images)
+    given = torch.float64 if double else torch.float32
+    if len(own) == 1:
+        (given,) = own
+        _note_conversion(model, given, images)
+    elif images[0].dtype in own:
+        given = images[0].dtype
+    return torch.float64 if given is torch.float64 else torch.float32, given
+
+
+def _note_conversion(model: ExplainableModel, dtype: torch.dtype, images: list[torch.Tensor]) -> None:
+    # The precision of an image in 16 bits is no loss to speak of, and integers have none.
+    other = next((image.dtype for image in images if image.dtype in (torch.float32, torch.float64)), dtype)
+    if other is not dtype:
+        module = model.modules[0]
+        image_type, model_type = (str(one).removeprefix("torch.") for one in (other, dtype))
+        _say_once(
+            module,
+            f"{image_type} to {model_type}",
+            f"the image is {image_type} and {type(module).__name__} {model_type}: the model is given {model_type}, "
+            f"results come as {image_type}",
+        )
+
+
+@dataclass(frozen=True)
+class Driven:
+    """A model as the core calls it.
+
+    Attributes
+    ----------
+    capsule : capsule
+        The model.
+    how : str
+        In words, for the report.
+    dtype : {"float32", "float64"}
+        What the core computes in, so that no batch needs to be converted.
+    """
+
+    capsule: Any
+    how: str
+    dtype: str
+
+
 def make_model(
-    model: ExplainableModel, extras: tuple[Any, ...], images: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Any, str]:
+    model: ExplainableModel,
+    additional_forward_args: Any,
+    images: list[HSI],
+    device: torch.device,
+    most: int | None = None,
+) -> Driven:
     """Wrap a model for the core.
 
     Parameters
     ----------
     model : ExplainableModel
         Its `forward_func` is what is called.
-    extras : tuple
-        Arguments after the input. Tensors whose first size is `images` are repeated with the samples of an image.
-    images : int
-        Number of images of the call.
+    additional_forward_args : Any
+        An argument, or a tuple of them, after the input; see `attr.AsIs` and `attr.PerImage`.
+    images : list of HSI
+        Those of the call.
     device : torch.device
         Where the input goes.
-    dtype : torch.dtype
-        That of the images: models of half precision are given it, all others float32 or float64.
+    most : int, optional
+        The most samples that the model may see at once.
 
     Returns
     -------
-    capsule, str
-        The model, and how it is driven, for the report.
+    Driven
+        The model and what the core needs to know of it. It is given the dtype that all its parameters share; where
+        they don't, or there are none, that of the images, float32 instead of half precision.
     """
-    function, module = model.forward_func, model.module
+    function = model.forward_func
     if not callable(function):
         raise TypeError(f"forward_func must be callable to be explained, not {type(function).__name__}")
-    if module is not None:
+    for module in model.modules:
         _note_train_mode(module)
+    engine, dtype = _dtypes(model, [hsi.image for hsi in images])
+
+    def attempt(image: int, n: int, values: list[Any]) -> torch.Tensor | None:
+        batch = images[image].get_image().detach().to(device, dtype).repeat(n, 1, 1, 1)
+        return _attempt(model, batch, values)
+
+    extras = resolve_extras(additional_forward_args, len(images), model.array_input, attempt, most)
+    name = str(engine).removeprefix("torch.")
     if model.array_input:
-        return _core.callable_model(lambda x, _: function(x, *extras)), "callable on arrays"
+        return Driven(_array_model(function, extras), "callable on arrays", name)
     native = bridge() if current().native else None
-    half = dtype if dtype in (torch.float16, torch.bfloat16) else None
     if native is None:
-        return _python_model(function, extras, images, device, half), "torch through Python calls"
-    name = "" if half is None else str(half).removeprefix("torch.")
-    capsule = native.make_model(function, module, extras, images, str(device), name)
-    return capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch"
+        return Driven(_python_model(function, extras, device, dtype), "torch through Python calls", name)
+    values, per_image = tuple(extra.value for extra in extras), tuple(extra.per_image for extra in extras)
+    wanted = str(dtype).removeprefix("torch.")
+    capsule = native.make_model(function, model.module, values, per_image, str(device), wanted, tensor_of)
+    return Driven(capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch", name)
+
+
+def _attempt(model: ExplainableModel, batch: torch.Tensor, values: list[Any]) -> torch.Tensor | None:
+    """Call a model without a trace in torch's random numbers; None where it fails."""
+    devices = [batch.device] if batch.device.type == "cuda" else []
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        try:
+            if model.array_input:
+                answer = array_of(model.forward_func(batch.cpu().numpy(), *values), len(batch))
+                return torch.as_tensor(np.asarray(answer, dtype=np.float64))
+            return tensor_of(model.forward_func(batch, *values))
+        except Exception:
+            return None
+
+
+def _array_model(function: Callable[..., Any], extras: list[ExtraArgument]) -> Any:
+    """Drive a callable on arrays."""
+
+    def forward(x: np.ndarray, images: np.ndarray) -> Any:
+        return array_of(function(x, *rows_of(extras, images)), len(x))
+
+    return _core.callable_model(forward)
 
 
 def _python_model(
-    function: Callable[..., Any], extras: tuple[Any, ...], images: int, device: torch.device, half: torch.dtype | None
+    function: Callable[..., Any], extras: list[ExtraArgument], device: torch.device, dtype: torch.dtype
 ) -> Any:
     """Drive a torch callable without torch's C++ interface."""
 
-    def call(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        behind = [
-            extra[rows.to(extra.device)]
-            if isinstance(extra, torch.Tensor) and extra.ndim and len(extra) == images
-            else extra
-            for extra in extras
-        ]
-        outputs = function(x, *behind)
-        if not isinstance(outputs, torch.Tensor):
-            raise TypeError(f"the model must return a torch.Tensor, not {type(outputs).__name__}")
+    def call(x: torch.Tensor, images: np.ndarray) -> torch.Tensor:
+        outputs = tensor_of(function(x, *rows_of(extras, images)))
         if outputs.is_complex():
             raise TypeError(f"the model must return real numbers, not {outputs.dtype}")
         if outputs.is_meta:
             raise RuntimeError("the model returned a tensor without values (device meta)")
         return outputs
 
-    def forward(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def forward(x: np.ndarray, images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            outputs = call(torch.from_numpy(x).to(device, half), torch.from_numpy(rows))
+            outputs = call(torch.from_numpy(x).to(device, dtype), images)
         return outputs.detach().double().cpu().numpy()
 
-    def gradient(x: np.ndarray, rows: np.ndarray, targets: list[tuple[int, ...]]) -> Any:
+    def gradient(x: np.ndarray, images: np.ndarray, targets: list[tuple[int, ...]]) -> Any:
         with torch.enable_grad():
-            leaf = torch.from_numpy(x).to(device, half).requires_grad_()
-            outputs = call(leaf, torch.from_numpy(rows))
+            leaf = torch.from_numpy(x).to(device, dtype).requires_grad_()
+            outputs = call(leaf, images)
             if outputs.numel() == 1 and len(x) > 1:
                 return None
             selected = _select(outputs, targets)
@@ -164,7 +248,8 @@ def _python_model(
             (found,) = torch.autograd.grad(selected.sum(), leaf, allow_unused=True)
         if found is None:
             raise RuntimeError("the model's output does not depend on its input, so it has no gradient")
-        return (found if half is None else found.float()).cpu().numpy(), selected.detach().double().cpu().numpy()
+        plain = found if found.dtype is torch.float64 else found.float()
+        return plain.cpu().numpy(), selected.detach().double().cpu().numpy()
 
     return _core.callable_model(forward, gradient)
 

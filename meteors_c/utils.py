@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -31,8 +33,20 @@ _INTEGER_DTYPES = frozenset(
 
 
 def floating_dtype(tensor: torch.Tensor) -> torch.dtype:
-    """Give the dtype of results that belong to ``tensor``: its own where that is floating point, else float32."""
-    return tensor.dtype if tensor.is_floating_point() else torch.float32
+    """Give the dtype of results that belong to ``tensor``: float64 where that is its own, else float32.
+
+    Attributions and their sums leave the range of half precision easily, and the core computes none.
+    """
+    return torch.float64 if tensor.dtype is torch.float64 else torch.float32
+
+
+def level_of_caller() -> int:
+    """Give the stack level, as the caller's warnings count it, of the first function outside the package."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("meteors_c."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def torch_dtype_to_python_dtype(dtype: torch.dtype) -> type:

@@ -8,8 +8,10 @@ from meteors_c.attr.noise_tunnel import HyperNoiseTunnel, NoiseTunnel
 from meteors_c.attr.occlusion import Occlusion
 from meteors_c.attr.report import Report
 from meteors_c.attr.saliency import Saliency
+from meteors_c.models._extra_arguments import AsIs, PerImage
 
 __all__ = [
+    "AsIs",
     "Explainer",
     "HSIAttributes",
     "HSIAttributesSpatial",
@@ -19,6 +21,7 @@ __all__ = [
     "IntegratedGradients",
     "NoiseTunnel",
     "Occlusion",
+    "PerImage",
     "Report",
     "Saliency",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,11 @@ import numpy as np
 import torch
 
 from meteors_c import _core
+from meteors_c.attr._arguments import NUMBER, integer, one_for_each_image, positive
 from meteors_c.utils import floating_dtype
 
 EVERYWHERE = (None, None, None)
 _METHODS = ("smoothgrad", "smoothgrad_sq", "vargrad")
-_NUMBER = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Moment:
         """Check it and return it in the words of the core."""
         if self.method not in _METHODS:
             raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {self.method!r}")
-        if self.tolerance is not None and not (isinstance(self.tolerance, _NUMBER) and self.tolerance > 0):
+        if self.tolerance is not None and not (isinstance(self.tolerance, NUMBER) and self.tolerance > 0):
             raise ValueError(f"tolerance must be a positive number or None, not {self.tolerance!r}")
         return {
             "method": self.method,
@@ -69,7 +68,8 @@ def perturbed(
 ) -> torch.Tensor:
     """Return disturbed copies of an image, ``(n_samples, *image.shape)``; see `Noise`, bands where a baseline is."""
     drawn = _core.perturb(image, baseline, n_samples, new_seed(), stdev, selected, probability, exact)
-    return torch.from_numpy(drawn).to(device=image.device, dtype=floating_dtype(image))
+    dtype = image.dtype if image.is_floating_point() else floating_dtype(image)
+    return torch.from_numpy(drawn).to(device=image.device, dtype=dtype)
 
 
 def new_seed() -> int:
@@ -77,20 +77,9 @@ def new_seed() -> int:
     return int(torch.randint(2**62, ()))
 
 
-def positive(value: Any, name: str) -> int:
-    """Return a number of something."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a positive int, not {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be a positive int, not {number}")
-    return number
-
-
 def as_probability(value: Any) -> float:
     """Return ``perturbation_prob``."""
-    if not isinstance(value, _NUMBER) or not 0 <= value <= 1:
+    if not isinstance(value, NUMBER) or not 0 <= value <= 1:
         raise ValueError(f"perturbation_prob must be a number from 0 to 1, not {value!r}")
     return float(value)
 
@@ -99,13 +88,8 @@ def number_of_bands(value: Any, bands: int) -> int | None:
     """Return ``num_perturbed_bands`` for an image of so many bands."""
     if value is None:
         return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"num_perturbed_bands must be an int or None, not {value!r}") from None
-    if not 0 <= number <= bands:
-        raise ValueError(f"num_perturbed_bands must be from 0 to {bands}, the number of bands, not {number}")
-    return number
+    wanted = f"None or an int from 0 to {bands}, the number of bands"
+    return integer(value, "num_perturbed_bands", wanted, 0, bands)
 
 
 def selected_positions(axes: Any, shape: Sequence[int]) -> tuple[bytes | None, ...]:
@@ -132,10 +116,8 @@ def selected_positions(axes: Any, shape: Sequence[int]) -> tuple[bytes | None, .
 def deviations(stdevs: Any, images: int) -> list[float]:
     """Return one standard deviation for each image."""
     many = isinstance(stdevs, list | tuple)
-    given = list(stdevs) if many else [stdevs] * images
-    if len(given) != images:
-        raise ValueError(f"stdevs has {len(given)} entries for {images} images; give one, or one for each image")
-    wrong = [value for value in given if not isinstance(value, _NUMBER)]
+    given = one_for_each_image(list(stdevs) if many else [stdevs] * images, "stdevs", images)
+    wrong = [value for value in given if not isinstance(value, NUMBER)]
     if wrong:
         raise TypeError(f"stdevs must be numbers, not {wrong[0]!r}")
     bad = [value for value in given if not 0 <= value < math.inf]
@@ -147,10 +129,16 @@ def deviations(stdevs: Any, images: int) -> list[float]:
         raise ValueError("stdevs has an int too large for a float") from None
 
 
-def of_three_axes(value: Any, name: str) -> torch.Tensor:
-    """Return a tensor with the axes of an image, without its graph."""
+def tensor_given(value: Any, name: str) -> torch.Tensor:
+    """Return a tensor without its graph."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
-    if value.ndim != 3:
-        raise ValueError(f"{name} must have three axes, not shape {tuple(value.shape)}")
     return value.detach()
+
+
+def of_three_axes(value: Any, name: str) -> torch.Tensor:
+    """Return a tensor with the axes of an image, without its graph."""
+    tensor = tensor_given(value, name)
+    if tensor.ndim != 3:
+        raise ValueError(f"{name} must have three axes, not shape {tuple(tensor.shape)}")
+    return tensor

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
 import re
-import sys
 import warnings
 from abc import ABC
 from collections.abc import Callable, Sequence
@@ -15,134 +13,18 @@ import torch
 
 from meteors_c._native import make_model, parallel
 from meteors_c._options import current, memory_budget
+from meteors_c.attr._arguments import ShowProgress, validate_and_transform_baseline
 from meteors_c.attr._progress import progress
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.report import Report
-from meteors_c.exceptions import HSIAttributesError, ShapeMismatchError
+from meteors_c.exceptions import HSIAttributesError
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 from meteors_c.utils import floating_dtype
 
 __all__ = ["Explainer", "validate_and_transform_baseline"]
 
-Target = int | tuple[int, ...] | torch.Tensor | list[Any] | None
-Baseline = int | float | torch.Tensor | list[Any] | None
 Result = TypeVar("Result", bound=HSIAttributes)
-ShowProgress = bool | Callable[[int, int], Any]
-
-
-def validate_and_transform_baseline(baseline: int | float | torch.Tensor | None, hsi: HSI) -> torch.Tensor:
-    """Return a baseline as a tensor of the image's shape.
-
-    Parameters
-    ----------
-    baseline : None, int, float or torch.Tensor
-        None is 0; a number stands for an image full of it.
-    hsi : HSI
-        The image it belongs to.
-
-    Returns
-    -------
-    torch.Tensor
-        Of the image's shape, on its device. A number is expanded, not stored.
-
-    Raises
-    ------
-    TypeError
-        For a baseline of another type.
-    ShapeMismatchError
-        For a tensor of another shape.
-    """
-    value = _checked_baseline(baseline, hsi)
-    if isinstance(value, torch.Tensor):
-        return value.to(hsi.image.device)
-    return torch.full((), value, dtype=floating_dtype(hsi.image), device=hsi.image.device).expand(hsi.image.shape)
-
-
-def _checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:
-    """Return a baseline as the core takes it: a number or a tensor of the image's shape."""
-    if baseline is None:
-        return 0.0
-    if isinstance(baseline, int | float):
-        try:
-            return float(baseline)
-        except OverflowError:
-            raise ValueError("baseline is an int too large for a float") from None
-    if not isinstance(baseline, torch.Tensor):
-        raise TypeError(f"baseline must be None, a number or a torch.Tensor, not {type(baseline).__name__}")
-    if baseline.is_complex():
-        raise TypeError(f"baseline must be made of real numbers, not {baseline.dtype}")
-    if baseline.shape != hsi.image.shape:
-        raise ShapeMismatchError(
-            f"baseline must have the shape of its image, {tuple(hsi.image.shape)}, not {tuple(baseline.shape)}"
-        )
-    return baseline.detach()
-
-
-def _baselines(baseline: Any, images: list[HSI]) -> list[float | torch.Tensor]:
-    given = baseline if isinstance(baseline, list) else [baseline] * len(images)
-    if len(given) != len(images):
-        raise ValueError(f"baseline has {len(given)} entries for {len(images)} images; give one, or one for each image")
-    return list(map(_checked_baseline, given, images))
-
-
-def _images(hsi: Any) -> list[HSI]:
-    """Return the images of a call, which share a shape and an orientation."""
-    images = list(hsi) if isinstance(hsi, list) else [hsi]
-    if not images:
-        raise ValueError("hsi must be an HSI or a list of HSI, not an empty list")
-    wrong = [type(image).__name__ for image in images if not isinstance(image, HSI)]
-    if wrong:
-        raise TypeError(f"hsi must be an HSI or a list of HSI, not {wrong[0]}")
-    odd = next((image for image in images if image.image.shape != images[0].image.shape), None)
-    if odd is not None:
-        raise ShapeMismatchError(
-            "the images of one call must share a shape: the first has "
-            f"{tuple(images[0].image.shape)}, another {tuple(odd.image.shape)}"
-        )
-    return images
-
-
-def _one_target(target: Any) -> tuple[int, ...]:
-    """Return the target of one image as a tuple of indices, () for None."""
-    if target is None:
-        return ()
-    given = target if isinstance(target, tuple) else (target,)
-    try:
-        indices = tuple(map(operator.index, given))
-    except TypeError:
-        raise TypeError(
-            f"target must be None, an int, a tuple of int, or one of these for each image, not {target!r}"
-        ) from None
-    if indices and max(map(abs, indices)) > sys.maxsize:
-        raise IndexError(f"target {target!r} is out of range")
-    return indices
-
-
-def _targets(target: Any, images: int) -> list[tuple[int, ...]]:
-    """Return one target for each image."""
-    if isinstance(target, torch.Tensor | np.ndarray) and target.ndim > 0:
-        if target.ndim > 1:
-            raise ValueError(f"a target tensor must have no or one axis, not shape {tuple(target.shape)}")
-        target = list(target) if len(target) != 1 else target[0]
-    if not isinstance(target, list):
-        return [_one_target(target)] * images
-    if len(target) != images:
-        raise ValueError(f"target has {len(target)} entries for {images} images; give one, or one for each image")
-    return list(map(_one_target, target))
-
-
-def _batch_size(value: Any, name: str) -> int | None:
-    """Return a limit on the samples that the model sees at once."""
-    if value is None:
-        return None
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a positive int or None, not {value!r}") from None
-    if size < 1:
-        raise ValueError(f"{name} must be a positive int or None, not {size}")
-    return min(size, sys.maxsize)
 
 
 class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as users of meteors expect
@@ -194,7 +76,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
 
     @property
     def device(self) -> torch.device:
-        """Where the model's first parameter lies; the CPU, with a warning, where it has none."""
+        """Where the model's first parameter or buffer lies; the CPU, with a warning, where it has none."""
         device = self.explainable_model.device
         if device is None:
             warnings.warn("the model has no parameters that tell its device; taking the CPU", stacklevel=2)
@@ -244,22 +126,22 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         **arguments: Any,
     ) -> tuple[list[Any], Any, Report]:
         """Call the core and return its arrays for each image, whatever else it tells, and the report."""
-        extras = additional_forward_args
-        extras = () if extras is None else extras if isinstance(extras, tuple) else (extras,)
         device = self.explainable_model.device
         device = images[0].image.device if device is None else device
-        model, driven = make_model(self.explainable_model, extras, len(images), device, images[0].image.dtype)
+        driven = make_model(self.explainable_model, additional_forward_args, images, device, most)
+        model = driven.capsule
         # The model needs autograd, also where the caller works in inference mode.
         with torch.inference_mode(False), progress(show_progress, self.get_name()) as bar:
             options = {
                 "most": most,
                 "memory": memory_budget(),
+                "dtype": driven.dtype,
                 "shortcuts": current().shortcuts,
                 "parallel": parallel(),
                 "progress": bar,
             }
             arrays, *rest, counts = native(images=images, targets=targets, model=model, options=options, **arguments)
-        report = Report(method=self.get_name(), model=driven, images=len(images), **counts)
+        report = Report(method=self.get_name(), model=driven.how, images=len(images), **counts)
         return arrays, rest[0] if rest else None, report
 
     def _run(
@@ -267,7 +149,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
     ) -> tuple[list[torch.Tensor], Any, Report]:
         """Call the core, as `_call`, and return one tensor for each image."""
         arrays, more, report = self._call(native, images, targets, **arguments)
-        return list(map(_result_tensor, arrays, images)), more, report
+        return list(map(result_tensor, arrays, images)), more, report
 
     def _result(
         self,
@@ -317,12 +199,12 @@ def bare(results: list[Any]) -> Any:
     return results[0] if len(results) == 1 else results
 
 
-def _result_tensor(array: np.ndarray, hsi: HSI) -> torch.Tensor:
+def result_tensor(array: np.ndarray, hsi: HSI) -> torch.Tensor:
     """Return an array of the core as a tensor of the image's floating dtype, on its device."""
     return torch.from_numpy(array).to(device=hsi.image.device, dtype=floating_dtype(hsi.image))
 
 
-def _differentiable_image(hsi: HSI) -> torch.Tensor:
+def differentiable_image(hsi: HSI) -> torch.Tensor:
     """Return the masked image as a tensor that requires grad."""
     image = hsi.get_image()
     image = image.to(floating_dtype(image))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from meteors_c import _core
+from meteors_c.attr._arguments import ShowProgress, Target, images_of, targets_of
 from meteors_c.attr.attributes import HSIAttributes
-from meteors_c.attr.explainer import Explainer, ShowProgress, Target, _differentiable_image, _images, _targets
+from meteors_c.attr.explainer import Explainer, differentiable_image
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -62,9 +63,13 @@ class InputXGradient(Explainer):
             For arguments of another type or value; an index that the model's outputs don't have.
         RuntimeError
             If the model can't be differentiated.
+
+        Examples
+        --------
+        >>> attributes = InputXGradient(model).attribute(hsi, target=2)
         """
-        native, images = self._native(), _images(hsi)
-        targets = _targets(target, len(images))
+        native, images = self._native(), images_of(hsi)
+        targets = targets_of(target, len(images))
         arguments: dict[str, Any] = {"absolute": False} if keep_gradient else {}
         attributes, _, report = self._run(
             _core.saliency if keep_gradient else native,
@@ -76,6 +81,6 @@ class InputXGradient(Explainer):
         )
         if keep_gradient:
             attributes = [
-                _differentiable_image(image) * values for image, values in zip(images, attributes, strict=True)
+                differentiable_image(image) * values for image, values in zip(images, attributes, strict=True)
             ]
         return self._results(images, attributes, targets, report)

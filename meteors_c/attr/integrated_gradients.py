@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import operator
-import sys
 from typing import Any
 
 import torch
 
 from meteors_c import _core
-from meteors_c.attr.attributes import HSIAttributes
-from meteors_c.attr.explainer import (
+from meteors_c.attr._arguments import (
     Baseline,
-    Explainer,
     ShowProgress,
     Target,
-    _baselines,
-    _batch_size,
-    _differentiable_image,
-    _images,
-    _targets,
+    baselines_of,
+    batch_size,
+    images_of,
+    positive,
+    targets_of,
 )
+from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.attr.explainer import Explainer, differentiable_image
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
 __all__ = ["IntegratedGradients"]
-
-
-def _steps(value: Any) -> int:
-    try:
-        steps = operator.index(value)
-    except TypeError:
-        raise TypeError(f"n_steps must be a positive int, not {value!r}") from None
-    if steps > sys.maxsize:
-        raise ValueError(f"n_steps must be at most {sys.maxsize}, not {steps}")
-    return steps
 
 
 class IntegratedGradients(Explainer):
@@ -85,9 +73,10 @@ class IntegratedGradients(Explainer):
         ----------
         hsi : HSI or list of HSI
             The images, of one shape. The model gets each with its mask applied, in its own orientation.
-        baseline : int, float, tensor or list, optional
-            Where the way begins: a number, a tensor of the image's shape (not masked), or a list with one for each
-            image. None is 0.
+        baseline : int, float, "mean", tensor, array or list, optional
+            Where the way begins, not masked: a number, a spectrum (a tensor or array with one value for each band), a
+            tensor or array of the image's shape, ``"mean"`` for the mean spectrum of the image's valid pixels, or a
+            list with one of these for each image. None is 0.
         target : int, tuple of int, tensor or list, optional
             Which output to explain; see `Saliency.attribute`.
         additional_forward_args : Any, optional
@@ -120,19 +109,23 @@ class IntegratedGradients(Explainer):
             If a baseline and its image differ in shape.
         RuntimeError
             If the model can't be differentiated.
+
+        Examples
+        --------
+        >>> attributes = IntegratedGradients(model).attribute(hsi, baseline="mean", target=2)
         """
-        native, images = self._native(), _images(hsi)
-        targets, baselines = _targets(target, len(images)), _baselines(baseline, images)
+        native, images = self._native(), images_of(hsi)
+        targets, baselines = targets_of(target, len(images)), baselines_of(baseline, images)
         in_graph = keep_gradient and self.multiplies_by_inputs
         attributes, deltas, report = self._run(
             native,
             images,
             targets,
             additional_forward_args=additional_forward_args,
-            most=_batch_size(internal_batch_size, "internal_batch_size"),
+            most=batch_size(internal_batch_size, "internal_batch_size"),
             show_progress=show_progress,
             baselines=baselines,
-            n_steps=_steps(n_steps),
+            n_steps=positive(n_steps, "n_steps"),
             method=method,
             multiply_by_inputs=self.multiplies_by_inputs and not in_graph,
             delta=return_convergence_delta,
@@ -140,7 +133,7 @@ class IntegratedGradients(Explainer):
         if in_graph:
             gradients = attributes
             attributes = [
-                (_differentiable_image(image) - torch.as_tensor(start).to(values)) * values
+                (differentiable_image(image) - torch.as_tensor(start).to(values)) * values
                 for image, start, values in zip(images, baselines, gradients, strict=True)
             ]
             if deltas is not None:  # the core summed the gradients, not yet the products

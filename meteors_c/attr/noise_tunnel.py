@@ -8,6 +8,18 @@ from typing import Any
 import torch
 
 from meteors_c import _core
+from meteors_c.attr._arguments import (
+    Baseline,
+    RunSettings,
+    ShowProgress,
+    Target,
+    baselines_of,
+    batch_size,
+    images_of,
+    positive,
+    shape_mismatch,
+    targets_of,
+)
 from meteors_c.attr._noise import (
     Moment,
     Noise,
@@ -17,28 +29,15 @@ from meteors_c.attr._noise import (
     number_of_bands,
     of_three_axes,
     perturbed,
-    positive,
     selected_positions,
+    tensor_given,
 )
 from meteors_c.attr.attributes import HSIAttributes
-from meteors_c.attr.explainer import (
-    Baseline,
-    Explainer,
-    ShowProgress,
-    Target,
-    _baselines,
-    _batch_size,
-    _differentiable_image,
-    _images,
-    _result_tensor,
-    _targets,
-    bare,
-)
+from meteors_c.attr.explainer import Explainer, bare, differentiable_image, result_tensor
 from meteors_c.attr.input_x_gradients import InputXGradient
 from meteors_c.attr.integrated_gradients import IntegratedGradients
 from meteors_c.attr.occlusion import Occlusion
 from meteors_c.attr.saliency import Saliency
-from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -112,12 +111,18 @@ class BaseNoiseTunnel(Explainer):
         return *known[kind], kind in (InputXGradient, IntegratedGradients) and inner.multiplies_by_inputs
 
     def _tunnel(
-        self, images: list[HSI], target: Target, noise: Noise, moment: Moment, keep_gradient: bool, **run: Any
+        self,
+        images: list[HSI],
+        target: Target,
+        noise: Noise,
+        moment: Moment,
+        keep_gradient: bool,
+        settings: RunSettings,
     ) -> Any:
-        """Call the core's tunnel; what else concerns the run goes to `_run`."""
+        """Call the core's tunnel."""
         inner, inner_arguments, product = self._inner()
-        settings = {**vars(noise), **moment.arguments()}
-        targets = _targets(target, len(images))
+        tunnel = {**vars(noise), **moment.arguments()}
+        targets = targets_of(target, len(images))
         attributes, (errors, slopes, used), report = self._run(
             _core.noise_tunnel,
             images,
@@ -126,24 +131,24 @@ class BaseNoiseTunnel(Explainer):
             inner_arguments=inner_arguments,
             seed=new_seed(),
             slope=keep_gradient and product,
-            **settings,
-            **run,
+            **tunnel,
+            **vars(settings),
         )
         if slopes is not None:
-            attributes = list(map(_with_slope, attributes, map(_result_tensor, slopes, images), images))
+            attributes = list(map(_with_slope, attributes, map(result_tensor, slopes, images), images))
         results: list[HSIAttributes] = [
             self._result(image, values, one, replace(report, samples_used=count))
             for image, values, one, count in zip(images, attributes, targets, used, strict=True)
         ]
         if errors is not None:
             for result, error in zip(results, errors, strict=True):
-                result.standard_error = _result_tensor(error, result.hsi)
+                result.standard_error = result_tensor(error, result.hsi)
         return bare(results)
 
 
 def _with_slope(values: torch.Tensor, slope: torch.Tensor, hsi: HSI) -> torch.Tensor:
     """Return values whose derivative by the image is the slope."""
-    image = _differentiable_image(hsi)
+    image = differentiable_image(hsi)
     return values + (image - image.detach()) * slope
 
 
@@ -225,8 +230,12 @@ class NoiseTunnel(BaseNoiseTunnel):
         ------
         TypeError, ValueError, IndexError
             For arguments of another type or value.
+
+        Examples
+        --------
+        >>> attributes = NoiseTunnel(Saliency(model)).attribute(hsi, target=2, n_samples=50, stdevs=0.1)
         """
-        images = _images(hsi)
+        images = images_of(hsi)
         return self._tunnel(
             images,
             target,
@@ -238,9 +247,7 @@ class NoiseTunnel(BaseNoiseTunnel):
             ),
             Moment(method, n_samples, standard_error, tolerance),
             keep_gradient,
-            additional_forward_args=additional_forward_args,
-            most=_batch_size(steps_per_batch, "steps_per_batch"),
-            show_progress=show_progress,
+            RunSettings(additional_forward_args, batch_size(steps_per_batch, "steps_per_batch"), show_progress),
         )
 
     @staticmethod
@@ -316,9 +323,9 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
         ----------
         hsi : HSI or list of HSI
             The images, of one shape, in any orientation.
-        baseline : int, float, tensor or list, optional
-            What the values of a chosen band become: a number, a tensor of the image's shape, or a list with one for
-            each image. None is 0. The mask is applied to the disturbed image.
+        baseline : int, float, "mean", tensor, array or list, optional
+            What the values of a chosen band become; see `IntegratedGradients.attribute`. The mask is applied to the
+            disturbed image.
         perturbation_prob : float, default 0.5
             Probability that a band is replaced, for each band on its own.
         num_perturbed_bands : int, optional
@@ -339,8 +346,13 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
             For arguments of another type or value.
         ShapeMismatchError
             If a baseline and its image differ in shape.
+
+        Examples
+        --------
+        >>> tunnel = HyperNoiseTunnel(Saliency(model))
+        >>> attributes = tunnel.attribute(hsi, baseline="mean", target=2, n_samples=50, num_perturbed_bands=10)
         """
-        images = _images(hsi)
+        images = images_of(hsi)
         first = images[0]
         bands = first.image.shape[first.spectral_axis]
         return self._tunnel(
@@ -348,16 +360,14 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
             target,
             Noise(
                 "bands",
-                baselines=_baselines(baseline, images),
+                baselines=baselines_of(baseline, images),
                 stdevs=[0.0] * len(images),
                 probability=as_probability(perturbation_prob),
                 exact=number_of_bands(num_perturbed_bands, bands),
             ),
             Moment(method, n_samples, standard_error, tolerance),
             keep_gradient,
-            additional_forward_args=additional_forward_args,
-            most=_batch_size(steps_per_batch, "steps_per_batch"),
-            show_progress=show_progress,
+            RunSettings(additional_forward_args, batch_size(steps_per_batch, "steps_per_batch"), show_progress),
         )
 
     @staticmethod
@@ -398,14 +408,12 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
         ShapeMismatchError
             If `baseline` and `input` differ in shape.
         """
-        image, samples = of_three_axes(input, "input"), positive(n_samples, "n_samples")
-        probability = as_probability(perturbation_prob)
         if baseline is None:
             raise ValueError("baseline is None, but a tensor of the input's shape is needed")
-        if isinstance(baseline, torch.Tensor) and baseline.shape != image.shape:
-            raise ShapeMismatchError(
-                f"baseline must have the shape of input, {tuple(image.shape)}, not {tuple(baseline.shape)}"
-            )
-        level = of_three_axes(baseline, "baseline")
+        given, level = tensor_given(input, "input"), tensor_given(baseline, "baseline")
+        if level.shape != given.shape:
+            raise shape_mismatch("baseline", "input", given.shape, level.shape)
+        image, samples = of_three_axes(given, "input"), positive(n_samples, "n_samples")
+        probability = as_probability(perturbation_prob)
         exact = number_of_bands(num_perturbed_bands, image.shape[0])
         return perturbed(image, samples, level, probability=probability, exact=exact)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,41 +10,26 @@ import numpy as np
 import torch
 
 from meteors_c import _core
-from meteors_c.attr._fields import distinct_ids
-from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
-from meteors_c.attr.explainer import (
+from meteors_c.attr._arguments import (
     Baseline,
-    Explainer,
+    RunSettings,
     ShowProgress,
     Target,
-    _baselines,
-    _batch_size,
-    _images,
-    _one_target,
-    _result_tensor,
-    _targets,
-    bare,
+    baselines_of,
+    batch_size,
+    images_of,
+    one_target,
+    sizes,
+    spectral_axis_of,
+    targets_of,
 )
+from meteors_c.attr._fields import distinct_ids
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
+from meteors_c.attr.explainer import Explainer, bare, result_tensor
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
 __all__ = ["Occlusion"]
-
-_WORDS = {1: "one", 2: "two", 3: "three"}
-
-
-def _sizes(value: Any, name: str, count: int) -> tuple[int, ...]:
-    """Return sizes along `count` axes, from one int for all or one for each (a lone axis takes no list)."""
-    many = isinstance(value, tuple) or (isinstance(value, list) and count > 1)
-    try:
-        sizes = tuple(map(operator.index, value)) if many else (operator.index(value),) * count
-    except TypeError:
-        raise TypeError(f"{name} must be an int or {_WORDS[count]} of them, not {value!r}") from None
-    if len(sizes) != count:
-        raise ValueError(f"{name} must be an int or {_WORDS[count]} of them, not {len(sizes)}: {value!r}")
-    if min(sizes) < 0:
-        raise ValueError(f"{name} must be positive, not {value!r}")
-    return sizes
 
 
 def _window_ids(size: int, window: int, stride: int) -> tuple[np.ndarray, int]:
@@ -137,9 +121,8 @@ class Occlusion(Explainer):
             Size of the window, in values along the image's axes.
         strides : int or three int, default (1, 1, 1)
             Distance between windows; no larger than the window, where that doesn't span the image.
-        baseline : int, float, tensor or list, optional
-            What covered values become: a number, a tensor of the image's shape (not masked), or a list with one for
-            each image. None is 0.
+        baseline : int, float, "mean", tensor, array or list, optional
+            What covered values become, not masked; see `IntegratedGradients.attribute`.
         additional_forward_args : Any, optional
             What the model takes after the input; see `Saliency.attribute`.
         perturbations_per_eval : int, optional
@@ -161,10 +144,13 @@ class Occlusion(Explainer):
             For arguments of another type or value: windows larger than the image, strides that leave gaps, an index
             that the model's outputs don't have.
         """
-        windows = _Windows(_sizes(sliding_window_shapes, "sliding_window_shapes", 3), _sizes(strides, "strides", 3))
-        return self._occlude(
-            windows, hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
+        self._native()
+        windows = _Windows(sizes(sliding_window_shapes, "sliding_window_shapes", 3), sizes(strides, "strides", 3))
+        images = images_of(hsi)
+        settings = RunSettings(
+            additional_forward_args, batch_size(perturbations_per_eval, "perturbations_per_eval"), show_progress
         )
+        return self._occlude(windows, images, target, baseline, per_target, settings)
 
     def get_spatial_attributes(
         self,
@@ -192,16 +178,20 @@ class Occlusion(Explainer):
         HSIAttributesSpatial or list of HSIAttributesSpatial
             Their ``mask`` numbers windows from 1 on, row by row; where windows overlap, the later one.
         """
-        sizes, steps = _sizes(sliding_window_shapes, "sliding_window_shapes", 2), _sizes(strides, "strides", 2)
-        spectral, bands = self._spectral(hsi)
+        self._native()
+        extents, steps = sizes(sliding_window_shapes, "sliding_window_shapes", 2), sizes(strides, "strides", 2)
+        images = images_of(hsi)
+        spectral = spectral_axis_of(images)
+        bands = images[0].image.shape[spectral]
         windows = _Windows(
-            (*sizes[:spectral], bands, *sizes[spectral:]),
+            (*extents[:spectral], bands, *extents[spectral:]),
             (*steps[:spectral], bands, *steps[spectral:]),
             HSIAttributesSpatial,
         )
-        return self._occlude(
-            windows, hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
+        settings = RunSettings(
+            additional_forward_args, batch_size(perturbations_per_eval, "perturbations_per_eval"), show_progress
         )
+        return self._occlude(windows, images, target, baseline, per_target, settings)
 
     def get_spectral_attributes(
         self,
@@ -229,59 +219,45 @@ class Occlusion(Explainer):
         HSIAttributesSpectral or list of HSIAttributesSpectral
             Their ``mask`` numbers windows from 1 on; where windows overlap, the later one.
         """
-        (window,), (step,) = _sizes(sliding_window_shapes, "sliding_window_shapes", 1), _sizes(strides, "strides", 1)
-        spectral, _ = self._spectral(hsi)
-        shape = list(_images(hsi)[0].image.shape)
+        self._native()
+        (window,), (step,) = sizes(sliding_window_shapes, "sliding_window_shapes", 1), sizes(strides, "strides", 1)
+        images = images_of(hsi)
+        spectral = spectral_axis_of(images)
+        shape = images[0].image.shape
         windows = _Windows(
             (*shape[:spectral], window, *shape[spectral + 1 :]),
             (*shape[:spectral], step, *shape[spectral + 1 :]),
             HSIAttributesSpectral,
         )
-        return self._occlude(
-            windows, hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
+        settings = RunSettings(
+            additional_forward_args, batch_size(perturbations_per_eval, "perturbations_per_eval"), show_progress
         )
-
-    def _spectral(self, hsi: Any) -> tuple[int, int]:
-        """Return the axis and the number of bands, which the images of a call share."""
-        self._native()
-        images = _images(hsi)
-        axes = {image.spectral_axis for image in images}
-        if len(axes) > 1:
-            raise ValueError(
-                "the images of one call must have their bands on the same axis; change_orientation() helps"
-            )
-        axis = axes.pop()
-        return axis, images[0].image.shape[axis]
+        return self._occlude(windows, images, target, baseline, per_target, settings)
 
     def _occlude(
         self,
         windows: _Windows,
-        hsi: HSI | list[HSI],
+        images: list[HSI],
         target: Any,
         baseline: Baseline,
-        additional_forward_args: Any,
-        perturbations_per_eval: int | None,
-        show_progress: ShowProgress,
         per_target: bool,
+        settings: RunSettings,
     ) -> Any:
-        native, images = self._native(), _images(hsi)
         every = isinstance(target, str)
         if every and target != "all":
             raise ValueError(f"target must be an index, or 'all', not {target!r}")
         if per_target and not every and not (isinstance(target, list) and target):
             raise TypeError(f"with per_target, target must be 'all' or a list of indices, not {target!r}")
-        wanted = "all" if every else list(map(_one_target, target)) if per_target else None
+        wanted = "all" if every else list(map(one_target, target)) if per_target else None
         targets: list[tuple[int, ...]] = [()] * len(images)
         if wanted is None:
-            targets = _targets(target, len(images))
+            targets = targets_of(target, len(images))
         arrays, shape, report = self._call(
-            native,
+            self._native(),
             images,
             targets,
-            additional_forward_args=additional_forward_args,
-            most=_batch_size(perturbations_per_eval, "perturbations_per_eval"),
-            show_progress=show_progress,
-            baselines=_baselines(baseline, images),
+            **vars(settings),
+            baselines=baselines_of(baseline, images),
             window=windows.sizes,
             stride=windows.strides,
             outputs=wanted,
@@ -289,7 +265,7 @@ class Occlusion(Explainer):
         fields = windows.fields(images[0])
 
         def result(image: HSI, array: np.ndarray, one: tuple[int, ...]) -> HSIAttributes:
-            return self._result(image, _result_tensor(array, image), one, report, windows.result_type, **fields)
+            return self._result(image, result_tensor(array, image), one, report, windows.result_type, **fields)
 
         if wanted is None:
             return bare([result(image, of[0], one) for image, of, one in zip(images, arrays, targets, strict=True)])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from meteors_c import _core
+from meteors_c.attr._arguments import ShowProgress, Target, images_of, targets_of
 from meteors_c.attr.attributes import HSIAttributes
-from meteors_c.attr.explainer import Explainer, ShowProgress, Target, _images, _targets
+from meteors_c.attr.explainer import Explainer
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -51,8 +52,10 @@ class Saliency(Explainer):
         abs : bool, default True
             Take the absolute value.
         additional_forward_args : Any, optional
-            An argument, or a tuple of them, that the model takes after the input. Tensors whose first size is the
-            number of images go along with the images; others are passed as they are.
+            An argument, or a tuple of them, that the model takes after the input. `AsIs` passes one as it is,
+            `PerImage` has one value for each image. Of several images, a tensor whose first size is their number is
+            taken for the latter, unless the model, tried on the first image, shows that it wants all of it at once;
+            everything else is passed as it is.
         show_progress : bool or callable, default False
             True shows a bar; a callable is called with the evaluations done and to do.
 
@@ -68,9 +71,14 @@ class Saliency(Explainer):
             For arguments of another type or value; an index that the model's outputs don't have.
         RuntimeError
             If the model can't be differentiated.
+
+        Examples
+        --------
+        >>> attributes = Saliency(model).attribute(hsi, target=2)
+        >>> two = Saliency(model).attribute([a, b], target=2, additional_forward_args=PerImage([30.0, 45.0]))
         """
-        native, images = self._native(), _images(hsi)
-        targets = _targets(target, len(images))
+        native, images = self._native(), images_of(hsi)
+        targets = targets_of(target, len(images))
         attributes, _, report = self._run(
             native,
             images,

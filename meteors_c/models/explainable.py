@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -12,18 +11,31 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from meteors_c.models._inspection import modules_of, takes_apart, tensors_of
+from meteors_c.utils import level_of_caller
+
 __all__ = ["ExplainableModel"]
 
 
 class _Postprocessed:
-    """A model followed by a function of its output."""
+    """A model followed by a function of its output.
 
-    def __init__(self, model: Callable[..., Any], postprocessing: Callable[[Any], Any]) -> None:
+    `needless` is said once, at the first answer that is a tensor already.
+    """
+
+    def __init__(
+        self, model: Callable[..., Any], postprocessing: Callable[[Any], Any], needless: str | None = None
+    ) -> None:
         self.model = model
         self.postprocessing = postprocessing
+        self.needless = needless
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.postprocessing(self.model(*args, **kwargs))
+        answer = self.model(*args, **kwargs)
+        if self.needless is not None and isinstance(answer, torch.Tensor):
+            needless, self.needless = self.needless, None
+            warnings.warn(needless, UserWarning, stacklevel=level_of_caller())
+        return self.postprocessing(answer)
 
 
 class ExplainableModel:
@@ -34,11 +46,14 @@ class ExplainableModel:
     forward_func : callable
         What maps a batch ``(n, *image shape)`` to outputs ``(n,)`` or ``(n, outputs, ...)``: a `torch.nn.Module`, a
         TorchScript module (which runs without Python), a function on tensors, or, with `array_input`, a function on
-        NumPy arrays.
+        NumPy arrays. The outputs may be the only tensor of a tuple, list, dict or dataclass, or its ``logits`` or
+        ``out``.
     problem_type : {"classification", "regression", "segmentation"}
         Case is ignored.
     postprocessing_output : callable, optional
-        Applied to the model's output; required for segmentation, where it turns maps into numbers.
+        Applied to the model's output; required for segmentation, where it turns maps into numbers, and the way out
+        where a model returns several tensors. A `UserWarning` says where it is given to another kind of problem
+        though the output is a tensor already.
     array_input : bool, default False
         Call `forward_func` with NumPy arrays. Such a model has outputs but no gradients.
 
@@ -50,6 +65,8 @@ class ExplainableModel:
         In lower case.
     postprocessing_segmentation_output : bool
         Whether a postprocessing was given.
+    module, modules, device, dtypes
+        What is known of the networks in it; see there.
 
     Raises
     ------
@@ -57,6 +74,11 @@ class ExplainableModel:
         If `problem_type` is not a string.
     ValueError
         If `problem_type` is unknown, or it is segmentation and there is no postprocessing.
+
+    Examples
+    --------
+    >>> model = ExplainableModel(network.eval(), "classification")
+    >>> two_heads = ExplainableModel(detector.eval(), "regression", lambda answer: answer["score"])
     """
 
     VALID_PROBLEM_TYPES: ClassVar[set[str]] = {"classification", "regression", "segmentation"}
@@ -75,16 +97,20 @@ class ExplainableModel:
                 "postprocessing_output is None, but a segmentation model needs one that turns its maps into "
                 "(n,) or (n, outputs) numbers, such as meteors_c.utils.agg_segmentation_postprocessing()"
             )
-        if self.problem_type != "segmentation" and postprocessing_output is not None:
-            warnings.warn(
-                f"postprocessing_output is meant for segmentation; it is applied to this {self.problem_type} model too",
-                UserWarning,
-                stacklevel=2,
-            )
         self.forward_func: Callable[..., Any] = forward_func
         self.postprocessing_segmentation_output = postprocessing_output is not None
         if postprocessing_output is not None:
-            self.forward_func = _Postprocessed(forward_func, postprocessing_output)
+            needless = None
+            if self.problem_type != "segmentation":
+                needless = (
+                    "postprocessing_output is meant for segmentation, and for answers that are no tensor; it is "
+                    f"applied to the tensors of this {self.problem_type} model too"
+                )
+            # Where the function visibly takes something else than a tensor, the first answer tells whether it came.
+            if needless is not None and not takes_apart(postprocessing_output):
+                warnings.warn(needless, UserWarning, stacklevel=2)
+                needless = None
+            self.forward_func = _Postprocessed(forward_func, postprocessing_output, needless)
         self.array_input = array_input
 
     @staticmethod
@@ -107,7 +133,7 @@ class ExplainableModel:
 
     @property
     def module(self) -> nn.Module | None:
-        """The `torch.nn.Module` that `forward_func` is, or is made of; None where none is known."""
+        """The `torch.nn.Module` that `forward_func` is, or applies itself; None where none is known."""
         function: Any = self.forward_func
         if isinstance(function, _Postprocessed):
             function = function.model
@@ -118,13 +144,26 @@ class ExplainableModel:
         return function if isinstance(function, nn.Module) else None
 
     @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Every network that `forward_func` is made of, those in closures and globals of functions too."""
+        return modules_of(self.forward_func)
+
+    @property
     def device(self) -> torch.device | None:
-        """Where the model's first parameter or buffer lies; None where it has none."""
-        module = self.module
-        if module is None:
-            return None
-        first = next(itertools.chain(module.parameters(), module.buffers()), None)
+        """Where the first parameter of the networks lies (or buffer, where they have none); None where none is known.
+
+        Modules of any kind are asked, frozen and exported ones too.
+        """
+        first = next((tensor for module in self.modules for tensor in tensors_of(module)), None)
         return None if first is None else first.device
+
+    @property
+    def dtypes(self) -> frozenset[torch.dtype]:
+        """The floating dtypes of the networks' parameters; of their buffers or constants where they have none."""
+        modules = self.modules
+        held: list[torch.Tensor] = [parameter for module in modules for parameter in module.parameters()]
+        held = held or [tensor for module in modules for tensor in tensors_of(module)]
+        return frozenset(tensor.dtype for tensor in held if tensor.is_floating_point())
 
     def __call__(self, x: Any) -> Any:
         """Apply `forward_func`."""
@@ -138,11 +177,12 @@ class ExplainableModel:
         ExplainableModel
             This object.
         """
-        movable = self.module if self.module is not None else self.forward_func
-        if hasattr(movable, "to"):
-            movable.to(device)
-        else:
-            warnings.warn(f"a {type(movable).__name__} can't be moved to {device}", UserWarning, stacklevel=2)
+        movable = self.modules or (self.forward_func,)
+        for part in movable:
+            if hasattr(part, "to"):
+                part.to(device)
+            else:
+                warnings.warn(f"a {type(part).__name__} can't be moved to {device}", UserWarning, stacklevel=2)
         return self
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/jit/python/pybind_utils.h>
 
 #include <algorithm>
 #include <atomic>
@@ -113,10 +114,22 @@ void export_batch(const at::Tensor &values, met_dtype dtype, met_batch *out) {
 
 namespace {
 
-/* The extra tensor for samples of these images. */
-at::Tensor batched_extra(const Extra &extra, const std::vector<int64_t> &images) {
+/* The entries of an extra that belong to samples of these images. */
+at::Tensor entries_of(const Extra &extra, const std::vector<int64_t> &images) {
     auto index = at::tensor(images, at::kLong).to(extra.tensor.device());
     return extra.tensor.index_select(0, index);
+}
+
+/* The tensor that an answer is, or holds. The GIL is held. */
+at::Tensor tensor_of(const Model &model, const Object &answer) {
+    if (THPVariable_Check(answer.get())) {
+        return THPVariable_Unpack(answer.get());
+    }
+    Object tensor = checked(PyObject_CallFunctionObjArgs(model.tensor_of.get(), answer.get(), nullptr));
+    if (!THPVariable_Check(tensor.get())) {
+        throw Failure(MET_ETYPE, std::string("tensor_of must return a tensor, not ") + Py_TYPE(tensor.get())->tp_name);
+    }
+    return THPVariable_Unpack(tensor.get());
 }
 
 at::Tensor call_python(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images) {
@@ -125,25 +138,20 @@ at::Tensor call_python(const Model &model, const at::Tensor &x, const std::vecto
     PyTuple_SET_ITEM(arguments.get(), 0, THPVariable_Wrap(x));
     for (size_t i = 0; i < model.extras.size(); i++) {
         const Extra &extra = model.extras[i];
-        PyObject *value = extra.batched ? THPVariable_Wrap(batched_extra(extra, images)) : extra.python.get();
-        if (!extra.batched) {
+        PyObject *value = extra.per_image ? THPVariable_Wrap(entries_of(extra, images)) : extra.python.get();
+        if (!extra.per_image) {
             Py_INCREF(value);
         }
         PyTuple_SET_ITEM(arguments.get(), 1 + static_cast<Py_ssize_t>(i), value);
     }
-    Object answer = checked(PyObject_CallObject(model.callable.get(), arguments.get()));
-    if (!THPVariable_Check(answer.get())) {
-        throw Failure(MET_ETYPE,
-                      std::string("the model must return a torch.Tensor, not ") + Py_TYPE(answer.get())->tp_name);
-    }
-    return THPVariable_Unpack(answer.get());
+    return tensor_of(model, checked(PyObject_CallObject(model.callable.get(), arguments.get())));
 }
 
 at::Tensor call_script(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images) {
     std::vector<c10::IValue> inputs{x};
     for (const Extra &extra : model.extras) {
-        if (extra.batched) {
-            inputs.emplace_back(batched_extra(extra, images));
+        if (extra.per_image) {
+            inputs.emplace_back(entries_of(extra, images));
         } else if (extra.tensor.defined()) {
             inputs.emplace_back(extra.tensor);
         } else {
@@ -166,10 +174,11 @@ at::Tensor call_script(const Model &model, const at::Tensor &x, const std::vecto
     }
     auto module = *model.script; /* forward() is not const; the handle is shared */
     c10::IValue answer = module.forward(std::move(inputs));
-    if (!answer.isTensor()) {
-        throw Failure(MET_ETYPE, "the model must return a tensor, not " + answer.tagKind());
+    if (answer.isTensor()) {
+        return answer.toTensor();
     }
-    return answer.toTensor();
+    WithGil gil;
+    return tensor_of(model, Object(torch::jit::toPyObject(std::move(answer)).release().ptr()));
 }
 
 } // namespace

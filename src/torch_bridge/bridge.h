@@ -81,11 +81,11 @@ struct Failure : std::runtime_error {
 /* Run `body` and turn every exception into a status. */
 int guarded(const met_host *host, const std::function<void()> &body);
 
-/* An argument behind the input; `batched`: a tensor with one entry for each image of the call. */
+/* An argument behind the input; `per_image`: a tensor with one entry for each image of the call. */
 struct Extra {
     Object python;
     at::Tensor tensor;
-    bool batched = false;
+    bool per_image = false;
 };
 
 struct Model {
@@ -94,9 +94,11 @@ struct Model {
     Object callable;                          /* called as callable(x, *extras) */
     Object module;                            /* the nn.Module inside it, or empty */
     std::optional<torch::jit::Module> script; /* run without Python */
+    Object tensor_of;                         /* called as tensor_of(answer) where an answer is no tensor */
     std::vector<Extra> extras;
     at::Device device = at::kCPU;
-    std::optional<at::ScalarType> dtype; /* what the model takes where that is neither float32 nor float64 */
+    at::ScalarType input_dtype = at::kFloat; /* of the batches that the model is given */
+    std::optional<at::ScalarType> dtype;     /* the same where that is neither float32 nor float64 */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */
@@ -122,7 +124,7 @@ void export_batch(const at::Tensor &values, met_dtype dtype, met_batch *out);
 
 /* Samples as the model takes them: on its device, in its dtype. */
 inline at::Tensor to_model(const Model &model, const at::Tensor &x) {
-    return x.to(model.device, model.dtype.value_or(x.scalar_type()));
+    return x.to(model.device, model.input_dtype);
 }
 
 /* Whether the model gave one number for several samples. */

@@ -25,32 +25,44 @@ void free_model(PyObject *capsule) {
 }
 
 /* Remember the arguments behind the input. */
-void read_extras(Model &model, PyObject *extras, Py_ssize_t images) {
+void read_extras(Model &model, PyObject *extras, PyObject *per_image) {
+    if (PyTuple_GET_SIZE(extras) != PyTuple_GET_SIZE(per_image)) {
+        throw bridge::Failure(MET_EVALUE, "per_image must have one entry for each extra");
+    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(extras); i++) {
         PyObject *value = PyTuple_GET_ITEM(extras, i);
         bridge::Extra extra;
         extra.python = Object::borrow(value);
+        extra.per_image = PyTuple_GET_ITEM(per_image, i) == Py_True;
         if (THPVariable_Check(value)) {
             extra.tensor = THPVariable_Unpack(value);
-            extra.batched = extra.tensor.dim() > 0 && extra.tensor.size(0) == images;
+        } else if (extra.per_image) {
+            throw bridge::Failure(MET_ETYPE, "an extra with one entry for each image must be a tensor");
         }
         model.extras.push_back(std::move(extra));
     }
 }
 
+at::ScalarType dtype_named(const std::string &name) {
+    return name == "float64"    ? at::kDouble
+           : name == "float16"  ? at::kHalf
+           : name == "bfloat16" ? at::kBFloat16
+                                : at::kFloat;
+}
+
 PyDoc_STRVAR(
     make_model_doc,
-    "make_model(callable, module, extras, images, device, dtype)\n--\n\n"
+    "make_model(callable, module, extras, per_image, device, dtype, tensor_of)\n--\n\n"
     "A torch model in a capsule for the core.\n\n"
-    "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. Tensors among\n"
-    "extras whose first size is `images` are repeated with the samples of each image. device is a string, dtype\n"
-    "that of the input: '' as the core gives it, 'float16' or 'bfloat16'.");
+    "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. per_image tells of\n"
+    "each extra whether it is a tensor with one entry for each image, which is repeated with the image's samples.\n"
+    "device and dtype are strings, those of x. tensor_of(answer) makes a tensor of an answer that is none.");
 
 PyObject *make_model(PyObject *, PyObject *args) {
-    PyObject *callable, *module, *extras;
-    Py_ssize_t images;
+    PyObject *callable, *module, *extras, *per_image, *tensor_of;
     const char *device, *dtype;
-    if (!PyArg_ParseTuple(args, "OOO!nss", &callable, &module, &PyTuple_Type, &extras, &images, &device, &dtype)) {
+    if (!PyArg_ParseTuple(args, "OOO!O!ssO", &callable, &module, &PyTuple_Type, &extras, &PyTuple_Type, &per_image,
+                          &device, &dtype, &tensor_of)) {
         return nullptr;
     }
     auto *host = static_cast<const met_host *>(PyCapsule_Import(MET_HOST_CAPSULE, 0));
@@ -61,17 +73,19 @@ PyObject *make_model(PyObject *, PyObject *args) {
     model->host = host;
     int status = bridge::guarded(host, [&] {
         model->device = at::Device(device);
-        if (dtype[0] != '\0') {
-            model->dtype = std::string(dtype) == "float16" ? at::kHalf : at::kBFloat16;
+        model->input_dtype = dtype_named(dtype);
+        if (model->input_dtype == at::kHalf || model->input_dtype == at::kBFloat16) {
+            model->dtype = model->input_dtype;
         }
         model->callable = Object::borrow(callable);
+        model->tensor_of = Object::borrow(tensor_of);
         if (module != Py_None) {
             model->module = Object::borrow(module);
         }
         if (auto script = torch::jit::as_module(pybind11::handle(callable))) {
             model->script = *script;
         }
-        read_extras(*model, extras, images);
+        read_extras(*model, extras, per_image);
     });
     if (status != MET_OK) {
         if (!PyErr_Occurred()) {
