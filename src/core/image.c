@@ -10,8 +10,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define TILE 64                 /* values along either axis of a tile: 64 rows of one cache line or more each */
-#define GRAIN ((size_t)1 << 16) /* fewer values are not worth a thread */
+#define TILE 64                       /* values along either axis of a tile: 64 rows of one cache line or more each */
+#define GRAIN ((size_t)1 << 16)       /* fewer values are not worth a thread */
 #define COUNT_BLOCK ((size_t)1 << 12) /* values that a counter as narrow as they are counts */
 
 size_t met_image_size(const met_image *image) {
@@ -268,8 +268,7 @@ typedef struct counting {
 /* Values that are not finite in the row along axis `last` that begins at (i, j) of the axes `a` and `b`. */
 static size_t count_in_row(const counting *c, int a, size_t i, int b, size_t j, int last) {
     const met_image *image = c->image;
-    const char *in =
-        (const char *)image->data + (ptrdiff_t)i * image->strides[a] + (ptrdiff_t)j * image->strides[b];
+    const char *in = (const char *)image->data + (ptrdiff_t)i * image->strides[a] + (ptrdiff_t)j * image->strides[b];
     const uint8_t *mask = image->mask;
     if (mask != NULL) {
         mask += (ptrdiff_t)i * image->mask_strides[a] + (ptrdiff_t)j * image->mask_strides[b];
@@ -325,15 +324,14 @@ int met_image_nonfinite(const met_image *image, const met_parallel *pool, size_t
         *count = 0;
         return MET_OK;
     }
-    counting c = {.image = image,
-                  .row = image->dtype == MET_FLOAT32 ? count_float : count_double,
-                  .order = {0, 1, 2}};
+    counting c = {.image = image, .row = image->dtype == MET_FLOAT32 ? count_float : count_double, .order = {0, 1, 2}};
     atomic_init(&c.count, 0);
     for (int i = 1; i < MET_AXES; i++) { /* an axis of one index has no direction: it goes outside */
         for (int j = i; j > 0; j--) {
             const int outer = c.order[j - 1], inner = c.order[j];
-            const bool swap = image->shape[outer] > 1 && (image->shape[inner] == 1 || distance(image->strides[inner]) >
-                                                                                          distance(image->strides[outer]));
+            const bool swap =
+                image->shape[outer] > 1 &&
+                (image->shape[inner] == 1 || distance(image->strides[inner]) > distance(image->strides[outer]));
             c.order[j - 1] = swap ? inner : outer;
             c.order[j] = swap ? outer : inner;
         }

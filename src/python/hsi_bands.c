@@ -421,9 +421,8 @@ PyObject *met_py_hsi_get_picture(PyObject *object, PyObject *args, PyObject *kwa
     } else if (found > 0) {
         note = Py_NewRef(Py_None);
     }
-    const met_band_options options = {.apply_mask = apply_mask,
-                                      .apply_min_cutoff = apply_min_cutoff,
-                                      .normalize = true};
+    const met_band_options options = {
+        .apply_mask = apply_mask, .apply_min_cutoff = apply_min_cutoff, .normalize = true};
     if (note != NULL) {
         image = stack(self, extract_three(self, index, &options), axis);
     }

@@ -62,8 +62,7 @@ static PyObject *wavelengths_tensor(PyObject *value) {
     PyObject *listed = NULL;
     if (PyList_Check(value) || PyTuple_Check(value) || PyRange_Check(value)) {
         PyObject *values = PySequence_List(value);
-        PyObject *torch =
-            values == NULL || refuse_bools(values) < 0 ? NULL : PyImport_ImportModule("torch");
+        PyObject *torch = values == NULL || refuse_bools(values) < 0 ? NULL : PyImport_ImportModule("torch");
         if (torch == NULL) {
             Py_XDECREF(values);
             return NULL;
@@ -106,9 +105,9 @@ static int check_values(PyObject *wavelengths) {
     int result = 0;
     if (first < count) {
         char *text = PyOS_double_to_string(values[first], 'r', 0, 0, NULL);
-        result = met_py_error("ValidationError",
-                              "wavelengths[%zu] is %s, but must be a finite number of nanometres above 0", first,
-                              text == NULL ? "?" : text);
+        result =
+            met_py_error("ValidationError", "wavelengths[%zu] is %s, but must be a finite number of nanometres above 0",
+                         first, text == NULL ? "?" : text);
         PyMem_Free(text);
     }
     Py_DECREF(bytes);
@@ -283,10 +282,11 @@ static void refuse_ambiguous(PyObject *mask, PyObject *image, PyObject *orientat
     PyObject *from = second == NULL ? NULL : shape_of(mask);
     PyObject *to = from == NULL ? NULL : shape_of(image);
     if (to != NULL) {
-        met_py_error("ShapeMismatchError",
-                     "binary_mask of shape %R could mean two things in an image of shape %R: %s (then give it the shape "
-                     "%R) or %s (then %R)",
-                     from, to, letters[0], first, letters[1], second);
+        met_py_error(
+            "ShapeMismatchError",
+            "binary_mask of shape %R could mean two things in an image of shape %R: %s (then give it the shape "
+            "%R) or %s (then %R)",
+            from, to, letters[0], first, letters[1], second);
     }
     Py_XDECREF(to);
     Py_XDECREF(from);
@@ -299,7 +299,7 @@ static void refuse_shape(PyObject *mask, PyObject *image, PyObject *orientation,
     char letters[MET_AXES + 1];
     PyObject *from = shape_of(mask);
     PyObject *to = from == NULL ? NULL : shape_of(image);
-    PyObject *hint = to == NULL               ? NULL
+    PyObject *hint = to == NULL                    ? NULL
                      : axes == 1 && per_band->fits ? three_sizes(per_band, sizes, axes, orientation, letters)
                                                    : Py_NewRef(Py_None);
     if (hint == Py_None) {
