@@ -46,8 +46,8 @@ size_t met_image_size(const met_image *image);
 bool met_image_is_plain(const met_image *image, met_dtype dtype);
 
 /*
- * Write image * mask, C-contiguous, as `dtype` (MET_FLOAT32 or MET_FLOAT64) to out (size values).
- * pool may be NULL.
+ * Write the image where its mask is true and 0 elsewhere, C-contiguous, as `dtype` (MET_FLOAT32, MET_FLOAT64 or its
+ * own) to out (size values). Values under the mask have no effect, NaN and infinity included. pool may be NULL.
  */
 int met_image_read(const met_image *image, met_dtype dtype, const met_parallel *pool, void *out);
 
@@ -61,9 +61,8 @@ int met_image_permute(met_image *image, const int order[MET_AXES]);
 bool met_mask_is_full(const met_image *image);
 
 /*
- * How many used values are NaN or infinite, and where the first one of them lies. Integers never are.
- *   pool      the host's threads, or NULL
- *   position  (MET_AXES,) written where count is not 0
+ * Count the values that are used (mask true) and NaN or infinite. position, which may be NULL, gets the indices of the
+ * first of them in C order, and is left alone where there is none. Integer images have none and are not read.
  */
 int met_image_nonfinite(const met_image *image, const met_parallel *pool, size_t *count, size_t position[MET_AXES]);
 
