@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.hsi import HSI
-from meteors_c.visualize._axes import current_axes, to_numpy
+from meteors_c.visualize._axes import blank_non_finite, current_axes, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +21,9 @@ def visualize_hsi(
 ) -> Axes:
     """Draw an image in natural colours, from its red, green and blue bands.
 
+    An image without red, green or blue is drawn from a substitute: three bands spread over its range, the longest
+    wavelength as red. The title then names them, as in ``"Original image (bands at 1600, 1300, 1000 nm)"``.
+
     Parameters
     ----------
     hsi_or_attributes : HSI or HSIAttributes
@@ -28,7 +33,7 @@ def visualize_hsi(
     use_mask : bool, default True
         Whether to black out the pixels that the image's mask excludes.
     title : str, optional
-        Title of the axes.
+        Title of the axes. None by default, but for the names of substitute bands.
 
     Returns
     -------
@@ -39,8 +44,17 @@ def visualize_hsi(
     ------
     TypeError
         ``hsi_or_attributes`` is neither.
-    BandSelectionError
-        The image has no wavelength in the red, green or blue.
+
+    Notes
+    -----
+    Pixels with NaN or infinity are left blank, with one warning that says how many they are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[1000.0, 1300.0, 1600.0])
+    >>> ax = visualize.visualize_hsi(hsi, title="A field")
     """
     if isinstance(hsi_or_attributes, HSIAttributes):
         hsi = hsi_or_attributes.hsi
@@ -50,10 +64,18 @@ def visualize_hsi(
         raise TypeError(
             f"hsi_or_attributes must be an instance of HSI or HSIAttributes, not {type(hsi_or_attributes).__name__}"
         )
-    rgb = hsi.change_orientation(("H", "W", "C")).get_rgb_image(apply_mask=use_mask, output_channel_axis=2)
+    picture, substitute = hsi.change_orientation(("H", "W", "C")).get_picture(
+        apply_mask=use_mask, output_channel_axis=2
+    )
+    pixels = blank_non_finite(to_numpy(picture), "the picture").clip(0.0, 1.0)
+    blank = np.isnan(pixels).any(axis=2)
+    if blank.any():
+        pixels = np.dstack([np.nan_to_num(pixels), ~blank])
     ax = current_axes(ax)
-    ax.imshow(to_numpy(rgb).clip(0.0, 1.0))
+    ax.imshow(pixels)
     ax.set_axis_off()
+    if substitute is not None:
+        title = f"{title} ({substitute})" if title else substitute
     if title is not None:
         ax.set_title(title)
     return ax
