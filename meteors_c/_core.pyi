@@ -61,6 +61,13 @@ class HSI:
         output_channel_axis: int | None = None,
         normalize: bool = True,
     ) -> torch.Tensor: ...
+    def get_picture(
+        self,
+        apply_mask: bool = True,
+        apply_min_cutoff: bool = False,
+        output_channel_axis: int | None = None,
+    ) -> tuple[torch.Tensor, str | None]: ...
+    def _substitute_bands(self) -> tuple[int, int, int]: ...
     def _extract_central_slice_from_band(
         self,
         band_wavelengths: Any,

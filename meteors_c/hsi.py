@@ -73,7 +73,7 @@ def validate_orientation(value: tuple[str, str, str] | list[str] | str) -> tuple
 
 
 def ensure_image_tensor(image: Any) -> torch.Tensor:
-    """Return an array as a tensor, on the same memory where that is possible.
+    """Return an array as a tensor, on the same memory where that is possible, read-only memory too.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def ensure_wavelengths_tensor(wavelengths: Any) -> torch.Tensor:
 
     Parameters
     ----------
-    wavelengths : torch.Tensor, numpy.ndarray, list or tuple
+    wavelengths : torch.Tensor, numpy.ndarray, list, tuple or range
         Numbers, nm.
 
     Returns
@@ -108,7 +108,7 @@ def ensure_wavelengths_tensor(wavelengths: Any) -> torch.Tensor:
     Raises
     ------
     TypeError
-        Something else.
+        Something else, or bools.
     """
     return _core._hsi_wavelengths(wavelengths)
 
@@ -169,7 +169,7 @@ def process_and_validate_binary_mask(mask: Any, info: _Info) -> torch.Tensor:
 
     Parameters
     ----------
-    mask : torch.Tensor, numpy.ndarray, 'artificial' or None
+    mask : torch.Tensor, numpy.ndarray, list, 'artificial' or None
         As for :class:`HSI`.
     info : object with ``.data``
         With the image, its orientation and the device of the mask.
@@ -183,9 +183,9 @@ def process_and_validate_binary_mask(mask: Any, info: _Info) -> torch.Tensor:
     TypeError
         Another type.
     ShapeMismatchError
-        The mask can't be expanded to the image; both shapes are named.
+        The mask can't be expanded to the image (both shapes are named), or can in two ways (both are).
     ValueError
-        Another string.
+        Another string, or a mask of floats with NaN or infinity.
     RuntimeError
         `info` lacks one of the three.
     """
@@ -218,12 +218,17 @@ def _stretched_band(
         The two spatial axes.
     """
     plane = band.select(axis, 0)
-    if normalize:
-        counted = plane[plane != 0] if apply_min_cutoff else plane
-        if counted.numel():
-            low, high = counted.min(), plane.max()
-            if high > low:
-                plane = (plane - low) / (high - low)
+    if not normalize:
+        return plane.clone() if mask is None else plane.where(mask.select(axis, 0), 0.0)
+    wide = plane if plane.dtype == torch.float64 else plane.float()  # max - min may be too large for 16 bits
+    valid = wide.isfinite() if mask is None else wide.isfinite() & mask.select(axis, 0)
+    wide = wide.where(valid, 0.0)
+    counted = wide[valid & (wide != 0)] if apply_min_cutoff else wide[valid]
+    if counted.numel():
+        low, high = counted.min(), wide[valid].max()
+        if high > low:
+            scale = 1.0 if (high - low).isfinite() else 0.5
+            wide = (wide * scale - low * scale) / (high * scale - low * scale)
         if apply_min_cutoff:
-            plane = plane.masked_fill(plane == plane.min(), 0)
-    return plane.clone() if mask is None else plane * mask.select(axis, 0)
+            wide = wide.masked_fill(wide == wide[valid].min(), 0)
+    return wide.where(valid, 0.0).to(plane.dtype)

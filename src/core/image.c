@@ -1,15 +1,18 @@
 /*
- * image.c - views of images: size, layout, permutation, and reading image * mask into plain memory.
+ * image.c - views of images: size, layout, permutation, reading the used values into plain memory, and counting those
+ * that are not finite.
  *
  * Axes only ever move by their strides. Reading is the one place where values are copied: it goes through tiles, so
  * that a permuted view (bands last, say, over memory with bands first) costs about what a straight copy costs.
  */
 #include "image.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
-#define TILE 64                 /* values along either axis of a tile: 64 rows of one cache line or more each */
-#define GRAIN ((size_t)1 << 16) /* fewer values are not worth a thread */
+#define TILE 64                       /* values along either axis of a tile: 64 rows of one cache line or more each */
+#define GRAIN ((size_t)1 << 16)       /* fewer values are not worth a thread */
+#define COUNT_BLOCK ((size_t)1 << 12) /* values that a counter as narrow as they are counts */
 
 size_t met_image_size(const met_image *image) {
     return image->shape[0] * image->shape[1] * image->shape[2];
@@ -56,19 +59,26 @@ int met_image_permute(met_image *image, const int order[MET_AXES]) {
 
 /* ------------------------------------------------------------------ rows */
 
-/* n values from `in` every `step` bytes, times the mask (NULL: none) every `mask_step` bytes, to n values at out. */
+/*
+ * n values from `in` every `step` bytes to n values at out, 0 where the mask (NULL: none) has a 0, every `mask_step`
+ * bytes. Values are selected and not multiplied, so that NaN and infinity under the mask have no effect.
+ */
 typedef void row_function(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n,
                           void *out);
 
-/* A masked float is a product, so that NaN stays NaN, as image * mask has it; an integer is simply dropped. */
-#define TIMES(FROM, TO, m, v) ((TO)(v) * (TO)((m) != 0))
-#define KEEP(FROM, TO, m, v) ((m) != 0 ? (TO)(v) : (TO)0)
-
-#define ROW(NAME, FROM, TO, MASKED) \
+#define ROW(NAME, FROM, TO) \
     static void NAME(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n, void *out) { \
+        const FROM *from = (const FROM *)(const void *)in; \
         TO *to = out; \
-        if (mask == NULL && step == (ptrdiff_t)sizeof(FROM)) { \
-            const FROM *from = (const FROM *)(const void *)in; \
+        const bool straight = step == (ptrdiff_t)sizeof(FROM); \
+        if (mask != NULL && mask_step == 0) { /* one byte for the whole row */ \
+            if (*mask == 0) { \
+                memset(out, 0, n * sizeof(TO)); \
+                return; \
+            } \
+            mask = NULL; \
+        } \
+        if (mask == NULL && straight) { \
             for (size_t i = 0; i < n; i++) { \
                 to[i] = (TO)from[i]; \
             } \
@@ -76,17 +86,23 @@ typedef void row_function(const char *in, ptrdiff_t step, const uint8_t *mask, p
             for (size_t i = 0; i < n; i++, in += step) { \
                 to[i] = (TO)(*(const FROM *)(const void *)in); \
             } \
+        } else if (straight && mask_step == 1) { \
+            for (size_t i = 0; i < n; i++) { \
+                const TO value = (TO)from[i]; \
+                to[i] = mask[i] != 0 ? value : (TO)0; \
+            } \
         } else { \
             for (size_t i = 0; i < n; i++, in += step, mask += mask_step) { \
-                to[i] = MASKED(FROM, TO, *mask, *(const FROM *)(const void *)in); \
+                const TO value = (TO)(*(const FROM *)(const void *)in); \
+                to[i] = *mask != 0 ? value : (TO)0; \
             } \
         } \
     }
 
 #define ROWS_OF_INTEGER(NAME, FROM) \
-    ROW(NAME##_own, FROM, FROM, KEEP) \
-    ROW(NAME##_float, FROM, float, KEEP) \
-    ROW(NAME##_double, FROM, double, KEEP)
+    ROW(NAME##_own, FROM, FROM) \
+    ROW(NAME##_float, FROM, float) \
+    ROW(NAME##_double, FROM, double)
 
 /* bool is read as its byte, 0 or 1. */
 ROWS_OF_INTEGER(uint8, uint8_t)
@@ -97,10 +113,10 @@ ROWS_OF_INTEGER(uint32, uint32_t)
 ROWS_OF_INTEGER(int32, int32_t)
 ROWS_OF_INTEGER(uint64, uint64_t)
 ROWS_OF_INTEGER(int64, int64_t)
-ROW(float_own, float, float, TIMES)
-ROW(float_double, float, double, TIMES)
-ROW(double_own, double, double, TIMES)
-ROW(double_float, double, float, TIMES)
+ROW(float_own, float, float)
+ROW(float_double, float, double)
+ROW(double_own, double, double)
+ROW(double_float, double, float)
 
 static row_function *find_row(met_dtype from, met_dtype to) {
     static row_function *const rows[][3] = {
@@ -190,6 +206,143 @@ int met_image_read(const met_image *image, met_dtype dtype, const met_parallel *
     const size_t slab = image->shape[r.middle] * image->shape[2];
     const size_t grain = slab == 0 || slab > GRAIN ? 1 : GRAIN / slab;
     met_parallel_for(pool, image->shape[r.outer], grain, read_slabs, &r);
+    return MET_OK;
+}
+
+/* ------------------------------------------------------------------ values that are not finite */
+
+/* How many of n values are used and NaN or infinite. Arguments as for row_function. */
+typedef size_t count_function(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n);
+
+/*
+ * A value is NaN or infinite where all bits of its exponent are set. The mask is read only for rows that have such
+ * values: most images have none.
+ */
+#define COUNT_ROW(NAME, BITS, EXPONENT) \
+    static size_t NAME(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n) { \
+        size_t count = 0; \
+        BITS bits; \
+        if (mask != NULL && mask_step == 0) { \
+            if (*mask == 0) { \
+                return 0; \
+            } \
+            mask = NULL; \
+        } \
+        if (step == (ptrdiff_t)sizeof(BITS)) { \
+            for (size_t from = 0; from < n; from += COUNT_BLOCK) { \
+                const size_t to = n - from < COUNT_BLOCK ? n : from + COUNT_BLOCK; \
+                BITS found = 0; /* as wide as a value, so that values and counts fill vectors alike */ \
+                for (size_t i = from; i < to; i++) { \
+                    memcpy(&bits, in + i * sizeof(BITS), sizeof bits); \
+                    found += (BITS)((bits & (EXPONENT)) == (EXPONENT)); \
+                } \
+                count += (size_t)found; \
+            } \
+        } else { \
+            for (size_t i = 0; i < n; i++) { \
+                memcpy(&bits, in + (ptrdiff_t)i * step, sizeof bits); \
+                count += (size_t)((bits & (EXPONENT)) == (EXPONENT)); \
+            } \
+        } \
+        if (count == 0 || mask == NULL) { \
+            return count; \
+        } \
+        count = 0; \
+        for (size_t i = 0; i < n; i++, in += step, mask += mask_step) { \
+            memcpy(&bits, in, sizeof bits); \
+            count += (size_t)(*mask != 0) & (size_t)((bits & (EXPONENT)) == (EXPONENT)); \
+        } \
+        return count; \
+    }
+
+COUNT_ROW(count_float, uint32_t, UINT32_C(0x7f800000))
+COUNT_ROW(count_double, uint64_t, UINT64_C(0x7ff0000000000000))
+
+typedef struct counting {
+    const met_image *image;
+    count_function *row;
+    int order[MET_AXES]; /* the axes from the largest stride to the smallest, so that memory is read as it lies */
+    atomic_size_t count;
+} counting;
+
+/* Values that are not finite in the row along axis `last` that begins at (i, j) of the axes `a` and `b`. */
+static size_t count_in_row(const counting *c, int a, size_t i, int b, size_t j, int last) {
+    const met_image *image = c->image;
+    const char *in = (const char *)image->data + (ptrdiff_t)i * image->strides[a] + (ptrdiff_t)j * image->strides[b];
+    const uint8_t *mask = image->mask;
+    if (mask != NULL) {
+        mask += (ptrdiff_t)i * image->mask_strides[a] + (ptrdiff_t)j * image->mask_strides[b];
+    }
+    return c->row(in, image->strides[last], mask, image->mask_strides[last], image->shape[last]);
+}
+
+/* The rows [from, to), counted over both axes that are not the innermost in memory. */
+static void count_rows(void *arg, size_t from, size_t to) {
+    counting *c = arg;
+    const size_t middle = c->image->shape[c->order[1]];
+    size_t count = 0;
+    for (size_t row = from; row < to; row++) {
+        count += count_in_row(c, c->order[0], row / middle, c->order[1], row % middle, c->order[2]);
+    }
+    if (count > 0) {
+        atomic_fetch_add(&c->count, count);
+    }
+}
+
+/* The first value that is used and not finite, in C order; there is one. */
+static void find_first(const counting *c, size_t position[MET_AXES]) {
+    const met_image *image = c->image;
+    for (size_t i = 0; i < image->shape[0]; i++) {
+        for (size_t j = 0; j < image->shape[1]; j++) {
+            if (count_in_row(c, 0, i, 1, j, 2) == 0) {
+                continue;
+            }
+            const char *in =
+                (const char *)image->data + (ptrdiff_t)i * image->strides[0] + (ptrdiff_t)j * image->strides[1];
+            const uint8_t *mask = image->mask;
+            if (mask != NULL) {
+                mask += (ptrdiff_t)i * image->mask_strides[0] + (ptrdiff_t)j * image->mask_strides[1];
+            }
+            size_t k = 0;
+            while (c->row(in + (ptrdiff_t)k * image->strides[2], image->strides[2],
+                          mask == NULL ? NULL : mask + (ptrdiff_t)k * image->mask_strides[2], 0, 1) == 0) {
+                k++;
+            }
+            position[0] = i;
+            position[1] = j;
+            position[2] = k;
+            return;
+        }
+    }
+}
+
+int met_image_nonfinite(const met_image *image, const met_parallel *pool, size_t *count, size_t position[MET_AXES]) {
+    if (image == NULL || image->data == NULL || count == NULL) {
+        return met_fail(MET_EVALUE, "an image with data and a place for the count are needed");
+    }
+    if ((image->dtype != MET_FLOAT32 && image->dtype != MET_FLOAT64) || met_image_size(image) == 0) {
+        *count = 0;
+        return MET_OK;
+    }
+    counting c = {.image = image, .row = image->dtype == MET_FLOAT32 ? count_float : count_double, .order = {0, 1, 2}};
+    atomic_init(&c.count, 0);
+    for (int i = 1; i < MET_AXES; i++) { /* an axis of one index has no direction: it goes outside */
+        for (int j = i; j > 0; j--) {
+            const int outer = c.order[j - 1], inner = c.order[j];
+            const bool swap =
+                image->shape[outer] > 1 &&
+                (image->shape[inner] == 1 || distance(image->strides[inner]) > distance(image->strides[outer]));
+            c.order[j - 1] = swap ? inner : outer;
+            c.order[j] = swap ? outer : inner;
+        }
+    }
+    const size_t columns = image->shape[c.order[2]];
+    const size_t grain = columns > GRAIN ? 1 : GRAIN / columns;
+    met_parallel_for(pool, image->shape[c.order[0]] * image->shape[c.order[1]], grain, count_rows, &c);
+    *count = atomic_load(&c.count);
+    if (*count > 0 && position != NULL) {
+        find_first(&c, position);
+    }
     return MET_OK;
 }
 

@@ -152,8 +152,8 @@ size_t met_image_size(const met_image *image);
 bool met_image_is_plain(const met_image *image, met_dtype dtype);
 
 /*
- * Write image * mask, C-contiguous, as `dtype` (MET_FLOAT32 or MET_FLOAT64) to out (size values).
- * pool may be NULL.
+ * Write the image where its mask is true and 0 elsewhere, C-contiguous, as `dtype` (MET_FLOAT32, MET_FLOAT64 or its
+ * own) to out (size values). Values under the mask have no effect, NaN and infinity included. pool may be NULL.
  */
 int met_image_read(const met_image *image, met_dtype dtype, const met_parallel *pool, void *out);
 
@@ -164,15 +164,15 @@ int met_image_read(const met_image *image, met_dtype dtype, const met_parallel *
 int met_image_permute(met_image *image, const int order[MET_AXES]);
 
 /*
- * The position of the central wavelength of a range: of the m wavelengths in [low, high] (ends included), sorted,
- * start + m / 2 where start is the position of the smallest one. MET_EVALUE where none lies inside.
+ * The band at the centre of a range: of the m wavelengths in [low, high] (ends included) in ascending order, equal
+ * ones in the image's order, the one at m / 2, wherever it lies. MET_EVALUE where none lies inside.
  */
 int met_band_center(const double *wavelengths, size_t n, double low, double high, size_t *index);
 
 typedef struct met_band_options {
-    bool apply_mask;       /* multiply by the mask at the end */
+    bool apply_mask;       /* values outside the mask become 0, and do not count for the others */
     bool apply_min_cutoff; /* the minimum is that of the non-zero values, and the smallest values become 0 */
-    bool normalize;        /* (x - min) / (max - min) where max > min */
+    bool normalize;        /* (x - min) / (max - min) where max > min, over finite values; others become 0 */
 } met_band_options;
 
 /*

@@ -1,5 +1,7 @@
 #include "convert.h"
 
+#include "numpy_api.h"
+
 #include <stdarg.h>
 #include <string.h>
 
@@ -121,13 +123,6 @@ int met_py_is_tensor(PyObject *value) {
     return is;
 }
 
-static int is_ndarray(PyObject *value) {
-    PyObject *type = met_py_import("numpy", "ndarray");
-    int is = type == NULL ? -1 : PyObject_IsInstance(value, type);
-    Py_XDECREF(type);
-    return is;
-}
-
 /* Refuse tensors whose values are no real numbers in plain memory. Steals nothing; -1 with an exception. */
 static int check_tensor(PyObject *tensor, const char *what) {
     met_dtype dtype;
@@ -164,26 +159,30 @@ done:
     return result;
 }
 
-/* Whether a tensor can share the array's memory: native byte order, writable, strides >= 0 in whole values. */
-static int is_shareable(PyObject *array) {
-    PyObject *flags = PyObject_GetAttrString(array, "flags");
-    PyObject *writeable = flags == NULL ? NULL : PyObject_GetAttrString(flags, "writeable");
-    PyObject *strides = writeable == NULL ? NULL : PyObject_GetAttrString(array, "strides");
-    PyObject *dtype = strides == NULL ? NULL : PyObject_GetAttrString(array, "dtype");
-    PyObject *native = dtype == NULL ? NULL : PyObject_GetAttrString(dtype, "isnative");
-    PyObject *itemsize = native == NULL ? NULL : PyObject_GetAttrString(dtype, "itemsize");
-    int shareable = itemsize == NULL ? -1 : writeable == Py_True && native == Py_True;
-    for (Py_ssize_t i = 0; shareable == 1 && i < PyTuple_GET_SIZE(strides); i++) {
-        Py_ssize_t stride = PyLong_AsSsize_t(PyTuple_GET_ITEM(strides, i));
-        shareable = stride >= 0 && stride % PyLong_AsSsize_t(itemsize) == 0;
+/* Whether a tensor can share the array's memory: native byte order, aligned, strides >= 0 in whole values. */
+static bool is_shareable(PyArrayObject *array) {
+    const npy_intp value = (npy_intp)PyArray_ITEMSIZE(array);
+    bool shareable = PyArray_ISALIGNED(array) && PyArray_ISNOTSWAPPED(array);
+    for (int axis = 0; axis < PyArray_NDIM(array); axis++) {
+        const npy_intp stride = PyArray_STRIDE(array, axis);
+        shareable = shareable && stride >= 0 && stride % value == 0;
     }
-    Py_XDECREF(flags);
-    Py_XDECREF(writeable);
-    Py_XDECREF(strides);
-    Py_XDECREF(dtype);
-    Py_XDECREF(native);
-    Py_XDECREF(itemsize);
     return shareable;
+}
+
+/*
+ * The same memory as an array that says it may be written to, which keeps the array given alive. Torch has no tensors
+ * that may only be read and warns where it is asked for one; nothing in this package writes to what it was given.
+ */
+static PyObject *writable_alias(PyArrayObject *array) {
+    PyArray_Descr *descr = PyArray_DESCR(array);
+    Py_INCREF(descr);
+    PyObject *alias = PyArray_NewFromDescr(&PyArray_Type, descr, PyArray_NDIM(array), PyArray_DIMS(array),
+                                           PyArray_STRIDES(array), PyArray_DATA(array), NPY_ARRAY_WRITEABLE, NULL);
+    if (alias != NULL && PyArray_SetBaseObject((PyArrayObject *)alias, Py_NewRef((PyObject *)array)) < 0) {
+        Py_CLEAR(alias);
+    }
+    return alias;
 }
 
 /* A NumPy array as a tensor; consumes the reference. */
@@ -215,18 +214,16 @@ static PyObject *from_ndarray(PyObject *array, const char *what) {
                         dtype);
         goto done;
     }
-    int shareable = is_shareable(array);
-    if (shareable < 0) {
-        goto done;
-    }
-    if (!shareable) {
+    if (!is_shareable((PyArrayObject *)array)) {
         PyObject *native = PyObject_CallMethod(dtype, "newbyteorder", "s", "=");
         PyObject *copy = native == NULL ? NULL : PyObject_CallMethod(array, "astype", "Os", native, "C");
         Py_XDECREF(native);
         Py_SETREF(array, copy);
-        if (array == NULL) {
-            goto done;
-        }
+    } else if (!PyArray_ISWRITEABLE((PyArrayObject *)array)) {
+        Py_SETREF(array, writable_alias((PyArrayObject *)array));
+    }
+    if (array == NULL) {
+        goto done;
     }
     PyObject *torch = PyImport_ImportModule("torch");
     if (torch != NULL) {
@@ -273,7 +270,7 @@ PyObject *met_py_as_tensor(PyObject *value, const char *what, const char *wanted
     int is = met_py_is_tensor(value);
     if (is > 0) {
         tensor = Py_NewRef(value);
-    } else if (is == 0 && (is = is_ndarray(value)) > 0) {
+    } else if (is == 0 && PyArray_Check(value)) {
         tensor = from_ndarray(Py_NewRef(value), what);
     } else if (is == 0 && !PyType_Check(value) && PyObject_HasAttrString(value, "__dlpack__")) {
         tensor = from_dlpack(value, what);

@@ -17,7 +17,8 @@ int met_py_error_of(PyObject *type, const char *format, ...);
 
 /*
  * Any array as a torch.Tensor on the same memory: tensors, NumPy arrays, DLPack and buffers. Arrays that a tensor
- * can't share (another byte order, negative or odd strides, read-only memory) are copied. TypeError "`what` must be
+ * can't share (another byte order, negative or odd strides, memory that is not aligned) are copied. Read-only memory is
+ * shared: nobody here may write to the tensor. TypeError "`what` must be
  * `wanted`" for everything else, and in other words for dtypes that are no real numbers and for sparse tensors.
  */
 #define MET_PY_ARRAY "a torch tensor or a NumPy array"

@@ -24,7 +24,7 @@ PyObject *met_py_hsi_mask(met_py_hsi *self) {
         self->mask = met_py_full_mask(self->image, self->device);
         return Py_XNewRef(self->mask);
     }
-    PyObject *expanded = met_py_expand_mask(self->mask, self->image);
+    PyObject *expanded = met_py_expand_mask(self->mask, self->image, self->orientation);
     if (expanded == NULL) {
         return NULL;
     }
@@ -132,7 +132,7 @@ static int hsi_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     made[MASK] =
         met_py_mask_field(given[MASK] == NULL ? Py_None : given[MASK], made[IMAGE], made[ORIENTATION], made[DEVICE]);
     if (made[MASK] != NULL && made[MASK] != Py_None) {
-        Py_SETREF(made[MASK], met_py_expand_mask(made[MASK], made[IMAGE]));
+        Py_SETREF(made[MASK], met_py_expand_mask(made[MASK], made[IMAGE], made[ORIENTATION]));
     }
     if (made[MASK] == NULL) {
         goto fail;
@@ -356,6 +356,8 @@ static PyMethodDef hsi_methods[] = {
     {"get_image", KEYWORDS(met_py_hsi_get_image), get_image_doc},
     {"extract_band_by_name", KEYWORDS(met_py_hsi_extract_band), extract_band_doc},
     {"get_rgb_image", KEYWORDS(met_py_hsi_get_rgb), get_rgb_doc},
+    {"get_picture", KEYWORDS(met_py_hsi_get_picture), get_picture_doc},
+    {"_substitute_bands", met_py_hsi_substitute_bands, METH_NOARGS, substitute_bands_doc},
     {"_extract_central_slice_from_band", KEYWORDS(met_py_hsi_central_slice), central_slice_doc},
     {"model_copy", KEYWORDS(met_py_hsi_model_copy), model_copy_doc},
     {"__reduce__", met_py_hsi_reduce, METH_NOARGS, NULL},

@@ -66,7 +66,7 @@ static PyObject *with_gradient(const char *name, PyObject *arguments) {
 
 /* ------------------------------------------------------------------ the image */
 
-/* image * mask of what a view shows, as a new tensor in the view's own dtype. */
+/* The used values of what a view shows, 0 elsewhere, as a new tensor in the view's own dtype. */
 static PyObject *read_view(const met_image *view, const size_t *shape, int axes) {
     void *data;
     int status;
@@ -99,11 +99,11 @@ PyObject *met_py_hsi_get_image(PyObject *object, PyObject *args, PyObject *kwarg
     }
     if (graph || half) {
         PyObject *mask = self->mask == NULL ? Py_NewRef(Py_None) : met_py_hsi_mask(self);
-        PyObject *product = mask == NULL      ? NULL
-                            : mask == Py_None ? PyObject_CallMethod(self->image, "clone", NULL)
-                                              : PyNumber_Multiply(self->image, mask);
+        PyObject *used = mask == NULL      ? NULL
+                         : mask == Py_None ? PyObject_CallMethod(self->image, "clone", NULL)
+                                           : PyObject_CallMethod(self->image, "where", "Od", mask, 0.0);
         Py_XDECREF(mask);
-        return product;
+        return used;
     }
     met_image view;
     PyObject *keep = NULL;
@@ -195,47 +195,57 @@ static PyObject *wavelengths_of(met_py_hsi *self, const double **values, size_t 
     return bytes;
 }
 
-/* BandSelectionError: `name` at low-high nm lies in none of the image's wavelengths, or its centre behind the last. */
+/* A number of nanometres as text in a buffer of 32 bytes. */
+static const char *in_words(double value, char *buffer) {
+    char *text = PyOS_double_to_string(value, 'g', 7, 0, NULL);
+    PyOS_snprintf(buffer, 32, "%s", text == NULL ? "?" : text);
+    PyMem_Free(text);
+    return buffer;
+}
+
+/* BandSelectionError: the image has no wavelength at low-high. */
 static void refuse_band(const char *name, double low, double high, const double *wavelengths, size_t count) {
     double first = INFINITY, last = -INFINITY;
-    size_t inside = 0;
     for (size_t i = 0; i < count; i++) {
         first = wavelengths[i] < first ? wavelengths[i] : first;
         last = wavelengths[i] > last ? wavelengths[i] : last;
-        inside += wavelengths[i] >= low && wavelengths[i] <= high;
     }
-    char *text = NULL;
     char numbers[4][32];
-    const double values[4] = {low, high, first, last};
-    for (int i = 0; i < 4; i++) {
-        text = PyOS_double_to_string(values[i], 'g', 7, 0, NULL);
-        PyOS_snprintf(numbers[i], sizeof numbers[i], "%s", text == NULL ? "?" : text);
-        PyMem_Free(text);
-    }
-    met_py_error("BandSelectionError",
-                 inside == 0
-                     ? "the image has no wavelength in band %s (%s-%s nm): it covers %s-%s nm"
-                     : "the centre of band %s (%s-%s nm) lies behind the last band of the image (%s-%s nm): sort "
-                       "the bands by ascending wavelength",
-                 name, numbers[0], numbers[1], numbers[2], numbers[3]);
+    met_py_error("BandSelectionError", "the image has no wavelength in band %s (%s-%s nm): it covers %s-%s nm", name,
+                 in_words(low, numbers[0]), in_words(high, numbers[1]), in_words(first, numbers[2]),
+                 in_words(last, numbers[3]));
 }
 
-static PyObject *extract_named(met_py_hsi *self, const char *name, const met_band_options *options) {
-    size_t found = 0, count, index;
-    const double *wavelengths;
+/* The index of the band at the centre of a named range: 1, or 0 where the image has none, which is no error. */
+static int find_named(const double *wavelengths, size_t count, const char *name, size_t *index, double range[2]) {
+    size_t found = 0;
     while (strcmp(bands[found].name, name) != 0) {
         found++;
     }
+    range[0] = bands[found].low;
+    range[1] = bands[found].high;
+    const int status = met_band_center(wavelengths, count, range[0], range[1], index);
+    if (status != MET_OK && status != MET_EVALUE) {
+        met_py_raise(status);
+        return -1;
+    }
+    return status == MET_OK;
+}
+
+static PyObject *extract_named(met_py_hsi *self, const char *name, const met_band_options *options) {
+    size_t count, index;
+    double range[2];
+    const double *wavelengths;
     PyObject *keep = wavelengths_of(self, &wavelengths, &count);
     if (keep == NULL) {
         return NULL;
     }
-    const double low = bands[found].low, high = bands[found].high;
     PyObject *result = NULL;
-    if (met_band_center(wavelengths, count, low, high, &index) == MET_OK) {
+    const int found = find_named(wavelengths, count, name, &index, range);
+    if (found > 0) {
         result = extract(self, index, options);
-    } else {
-        refuse_band(name, low, high, wavelengths, count);
+    } else if (found == 0) {
+        refuse_band(name, range[0], range[1], wavelengths, count);
     }
     Py_DECREF(keep);
     return result;
@@ -276,41 +286,152 @@ PyObject *met_py_hsi_extract_band(PyObject *object, PyObject *args, PyObject *kw
     return extract_named(self, name, &options);
 }
 
-PyObject *met_py_hsi_get_rgb(PyObject *object, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"apply_mask", "apply_min_cutoff", "output_channel_axis", "normalize", NULL};
-    static const char *const rgb[3] = {"R", "G", "B"};
-    met_py_hsi *self = (met_py_hsi *)object;
-    int apply_mask = 1, apply_min_cutoff = 0, normalize = 1;
-    PyObject *axis = Py_None, *result = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|ppOp:get_rgb_image", names, &apply_mask, &apply_min_cutoff, &axis,
-                                     &normalize) ||
-        met_py_hsi_ready(self) < 0) {
-        return NULL;
-    }
+/* ------------------------------------------------------------------ pictures */
+
+static int check_channel_axis(PyObject *axis) {
     if (axis != Py_None && !PyLong_Check(axis)) {
         PyErr_Format(PyExc_TypeError, "output_channel_axis must be an int or None, not %s", Py_TYPE(axis)->tp_name);
-        return NULL;
+        return -1;
     }
-    const met_band_options options = {apply_mask, apply_min_cutoff, normalize};
+    return 0;
+}
+
+/* Three planes (consumed; NULL with an exception) stacked along an axis, None: where the bands of the image are. */
+static PyObject *stack(met_py_hsi *self, PyObject *planes, PyObject *axis) {
+    PyObject *torch = planes == NULL ? NULL : PyImport_ImportModule("torch");
+    PyObject *at = torch == NULL     ? NULL
+                   : axis != Py_None ? Py_NewRef(axis)
+                                     : PyLong_FromLong(met_py_spectral_axis(self->orientation));
+    PyObject *result = at == NULL ? NULL : PyObject_CallMethod(torch, "stack", "OO", planes, at);
+    Py_XDECREF(at);
+    Py_XDECREF(torch);
+    Py_XDECREF(planes);
+    return result;
+}
+
+/* The bands of three indices as a list of planes. */
+static PyObject *extract_three(met_py_hsi *self, const size_t index[3], const met_band_options *options) {
     PyObject *planes = PyList_New(0);
     for (int i = 0; planes != NULL && i < 3; i++) {
-        PyObject *plane = extract_named(self, rgb[i], &options);
+        PyObject *plane = extract(self, index[i], options);
         if (plane == NULL || PyList_Append(planes, plane) < 0) {
             Py_CLEAR(planes);
         }
         Py_XDECREF(plane);
     }
-    PyObject *torch = planes == NULL ? NULL : PyImport_ImportModule("torch");
-    PyObject *at = torch == NULL     ? NULL
-                   : axis != Py_None ? Py_NewRef(axis)
-                                     : PyLong_FromLong(met_py_spectral_axis(self->orientation));
-    if (at != NULL) {
-        result = PyObject_CallMethod(torch, "stack", "OO", planes, at);
+    return planes;
+}
+
+static const char *const rgb_names[3] = {"R", "G", "B"};
+
+PyObject *met_py_hsi_get_rgb(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"apply_mask", "apply_min_cutoff", "output_channel_axis", "normalize", NULL};
+    met_py_hsi *self = (met_py_hsi *)object;
+    int apply_mask = 1, apply_min_cutoff = 0, normalize = 1;
+    PyObject *axis = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|ppOp:get_rgb_image", names, &apply_mask, &apply_min_cutoff, &axis,
+                                     &normalize) ||
+        met_py_hsi_ready(self) < 0 || check_channel_axis(axis) < 0) {
+        return NULL;
     }
-    Py_XDECREF(at);
-    Py_XDECREF(torch);
-    Py_XDECREF(planes);
-    return result;
+    size_t count, index[3];
+    double range[2];
+    const double *wavelengths;
+    PyObject *keep = wavelengths_of(self, &wavelengths, &count);
+    for (int i = 0; keep != NULL && i < 3; i++) {
+        const int found = find_named(wavelengths, count, rgb_names[i], &index[i], range);
+        if (found <= 0) {
+            if (found == 0) {
+                refuse_band(rgb_names[i], range[0], range[1], wavelengths, count);
+            }
+            Py_CLEAR(keep);
+        }
+    }
+    if (keep == NULL) {
+        return NULL;
+    }
+    Py_DECREF(keep);
+    const met_band_options options = {apply_mask, apply_min_cutoff, normalize};
+    return stack(self, extract_three(self, index, &options), axis);
+}
+
+/* The bands that stand for red, green and blue, and the image's wavelengths (a new reference). */
+static PyObject *substitutes(met_py_hsi *self, size_t rgb[3], const double **wavelengths) {
+    size_t count;
+    PyObject *keep = wavelengths_of(self, wavelengths, &count);
+    const int status = keep == NULL ? MET_OK : met_band_substitutes(*wavelengths, count, rgb);
+    if (status != MET_OK) {
+        met_py_raise(status);
+        Py_CLEAR(keep);
+    }
+    return keep;
+}
+
+PyObject *met_py_hsi_substitute_bands(PyObject *object, PyObject *unused) {
+    met_py_hsi *self = (met_py_hsi *)object;
+    size_t rgb[3];
+    const double *wavelengths;
+    (void)unused;
+    PyObject *keep = met_py_hsi_ready(self) < 0 ? NULL : substitutes(self, rgb, &wavelengths);
+    if (keep == NULL) {
+        return NULL;
+    }
+    Py_DECREF(keep);
+    return Py_BuildValue("(nnn)", (Py_ssize_t)rgb[0], (Py_ssize_t)rgb[1], (Py_ssize_t)rgb[2]);
+}
+
+/* "bands at 1000, 1300, 1600 nm": the wavelengths of the bands shown as red, green and blue, ascending, each once. */
+static PyObject *name_bands(const size_t rgb[3], const double *wavelengths) {
+    char numbers[3][32];
+    PyObject *text = PyUnicode_FromString(rgb[0] == rgb[2] ? "band at " : "bands at ");
+    for (int i = 2; text != NULL && i >= 0; i--) {
+        if (i < 2 && rgb[i] == rgb[i + 1]) {
+            continue;
+        }
+        PyObject *longer =
+            PyUnicode_FromFormat("%U%s%s", text, i < 2 ? ", " : "", in_words(wavelengths[rgb[i]], numbers[i]));
+        Py_SETREF(text, longer);
+    }
+    if (text != NULL) {
+        PyObject *whole = PyUnicode_FromFormat("%U nm", text);
+        Py_SETREF(text, whole);
+    }
+    return text;
+}
+
+PyObject *met_py_hsi_get_picture(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"apply_mask", "apply_min_cutoff", "output_channel_axis", NULL};
+    met_py_hsi *self = (met_py_hsi *)object;
+    int apply_mask = 1, apply_min_cutoff = 0, found = 1;
+    PyObject *axis = Py_None, *note = NULL, *image = NULL, *keep = NULL;
+    size_t count, index[3];
+    double range[2];
+    const double *wavelengths;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|ppO:get_picture", names, &apply_mask, &apply_min_cutoff, &axis) ||
+        met_py_hsi_ready(self) < 0 || check_channel_axis(axis) < 0 ||
+        (keep = wavelengths_of(self, &wavelengths, &count)) == NULL) {
+        return NULL;
+    }
+    for (int i = 0; found > 0 && i < 3; i++) {
+        found = find_named(wavelengths, count, rgb_names[i], &index[i], range);
+    }
+    if (found == 0) {
+        Py_SETREF(keep, substitutes(self, index, &wavelengths));
+        note = keep == NULL ? NULL : name_bands(index, wavelengths);
+    } else if (found > 0) {
+        note = Py_NewRef(Py_None);
+    }
+    const met_band_options options = {
+        .apply_mask = apply_mask, .apply_min_cutoff = apply_min_cutoff, .normalize = true};
+    if (note != NULL) {
+        image = stack(self, extract_three(self, index, &options), axis);
+    }
+    Py_XDECREF(keep);
+    if (image == NULL) {
+        Py_XDECREF(note);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", image, note);
 }
 
 /* ------------------------------------------------------------------ bands by wavelength */
@@ -342,7 +463,7 @@ PyObject *met_py_hsi_central_slice(PyObject *object, PyObject *args, PyObject *k
     met_py_hsi *self = (met_py_hsi *)object;
     PyObject *value, *keep = NULL, *wanted_keep = NULL, *result = NULL;
     const double *wavelengths, *wanted;
-    size_t count, wanted_count, start = 0;
+    size_t count, wanted_count, index;
     int apply_mask = 1, apply_min_cutoff = 0, normalize = 1;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|ppp:_extract_central_slice_from_band", names, &value, &apply_mask,
                                      &apply_min_cutoff, &normalize) ||
@@ -354,32 +475,16 @@ PyObject *met_py_hsi_central_slice(PyObject *object, PyObject *args, PyObject *k
         PyErr_SetString(PyExc_ValueError, "band_wavelengths must hold at least one wavelength");
         goto done;
     }
-    start = count;
-    for (size_t i = 0; i < wanted_count; i++) {
-        size_t at = 0;
-        while (at < count && wavelengths[at] != wanted[i]) {
-            at++;
-        }
-        if (at == count) {
-            PyErr_Format(PyExc_ValueError,
-                         "every one of band_wavelengths must be a wavelength of the image, but %R holds "
-                         "others",
-                         value);
-            goto done;
-        }
-        if (start == count || wavelengths[at] < wavelengths[start]) {
-            start = at;
-        }
-    }
-    if (start + wanted_count / 2 >= count) {
-        met_py_error(
-            "BandSelectionError",
-            "the centre of band_wavelengths lies behind the last band of the image: sort the bands by ascending "
-            "wavelength");
-        goto done;
-    }
+    const int status = met_band_center_of(wavelengths, count, wanted, wanted_count, &index);
     const met_band_options options = {apply_mask, apply_min_cutoff, normalize};
-    result = extract(self, start + wanted_count / 2, &options);
+    if (status == MET_OK) {
+        result = extract(self, index, &options);
+    } else if (status == MET_EINDEX) {
+        PyErr_Format(PyExc_ValueError,
+                     "every one of band_wavelengths must be a wavelength of the image, but %R holds others", value);
+    } else {
+        met_py_raise(status);
+    }
 done:
     Py_XDECREF(wanted_keep);
     Py_XDECREF(keep);

@@ -13,40 +13,54 @@ PyDoc_STRVAR(hsi_doc,
 "A hyperspectral image: values, the wavelengths of its bands, and which values to use.\n"
 "\n"
 "The image is a view of the memory that was given. It is copied only where a tensor can't share that memory: another\n"
-"byte order, negative strides, read-only arrays, another device.\n"
+"byte order, negative strides, another device. Read-only arrays and memory-mapped files are shared too.\n"
 "\n"
 "Parameters\n"
 "----------\n"
 "image : torch.Tensor, numpy.ndarray, DLPack or buffer object\n"
 "    Three axes in the order of `orientation`, of bools, integers or floats; the dtype is kept.\n"
-"wavelengths : torch.Tensor, numpy.ndarray, list or tuple\n"
-"    Centre of each band in nm, shape ``(bands,)``.\n"
+"wavelengths : torch.Tensor, numpy.ndarray, list, tuple or range\n"
+"    Centre of each band in nm, shape ``(bands,)``: finite numbers above 0, in any order.\n"
 "orientation : tuple, list or str\n"
 "    The letters C (bands), H (rows) and W (columns) in the order of the image's axes.\n"
 "device : str, torch.device or None\n"
 "    Where image and mask live; None: where the image is.\n"
-"binary_mask : torch.Tensor, numpy.ndarray, 'artificial' or None\n"
-"    True means: use this value. Broadcast to the shape of the image. None: use all; ``'artificial'``: the pixels whose\n"
-"    first band is not zero.\n"
+"binary_mask : torch.Tensor, numpy.ndarray, list, 'artificial' or None\n"
+"    True, or any number but 0, means: use this value. Two axes are the spatial ones, in the image's order; other shapes\n"
+"    are broadcast to that of the image. None: use all; ``'artificial'``: the pixels whose first band is not zero.\n"
 "\n"
 "Raises\n"
 "------\n"
 "TypeError\n"
 "    An argument of a type that can't be used, or an image that is not 3-D.\n"
 "ShapeMismatchError\n"
-"    Wavelengths or mask that do not fit the image.\n"
+"    Wavelengths or mask that do not fit the image, or a mask that fits in two ways: ``(8, 8)`` in an HWC image of\n"
+"    shape ``(8, 8, 8)`` could be rows and columns or, as broadcasting has it, columns and bands. Three axes say which.\n"
 "OrientationError, DeviceError\n"
 "    An orientation or a device that is none.\n"
 "ValidationError\n"
-"    The base of those three; by itself for an argument that is missing, an empty image or an unknown mask name.\n"
+"    The base of those three; by itself for an argument that is missing, an empty image, an unknown mask name, a mask of\n"
+"    floats with NaN or infinity, or a wavelength that is NaN, infinite or not above 0.\n"
 "\n"
 "Notes\n"
 "-----\n"
 "Attributes can be replaced. Each new value is checked for itself; whether image, wavelengths, orientation and mask\n"
 "agree is checked where they are used together. Two HSI are equal where all fields are, value by value (so an image\n"
-"with NaN equals only itself); like other mutable values, they are not hashable.");
+"with NaN equals only itself); like other mutable values, they are not hashable.\n"
+"\n"
+"What is under the mask never has an effect, NaN and infinity included.\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> import torch\n"
+">>> from meteors_c import HSI\n"
+">>> HSI(image=torch.rand(3, 20, 30), wavelengths=[480.0, 560.0, 650.0])\n"
+"HSI(shape=(3, 20, 30), dtype=torch.float32, orientation=CHW, wavelengths=480-650 nm, device=cpu, masked=False)");
 
-PyDoc_STRVAR(image_doc, "The values: a 3-D torch.Tensor on the memory that was given.");
+PyDoc_STRVAR(image_doc,
+"The values: a 3-D torch.Tensor on the memory that was given. Where that was read-only (an array that is not writeable,\n"
+"a file mapped with mode 'r', bytes), the tensor must not be written to: torch does not refuse, and the process may end.\n"
+"Take image.clone() instead.");
 
 PyDoc_STRVAR(wavelengths_doc, "Centres of the bands in nm: torch.Tensor of shape (bands,).");
 
@@ -56,7 +70,7 @@ PyDoc_STRVAR(device_doc, "The torch.device where masks and later work go. Replac
 
 PyDoc_STRVAR(mask_doc,
 "Which values to use: bool torch.Tensor of the image's shape. It may repeat memory along axes that it does not depend\n"
-"on. Assigning None means all.");
+"on, or share memory that was given as read-only: assign another mask rather than write to it. Assigning None means all.");
 
 PyDoc_STRVAR(spectral_axis_doc, "The axis of the bands: 0, 1 or 2.");
 
@@ -119,11 +133,12 @@ PyDoc_STRVAR(get_image_doc,
 "Returns\n"
 "-------\n"
 "torch.Tensor\n"
-"    ``image * binary_mask`` in a new tensor of the image's shape and dtype; differentiable where the image is.");
+"    The image where the mask is true and 0 elsewhere, also where the image is NaN or infinite there, in a new tensor of\n"
+"    the image's shape and dtype; differentiable where the image is.");
 
 #define BAND_PARAMETERS \
     "apply_mask : bool\n" \
-    "    Set unused values to zero, at the end.\n" \
+    "    Set unused values to zero; they do not count where the others are stretched.\n" \
     "apply_min_cutoff : bool\n" \
     "    Take the minimum over the values that are not zero, and set the smallest values to zero afterwards. Ignored\n" \
     "    without `normalize`.\n"
@@ -140,10 +155,10 @@ PyDoc_STRVAR(extract_band_doc,
 "band_name : str\n"
 "    A name of spyndex's band table, such as 'R', 'RE1' or 'N'.\n"
 "selection_method : str\n"
-"    Only 'center': of the m bands inside the range, the one m // 2 behind that of the smallest wavelength.\n"
+"    Only 'center': of the m bands inside the range, in ascending order of wavelength, the one at m // 2.\n"
 BAND_PARAMETERS
 "normalize : bool\n"
-"    Stretch the band to [0, 1]; a constant band stays as it is.\n"
+"    Stretch the finite values to [0, 1]; NaN and infinity become 0. A constant band stays as it is.\n"
 "\n"
 "Returns\n"
 "-------\n"
@@ -180,14 +195,57 @@ BAND_PARAMETERS
 "Raises\n"
 "------\n"
 "BandSelectionError\n"
-"    The image has no wavelength in one of the three ranges.");
+"    The image has no wavelength in one of the three ranges; see get_picture().");
+
+PyDoc_STRVAR(get_picture_doc,
+"get_picture($self, /, apply_mask=True, apply_min_cutoff=False,\n"
+"            output_channel_axis=None)\n"
+"--\n"
+"\n"
+"A picture of any image, and a note where its colours are false.\n"
+"\n"
+"The bands R, G and B where the image has all three. Otherwise, of its bands in ascending order of wavelength, the ones\n"
+"at 5/6, 1/2 and 1/6 are shown as red, green and blue: the longest wavelength is red, and fewer than three bands are\n"
+"repeated.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+BAND_PARAMETERS
+"output_channel_axis : int or None\n"
+"    Where the three colours go; None: where the bands are.\n"
+"\n"
+"Returns\n"
+"-------\n"
+"picture : torch.Tensor\n"
+"    Three axes, the spatial ones in the image's order; each colour stretched to [0, 1].\n"
+"note : str or None\n"
+"    None where the colours are red, green and blue; otherwise the bands, for a title.\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> import torch\n"
+">>> from meteors_c import HSI\n"
+">>> picture, note = HSI(image=torch.rand(3, 20, 30), wavelengths=[1000, 1300, 1600]).get_picture()\n"
+">>> note\n"
+"'bands at 1000, 1300, 1600 nm'");
+
+PyDoc_STRVAR(substitute_bands_doc,
+"_substitute_bands($self, /)\n"
+"--\n"
+"\n"
+"The bands that get_picture() shows as red, green and blue where the image lacks those.\n"
+"\n"
+"Returns\n"
+"-------\n"
+"tuple of int\n"
+"    Three indices, that of the longest wavelength first.");
 
 PyDoc_STRVAR(central_slice_doc,
 "_extract_central_slice_from_band($self, /, band_wavelengths, apply_mask=True,\n"
 "                                 apply_min_cutoff=False, normalize=True)\n"
 "--\n"
 "\n"
-"The central band of a set of wavelengths; see extract_band_by_name().\n"
+"The band at m // 2 of m wavelengths in ascending order; see extract_band_by_name().\n"
 "\n"
 "Parameters\n"
 "----------\n"
@@ -205,7 +263,7 @@ BAND_PARAMETERS
 "Raises\n"
 "------\n"
 "ValueError\n"
-"    A wavelength that the image does not have.");
+"    No wavelength, or one that the image does not have.");
 
 PyDoc_STRVAR(model_copy_doc,
 "model_copy($self, /, *, update=None, deep=False)\n"

@@ -2,11 +2,12 @@
 #include "errors.h"
 #include "hsi_object.h"
 #include "image.h"
+#include "numpy_api.h"
 
 #include <string.h>
 
-#define MASK_KINDS "None, 'artificial', a torch tensor or a NumPy array"
-#define WAVELENGTHS_KINDS "a tensor, an array, a list or a tuple of numbers"
+#define MASK_KINDS "None, 'artificial', a torch tensor, a NumPy array or a list"
+#define WAVELENGTHS_KINDS "a tensor, an array, a list, a tuple or a range of numbers"
 
 /* ------------------------------------------------------------------ image, wavelengths */
 
@@ -45,12 +46,30 @@ PyObject *met_py_image_field(PyObject *value) {
     return image;
 }
 
+/* TypeError for a bool among the values of a sequence: torch would make a number of it. */
+static int refuse_bools(PyObject *values) {
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(values); i++) {
+        PyObject *value = PySequence_Fast_GET_ITEM(values, i);
+        if (PyBool_Check(value) || PyArray_IsScalar(value, Bool)) {
+            PyErr_Format(PyExc_TypeError, "wavelengths[%zd] is %R, but must be a number of nanometres", i, value);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static PyObject *wavelengths_tensor(PyObject *value) {
     PyObject *listed = NULL;
-    if (PyList_Check(value) || PyTuple_Check(value)) {
-        PyObject *torch = PyImport_ImportModule("torch");
-        listed = torch == NULL ? NULL : PyObject_CallMethod(torch, "tensor", "(O)", value);
-        Py_XDECREF(torch);
+    if (PyList_Check(value) || PyTuple_Check(value) || PyRange_Check(value)) {
+        PyObject *values = PySequence_List(value);
+        PyObject *torch = values == NULL || refuse_bools(values) < 0 ? NULL : PyImport_ImportModule("torch");
+        if (torch == NULL) {
+            Py_XDECREF(values);
+            return NULL;
+        }
+        listed = PyObject_CallMethod(torch, "tensor", "(O)", values);
+        Py_DECREF(torch);
+        Py_DECREF(values);
         if (listed == NULL) {
             if (PyErr_ExceptionMatches(PyExc_Exception)) {
                 met_py_error_of(PyExc_TypeError,
@@ -61,7 +80,38 @@ static PyObject *wavelengths_tensor(PyObject *value) {
     }
     PyObject *wavelengths = met_py_as_tensor(listed != NULL ? listed : value, "The wavelengths", WAVELENGTHS_KINDS);
     Py_XDECREF(listed);
+    PyObject *dtype = wavelengths == NULL ? NULL : PyObject_GetAttrString(wavelengths, "dtype");
+    PyObject *boolean = dtype == NULL ? NULL : met_py_import("torch", "bool");
+    if (boolean == NULL) {
+        Py_CLEAR(wavelengths);
+    } else if (dtype == boolean) {
+        PyErr_SetString(PyExc_TypeError, "the wavelengths must be numbers of nanometres, but wavelengths[0] is a bool");
+        Py_CLEAR(wavelengths);
+    }
+    Py_XDECREF(boolean);
+    Py_XDECREF(dtype);
     return wavelengths;
+}
+
+/* ValidationError that names the first wavelength that is none. */
+static int check_values(PyObject *wavelengths) {
+    size_t count;
+    PyObject *bytes = met_py_doubles(wavelengths, &count);
+    if (bytes == NULL) {
+        return -1;
+    }
+    const double *values = (const double *)(const void *)PyBytes_AS_STRING(bytes);
+    const size_t first = met_wavelengths_check(values, count);
+    int result = 0;
+    if (first < count) {
+        char *text = PyOS_double_to_string(values[first], 'r', 0, 0, NULL);
+        result =
+            met_py_error("ValidationError", "wavelengths[%zu] is %s, but must be a finite number of nanometres above 0",
+                         first, text == NULL ? "?" : text);
+        PyMem_Free(text);
+    }
+    Py_DECREF(bytes);
+    return result;
 }
 
 PyObject *met_py_wavelengths_field(PyObject *value) {
@@ -73,6 +123,9 @@ PyObject *met_py_wavelengths_field(PyObject *value) {
                          shape);
         }
         Py_XDECREF(shape);
+        Py_CLEAR(wavelengths);
+    }
+    if (wavelengths != NULL && check_values(wavelengths) < 0) {
         Py_CLEAR(wavelengths);
     }
     return wavelengths;
@@ -184,21 +237,124 @@ PyObject *met_py_move(PyObject *tensor, PyObject *device) {
 
 /* ------------------------------------------------------------------ mask */
 
-PyObject *met_py_expand_mask(PyObject *mask, PyObject *image) {
-    PyObject *shape = PyObject_GetAttrString(image, "shape");
-    PyObject *expanded = shape == NULL ? NULL : PyObject_CallMethod(mask, "expand", "O", shape);
-    if (expanded == NULL && shape != NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-        PyErr_Clear();
-        PyObject *from = shape_of(mask);
-        PyObject *to = from == NULL ? NULL : shape_of(image);
-        if (to != NULL) {
-            met_py_error("ShapeMismatchError", "binary_mask of shape %R can't be expanded to the shape %R of the image",
-                         from, to);
-        }
-        Py_XDECREF(from);
-        Py_XDECREF(to);
+/* Which axes of the image the axes of a mask lie on, and whether its sizes allow that. */
+typedef struct reading {
+    int axis[MET_AXES];
+    bool fits;
+} reading;
+
+static reading read_mask(const size_t *sizes, int axes, const int *places, const size_t *shape) {
+    reading r = {.fits = true};
+    for (int i = 0; i < axes; i++) {
+        r.axis[i] = places[i];
+        r.fits = r.fits && (sizes[i] == 1 || sizes[i] == shape[places[i]]);
     }
-    Py_XDECREF(shape);
+    return r;
+}
+
+/* Whether two readings of a mask are one: every axis that is longer than 1 lies on the same axis of the image. */
+static bool same_reading(const reading *a, const reading *b, const size_t *sizes, int axes) {
+    for (int i = 0; i < axes; i++) {
+        if (sizes[i] != 1 && a->axis[i] != b->axis[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A reading in words: the letters of its axes in `letters`, and the three sizes that say so without a doubt. */
+static PyObject *three_sizes(const reading *r, const size_t *sizes, int axes, PyObject *orientation, char *letters) {
+    size_t whole[MET_AXES] = {1, 1, 1};
+    for (int i = 0; i < axes; i++) {
+        whole[r->axis[i]] = sizes[i];
+        const char *letter = PyUnicode_AsUTF8(PyTuple_GET_ITEM(orientation, r->axis[i]));
+        letters[i] = letter == NULL ? '?' : letter[0];
+    }
+    letters[axes] = '\0';
+    return met_py_shape_tuple(whole, MET_AXES);
+}
+
+static void refuse_ambiguous(PyObject *mask, PyObject *image, PyObject *orientation, const reading readings[2],
+                             const size_t *sizes, int axes) {
+    char letters[2][MET_AXES + 1];
+    PyObject *first = three_sizes(&readings[0], sizes, axes, orientation, letters[0]);
+    PyObject *second = first == NULL ? NULL : three_sizes(&readings[1], sizes, axes, orientation, letters[1]);
+    PyObject *from = second == NULL ? NULL : shape_of(mask);
+    PyObject *to = from == NULL ? NULL : shape_of(image);
+    if (to != NULL) {
+        met_py_error(
+            "ShapeMismatchError",
+            "binary_mask of shape %R could mean two things in an image of shape %R: %s (then give it the shape "
+            "%R) or %s (then %R)",
+            from, to, letters[0], first, letters[1], second);
+    }
+    Py_XDECREF(to);
+    Py_XDECREF(from);
+    Py_XDECREF(second);
+    Py_XDECREF(first);
+}
+
+static void refuse_shape(PyObject *mask, PyObject *image, PyObject *orientation, const reading *per_band,
+                         const size_t *sizes, int axes) {
+    char letters[MET_AXES + 1];
+    PyObject *from = shape_of(mask);
+    PyObject *to = from == NULL ? NULL : shape_of(image);
+    PyObject *hint = to == NULL                    ? NULL
+                     : axes == 1 && per_band->fits ? three_sizes(per_band, sizes, axes, orientation, letters)
+                                                   : Py_NewRef(Py_None);
+    if (hint == Py_None) {
+        met_py_error("ShapeMismatchError", "binary_mask of shape %R can't be expanded to the shape %R of the image",
+                     from, to);
+    } else if (hint != NULL) {
+        met_py_error("ShapeMismatchError",
+                     "binary_mask of shape %R can't be expanded to the shape %R of the image; one value a band has the "
+                     "shape %R",
+                     from, to, hint);
+    }
+    Py_XDECREF(hint);
+    Py_XDECREF(to);
+    Py_XDECREF(from);
+}
+
+PyObject *met_py_expand_mask(PyObject *mask, PyObject *image, PyObject *orientation) {
+    const int spectral = met_py_spectral_axis(orientation);
+    const int spatial[2] = {spectral == 0 ? 1 : 0, spectral == 2 ? 1 : 2};
+    static const int last[MET_AXES] = {0, 1, 2};
+    size_t shape[MET_AXES], sizes[MET_AXES] = {0, 0, 0};
+    const Py_ssize_t axes = count_axes(mask);
+    PyObject *whole = NULL, *expanded = NULL, *sizes_object = axes < 0 ? NULL : shape_of(mask);
+    if (sizes_object == NULL || met_py_shape(image, shape) < 0) {
+        goto done;
+    }
+    if (axes > MET_AXES) {
+        refuse_shape(mask, image, orientation, NULL, sizes, (int)axes);
+        goto done;
+    }
+    const int n = (int)axes;
+    for (int i = 0; i < n; i++) {
+        sizes[i] = PyLong_AsSize_t(PyTuple_GET_ITEM(sizes_object, i));
+    }
+    /* as broadcasting has it, and by what the axes are: two the spatial ones, one that of the bands */
+    const reading broadcast = read_mask(sizes, n, last + MET_AXES - n, shape);
+    const reading meant = n == 2   ? read_mask(sizes, n, spatial, shape)
+                          : n == 1 ? read_mask(sizes, n, &spectral, shape)
+                                   : broadcast;
+    if (broadcast.fits && meant.fits && !same_reading(&broadcast, &meant, sizes, n)) {
+        const reading both[2] = {meant, broadcast};
+        refuse_ambiguous(mask, image, orientation, both, sizes, n);
+        goto done;
+    }
+    if (!broadcast.fits && !(n == 2 && meant.fits)) {
+        refuse_shape(mask, image, orientation, &meant, sizes, n);
+        goto done;
+    }
+    whole = broadcast.fits ? Py_NewRef(mask) : PyObject_CallMethod(mask, "unsqueeze", "i", spectral);
+    PyObject *wanted = whole == NULL ? NULL : met_py_shape_tuple(shape, MET_AXES);
+    expanded = wanted == NULL ? NULL : PyObject_CallMethod(whole, "expand", "(O)", wanted);
+    Py_XDECREF(wanted);
+done:
+    Py_XDECREF(whole);
+    Py_XDECREF(sizes_object);
     return expanded;
 }
 
@@ -241,17 +397,65 @@ static PyObject *artificial_mask(PyObject *image, PyObject *orientation) {
     return mask;
 }
 
+/* A mask as a tensor of whatever dtype; lists go through NumPy, which takes nested ones and arrays inside. */
+static PyObject *mask_tensor(PyObject *value) {
+    if (!PyList_Check(value) && !PyTuple_Check(value)) {
+        return met_py_as_tensor(value, "Binary mask", MASK_KINDS);
+    }
+    PyObject *array = PyArray_FROM_O(value);
+    if (array == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_Exception)) {
+            met_py_error_of(PyExc_TypeError, "Binary mask must be " MASK_KINDS ", but the list given is no array");
+        }
+        return NULL;
+    }
+    PyObject *mask = met_py_as_tensor(array, "Binary mask", MASK_KINDS);
+    Py_DECREF(array);
+    return mask;
+}
+
+/* ValidationError for a mask of floats with values that are neither true nor false. */
+static int check_mask(PyObject *mask) {
+    PyObject *floating = PyObject_CallMethod(mask, "is_floating_point", NULL);
+    Py_XDECREF(floating);
+    if (floating != Py_True) {
+        return floating == NULL ? -1 : 0;
+    }
+    PyObject *finite = PyObject_CallMethod(mask, "isfinite", NULL);
+    PyObject *sum = finite == NULL ? NULL : PyObject_CallMethod(finite, "sum", NULL);
+    PyObject *good = sum == NULL ? NULL : PyObject_CallMethod(sum, "item", NULL);
+    PyObject *all = good == NULL ? NULL : PyObject_CallMethod(mask, "numel", NULL);
+    int result = -1;
+    if (all != NULL) {
+        const Py_ssize_t total = PyLong_AsSsize_t(all);
+        const Py_ssize_t bad = total - PyLong_AsSsize_t(good);
+        result = bad == 0 ? 0
+                          : met_py_error("ValidationError",
+                                         "binary_mask must say true or false, but %zd of its %zd values are NaN or "
+                                         "infinite",
+                                         bad, total);
+    }
+    Py_XDECREF(all);
+    Py_XDECREF(good);
+    Py_XDECREF(sum);
+    Py_XDECREF(finite);
+    return result;
+}
+
 PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientation, PyObject *device) {
     PyObject *mask = NULL;
     if (value == Py_None) {
         return Py_NewRef(value);
     }
     if (!PyUnicode_Check(value)) {
-        mask = met_py_as_tensor(value, "Binary mask", MASK_KINDS);
+        mask = mask_tensor(value);
     } else if (PyUnicode_CompareWithASCIIString(value, "artificial") == 0) {
         mask = artificial_mask(image, orientation);
     } else {
         met_py_error("ValidationError", "binary_mask must be None, an array, a tensor or 'artificial', not %R", value);
+    }
+    if (mask != NULL && check_mask(mask) < 0) {
+        Py_CLEAR(mask);
     }
     if (mask != NULL) {
         PyObject *boolean = met_py_import("torch", "bool");
@@ -274,7 +478,7 @@ static PyObject *image_function(PyObject *module, PyObject *value) {
 
 static PyObject *mask_tensor_function(PyObject *module, PyObject *value) {
     (void)module;
-    return met_py_as_tensor(value, "Binary mask", MASK_KINDS);
+    return mask_tensor(value);
 }
 
 static PyObject *wavelengths_function(PyObject *module, PyObject *value) {
@@ -316,7 +520,7 @@ static PyObject *mask_function(PyObject *module, PyObject *args) {
     if (mask == Py_None) { /* a mask of ones that may be written to */
         Py_SETREF(mask, met_py_full_mask(image, device));
     } else if (mask != NULL) {
-        Py_SETREF(mask, met_py_expand_mask(mask, image));
+        Py_SETREF(mask, met_py_expand_mask(mask, image, orientation));
     }
     Py_XDECREF(image);
     Py_XDECREF(orientation);

@@ -31,8 +31,12 @@ PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientat
 PyObject *met_py_full_mask(PyObject *image, PyObject *device);
 /* tensor.to(device), DeviceError where there is no such device */
 PyObject *met_py_move(PyObject *tensor, PyObject *device);
-/* mask.expand(image.shape), ShapeMismatchError with both shapes */
-PyObject *met_py_expand_mask(PyObject *mask, PyObject *image);
+/*
+ * The mask in the image's shape, without a copy. Two axes are the spatial ones or, as broadcasting has it, the last
+ * two; one axis is the last. ShapeMismatchError with both shapes where none of these fits, and with both readings where
+ * two do that mean something else.
+ */
+PyObject *met_py_expand_mask(PyObject *mask, PyObject *image, PyObject *orientation);
 /* ShapeMismatchError unless there is one wavelength for each band */
 int met_py_check_wavelengths(PyObject *wavelengths, PyObject *image, int axis);
 /* The position of the bands in an orientation */
@@ -48,6 +52,8 @@ PyObject *met_py_hsi_mask(met_py_hsi *self);
 PyObject *met_py_hsi_get_image(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *met_py_hsi_extract_band(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *met_py_hsi_get_rgb(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *met_py_hsi_get_picture(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *met_py_hsi_substitute_bands(PyObject *self, PyObject *unused);
 PyObject *met_py_hsi_central_slice(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* hsi_copy.c */
