@@ -266,14 +266,18 @@ class HSIAttributes:
         return io.load(path, device, cls)
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
-        """Copy everything; tensors inside an autograd graph (``keep_gradient=True``) are copied without it.
+        """Copy everything; tensors inside an autograd graph are copied without it, the image too.
 
-        The copy is detached: it holds the same numbers and requires no grad. Leaves that require grad still do.
+        Such a copy holds the same numbers and requires no grad. Leaves that require grad still do.
         """
         result = type(self).__new__(type(self))
         memo[id(self)] = result
         with torch.inference_mode(False):
             for name, value in vars(self).items():
+                if isinstance(value, HSI) and not value.image.is_leaf and id(value) not in memo:
+                    outside = value.model_copy()
+                    outside.image = value.image.detach()
+                    memo[id(value)] = copy.deepcopy(outside, memo)
                 if isinstance(value, torch.Tensor) and not value.is_leaf:
                     value = value.detach()
                 setattr(result, name, copy.deepcopy(value, memo))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.hsi import HSI
-from meteors_c.visualize._axes import blank_non_finite, current_axes, to_numpy
+from meteors_c.visualize._axes import current_axes, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +19,8 @@ def visualize_hsi(
 ) -> Axes:
     """Draw an image in natural colours, from its red, green and blue bands.
 
-    An image without red, green or blue is drawn from a substitute: three bands spread over its range, the longest
-    wavelength as red. The title then names them, as in ``"Original image (bands at 1600, 1300, 1000 nm)"``.
+    An image without red, green or blue is drawn from three other bands, spread over its range, the one of the longest
+    wavelength as red. The title then names them, also where none was given, as in ``"Original image (bands at 1000, 1300, 1600 nm)"``.
 
     Parameters
     ----------
@@ -33,7 +31,7 @@ def visualize_hsi(
     use_mask : bool, default True
         Whether to black out the pixels that the image's mask excludes.
     title : str, optional
-        Title of the axes. None by default, but for the names of substitute bands.
+        Title of the axes.
 
     Returns
     -------
@@ -45,9 +43,9 @@ def visualize_hsi(
     TypeError
         ``hsi_or_attributes`` is neither.
 
-    Notes
-    -----
-    Pixels with NaN or infinity are left blank, with one warning that says how many they are.
+    See Also
+    --------
+    HSI.get_picture : The picture and the names of its bands.
 
     Examples
     --------
@@ -67,12 +65,8 @@ def visualize_hsi(
     picture, substitute = hsi.change_orientation(("H", "W", "C")).get_picture(
         apply_mask=use_mask, output_channel_axis=2
     )
-    pixels = blank_non_finite(to_numpy(picture), "the picture").clip(0.0, 1.0)
-    blank = np.isnan(pixels).any(axis=2)
-    if blank.any():
-        pixels = np.dstack([np.nan_to_num(pixels), ~blank])
     ax = current_axes(ax)
-    ax.imshow(pixels)
+    ax.imshow(to_numpy(picture).clip(0.0, 1.0))
     ax.set_axis_off()
     if substitute is not None:
         title = f"{title} ({substitute})" if title else substitute

@@ -396,6 +396,8 @@ class TestObject:
         twin = copy.deepcopy(result)
         assert twin == result
         assert twin.hsi is not hsi
+        first, second = copy.deepcopy([result, result.model_copy()])
+        assert first.hsi is second.hsi, "an image that two results share is copied once"
         assert twin.hsi.image.data_ptr() != hsi.image.data_ptr()
         assert not any(t.requires_grad for t in (twin.hsi.image, twin.attributes, twin.mask, twin.standard_error))
         assert result.hsi.image.grad_fn is not None
@@ -409,7 +411,7 @@ class TestObject:
             made.save(tmp_path / "r")
             loaded = HSIAttributes.load(tmp_path / "r")
         for result in (made, turned, twin, loaded):
-            tensors = (result.attributes, result.mask, result.standard_error, result.hsi.image, result.hsi.binary_mask)
+            tensors = (result.attributes, result.mask, result.standard_error, result.hsi.image)
             assert not any(tensor.is_inference() for tensor in tensors)
             (result.attributes * torch.ones(1, requires_grad=True)).sum().backward()
         error[0, 0, 0] = 7

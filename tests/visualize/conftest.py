@@ -119,23 +119,3 @@ def shown(monkeypatch):
     calls = []
     monkeypatch.setattr(plt, "show", lambda *args, **kwargs: calls.append(1))
     return calls
-
-
-def _get_picture(self, apply_mask=True, apply_min_cutoff=False, output_channel_axis=None):  # STAND-IN
-    axis = self.spectral_axis if output_channel_axis is None else output_channel_axis
-    try:
-        return self.get_rgb_image(apply_mask, apply_min_cutoff, output_channel_axis), None
-    except Exception:
-        image, order = self.get_image(apply_mask).movedim(self.spectral_axis, 0), self.wavelengths.argsort()
-        picks = [int(order[i]) for i in (len(order) - 1, len(order) // 2, 0)]
-        valid = self.binary_mask.movedim(self.spectral_axis, 0)[0]
-        bands = []
-        for i in picks:
-            low, high = image[i][valid].aminmax()
-            bands.append((image[i] - low) / (high - low) * valid)
-        note = "bands at " + ", ".join(f"{float(self.wavelengths[i]):g}" for i in picks) + " nm"
-        return torch.stack(bands, axis), note
-
-
-if not hasattr(HSI, "get_picture"):
-    HSI.get_picture = _get_picture
