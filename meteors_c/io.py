@@ -26,9 +26,8 @@ import torch
 
 from meteors_c._version import __version__
 from meteors_c.attr import attributes as results
-from meteors_c.attr._fields import validate_band_names, validate_score
+from meteors_c.attr._fields import IMAGE_SHAPED, check_shape, validate_band_names, validate_score
 from meteors_c.attr.report import Report
-from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI, validate_shapes
 
 __all__ = ["load", "save"]
@@ -85,7 +84,7 @@ def save(result: results.HSIAttributes, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str], device: str | torch.device, kind: type[Result]) -> Result:
     """Read a result from a file; see `HSIAttributes.load`. It must be a ``kind``."""
     name = os.fsdecode(os.fspath(path))
-    with open(name, "rb") as file:
+    with torch.inference_mode(False), open(name, "rb") as file:  # what is loaded can be trained with
         try:
             header, arrays = _read(file)
             stored = _CLASSES[header["class"]]
@@ -110,17 +109,13 @@ def _contents(result: results.HSIAttributes) -> dict[str, np.ndarray]:
         "image": hsi.image,
         "wavelengths": hsi.wavelengths,
         "binary_mask": hsi.binary_mask,
-        "attributes": result.attributes,
-        "mask": result.mask,
-        "standard_error": result.standard_error,
+        **{name: getattr(result, name) for name in IMAGE_SHAPED},
     }
     packed = {name: _array(name, tensor) for name, tensor in tensors.items() if tensor is not None}
     validate_shapes(hsi.wavelengths, hsi.image, hsi.spectral_axis)
-    for name, (_, about) in packed.items():
-        if name != "wavelengths" and about["shape"] != list(hsi.image.shape):
-            raise ShapeMismatchError(
-                f"{name} and the image have different shapes: {tuple(about['shape'])}, {tuple(hsi.image.shape)}"
-            )
+    for name in packed:
+        if name != "wavelengths":
+            check_shape(name, tensors[name], hsi)
     if not isinstance(result.attribution_method, (str, type(None))):
         raise TypeError(f"attribution_method must be a string or None to be saved, not {result.attribution_method!r}")
     fields: dict[str, Any] = {

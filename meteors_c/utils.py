@@ -49,6 +49,14 @@ def level_of_caller() -> int:
     return level
 
 
+def warn_caller(message: str) -> None:
+    """Issue a ``UserWarning`` that points at the line outside this package from which it was called."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
 def torch_dtype_to_python_dtype(dtype: torch.dtype) -> type:
     """Give the Python type that holds one value of a torch dtype.
 
@@ -66,6 +74,11 @@ def torch_dtype_to_python_dtype(dtype: torch.dtype) -> type:
     ------
     TypeError
         ``dtype`` is no torch dtype, or one without a Python counterpart.
+
+    Examples
+    --------
+    >>> torch_dtype_to_python_dtype(torch.int16)
+    <class 'int'>
     """
     if isinstance(dtype, torch.dtype):
         if dtype is torch.bool:
@@ -91,6 +104,11 @@ def change_dtype_of_list(original_list: Any, dtype: Callable[[Any], T]) -> list[
     -------
     list
         The converted elements.
+
+    Examples
+    --------
+    >>> change_dtype_of_list(["450", 500], float)
+    [450.0, 500.0]
     """
     is_sequence = isinstance(original_list, Iterable) and not isinstance(original_list, (str, bytes))
     if is_sequence and getattr(original_list, "ndim", 1) > 0:
@@ -120,6 +138,13 @@ def expand_spectral_mask(hsi: HSI, spectral_mask_single_dim: torch.Tensor, repea
     ------
     ShapeMismatchError
         The mask has no axis or more than three, or can't be expanded to the image.
+
+    Examples
+    --------
+    >>> from meteors_c import HSI
+    >>> hsi = HSI(image=torch.ones(4, 5, 3), wavelengths=[450.0, 550.0, 650.0], orientation="HWC")
+    >>> expand_spectral_mask(hsi, torch.tensor([1, 1, 2]), repeat_dimensions=False).shape
+    torch.Size([1, 1, 3])
     """
     mask, axis = spectral_mask_single_dim, hsi.spectral_axis
     if mask.ndim == 1:
@@ -128,10 +153,11 @@ def expand_spectral_mask(hsi: HSI, spectral_mask_single_dim: torch.Tensor, repea
         mask = mask.unsqueeze(0 if axis == 2 else -1)
     elif mask.ndim != 3:
         raise BroadcastError(f"The spectral mask must have 1, 2 or 3 axes, but its shape is {tuple(mask.shape)}")
-    return _expand(mask, hsi.image.shape, "spectral mask", "image") if repeat_dimensions else mask
+    return broadcast_to(mask, hsi.image.shape, "spectral mask", "image") if repeat_dimensions else mask
 
 
-def _expand(tensor: torch.Tensor, shape: torch.Size, name: str, to: str) -> torch.Tensor:
+def broadcast_to(tensor: torch.Tensor, shape: torch.Size, name: str, to: str) -> torch.Tensor:
+    """Expand ``tensor`` (called ``name``) to the shape of ``to``, or raise a `BroadcastError` with both shapes."""
     try:
         return tensor.expand(shape)
     except RuntimeError as error:
@@ -162,6 +188,12 @@ def adjust_shape(target: torch.Tensor, source: torch.Tensor) -> tuple[torch.Tens
     ------
     BroadcastError
         Neither can be expanded to the other.
+
+    Examples
+    --------
+    >>> target, source = adjust_shape(torch.zeros(3, 4, 5), torch.ones(4, 5))
+    >>> source.shape
+    torch.Size([3, 4, 5])
     """
     while source.ndim > target.ndim and source.shape[0] == 1:
         source = source.squeeze(0)
@@ -170,13 +202,11 @@ def adjust_shape(target: torch.Tensor, source: torch.Tensor) -> tuple[torch.Tens
     try:
         return target, source.expand(target.shape)
     except RuntimeError:
-        warnings.warn(
+        warn_caller(
             f"The source of shape {tuple(source.shape)} can't be broadcast to the target of shape "
-            f"{tuple(target.shape)}: broadcasting the target to the source instead",
-            UserWarning,
-            stacklevel=2,
+            f"{tuple(target.shape)}: broadcasting the target to the source instead"
         )
-        return _expand(target, source.shape, "target", "source"), source
+        return broadcast_to(target, source.shape, "target", "source"), source
 
 
 def aggregate_by_mask(
@@ -202,6 +232,11 @@ def aggregate_by_mask(
     ------
     ShapeMismatchError
         The shapes differ.
+
+    Examples
+    --------
+    >>> aggregate_by_mask(torch.tensor([1.0, 3.0, 8.0]), torch.tensor([0, 0, 1]), torch.mean)
+    tensor([2., 2., 8.])
     """
     if data.shape != mask.shape:
         raise ShapeMismatchError(
@@ -247,6 +282,12 @@ def agg_segmentation_postprocessing(
     ValueError
         By the returned function: labels that are not whole numbers from 0 to ``classes_numb - 1``, or an output with
         too few axes.
+
+    Examples
+    --------
+    >>> count = agg_segmentation_postprocessing(classes_numb=3)
+    >>> count(torch.tensor([[[0, 1], [1, 1]]]))
+    tensor([[1, 3, 0]])
     """
 
     def sum_scores(output: torch.Tensor) -> torch.Tensor:
@@ -304,4 +345,5 @@ def tensor_from_array(value: np.ndarray) -> torch.Tensor:
         value = value.astype(value.dtype.newbyteorder("="))
     if not value.flags.writeable or min((*value.strides, 0)) < 0:
         value = value.copy()
-    return torch.from_numpy(value)
+    with torch.inference_mode(False):  # a tensor made in inference mode could not be trained with
+        return torch.from_numpy(value)

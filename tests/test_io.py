@@ -181,7 +181,7 @@ def test_device_of_the_result(tmp_path: Path, device: str) -> None:
 
 def test_file_is_plain_and_small(tmp_path: Path) -> None:
     shape = (50, 40, 30)
-    hsi = HSI(image=values(shape=shape), wavelengths=torch.arange(50.0), binary_mask=torch.ones(1, 40, 30))
+    hsi = HSI(image=values(shape=shape), wavelengths=torch.arange(50.0) + 400, binary_mask=torch.ones(1, 40, 30))
     mask = torch.arange(1200).reshape(1, 40, 30).repeat(50, 1, 1)
     saved = HSIAttributesSpatial(hsi=hsi, attributes=(mask * 0.5), mask=mask)
     assert round_trip(saved, tmp_path) == saved
@@ -236,7 +236,7 @@ def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     ("change", "error", "words"),
     [
         (lambda r: setattr(r, "score", "high"), ValueError, "score"),
-        (lambda r: setattr(r, "attributes", values(1)[0]), ValueError, r"attributes .*\(4, 3\), \(5, 4, 3\)"),
+        (lambda r: setattr(r, "attributes", values(1)[0]), ValueError, r"attributes .*\(4, 3\).*\(5, 4, 3\)"),
         (lambda r: setattr(r, "mask", [1, 2]), TypeError, "mask must be a dense tensor"),
         (lambda r: setattr(r, "standard_error", torch.eye(3).to_sparse()), TypeError, "standard_error must be a dense"),
         (lambda r: setattr(r, "hsi", None), TypeError, "hsi must be an HSI"),
@@ -398,7 +398,7 @@ def test_standard_error_belongs_to_the_result() -> None:
     assert torch.equal(turned.standard_error, error.permute(1, 2, 0))
     assert made != result()
     assert result().standard_error is None
-    with pytest.raises(ValueError, match=r"\(4, 3\), \(5, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"standard_error .*\(4, 3\).*\(5, 4, 3\)"):
         result(standard_error=error[0])
     with pytest.raises(TypeError, match="standard_error must be"):
         result(standard_error="wide")

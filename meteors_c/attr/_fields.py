@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from meteors_c.exceptions import HSIAttributesError, MaskCreationError, ShapeMismatchError, ValidationError
 from meteors_c.hsi import HSI, resolve_inference_device_hsi
-from meteors_c.utils import tensor_from_array
+from meteors_c.utils import tensor_from_array, warn_caller
 
 AVAILABLE_ATTRIBUTION_METHODS = [
     "Lime",
@@ -21,6 +20,9 @@ AVAILABLE_ATTRIBUTION_METHODS = [
     "Hyper Noise Tunnel",
     "Noise Tunnel",
 ]
+
+# The tensors of a result that have the shape and orientation of its image; all but the first may be None.
+IMAGE_SHAPED = ("attributes", "mask", "standard_error")
 
 _NOT_INCLUDED = "not_included"
 BandNames = dict[str | tuple[str, ...], int]
@@ -78,10 +80,24 @@ def validate_shapes(attributes: torch.Tensor, hsi: HSI) -> None:
     ShapeMismatchError
         The shapes differ.
     """
-    if attributes.shape != hsi.image.shape:
+    check_shape("attributes", attributes, hsi)
+
+
+def check_shape(name: str, tensor: torch.Tensor, hsi: HSI) -> None:
+    """Raise `ShapeMismatchError` unless ``tensor``, called ``name``, has the shape of the image."""
+    if tensor.shape != hsi.image.shape:
         raise ShapeMismatchError(
-            f"Attributes and HSI have different, unmatching shapes: {tuple(attributes.shape)}, {tuple(hsi.image.shape)}"
+            f"{name} must have the shape of the image, but the shapes are {tuple(tensor.shape)} and "
+            f"{tuple(hsi.image.shape)}"
         )
+
+
+def outside_inference_mode(tensor: torch.Tensor) -> torch.Tensor:
+    """Give a tensor that can be trained with: a copy of one made in torch's inference mode, any other as it is."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()
 
 
 def distinct_ids(mask: torch.Tensor) -> list[int]:
@@ -129,7 +145,7 @@ def align_band_names_with_mask(band_names: BandNames, band_mask: torch.Tensor) -
 
     absent = [name for name, label in band_names.items() if label not in mask_ids]
     if absent:
-        warnings.warn(f"Dropping the band names whose id is not in the mask: {absent}", UserWarning, stacklevel=2)
+        warn_caller(f"Dropping the band names whose id is not in the mask: {absent}")
         aligned = {name: label for name, label in aligned.items() if label in mask_ids}
     return aligned
 
@@ -158,10 +174,8 @@ def validate_attribution_method(value: str | None) -> str | None:
         raise ValidationError(f"attribution_method must be a string or None, not {type(value).__name__}")
     value = value.title()
     if value not in AVAILABLE_ATTRIBUTION_METHODS:
-        warnings.warn(
-            f"Unknown attribution method: {value!r}. The implemented methods are {AVAILABLE_ATTRIBUTION_METHODS}",
-            UserWarning,
-            stacklevel=3,
+        warn_caller(
+            f"Unknown attribution method: {value!r}. The implemented methods are {AVAILABLE_ATTRIBUTION_METHODS}"
         )
     return value
 

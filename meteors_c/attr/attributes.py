@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-# Those renamed to themselves are for users too: meteors has them in its module of this name.
-from meteors_c.attr._fields import AVAILABLE_ATTRIBUTION_METHODS, same, validate_band_names, validate_score
-from meteors_c.attr._fields import BandNames as BandNames
-from meteors_c.attr._fields import align_band_names_with_mask as align_band_names_with_mask
-from meteors_c.attr._fields import ensure_torch_tensor as ensure_torch_tensor
-from meteors_c.attr._fields import resolve_inference_device_attributes as resolve_inference_device_attributes
-from meteors_c.attr._fields import validate_and_convert_attributes as validate_and_convert_attributes
-from meteors_c.attr._fields import validate_and_convert_mask as validate_and_convert_mask
-from meteors_c.attr._fields import validate_attribution_method as validate_attribution_method
-from meteors_c.attr._fields import validate_shapes as validate_shapes
+from meteors_c.attr._fields import (
+    AVAILABLE_ATTRIBUTION_METHODS,
+    IMAGE_SHAPED,
+    BandNames,
+    align_band_names_with_mask,
+    check_shape,
+    ensure_torch_tensor,
+    outside_inference_mode,
+    resolve_inference_device_attributes,
+    same,
+    validate_and_convert_attributes,
+    validate_and_convert_mask,
+    validate_attribution_method,
+    validate_band_names,
+    validate_score,
+    validate_shapes,
+)
 from meteors_c.exceptions import DeviceError, HSIAttributesError
 from meteors_c.hsi import HSI
+from meteors_c.utils import warn_caller
 
-__all__ = ["AVAILABLE_ATTRIBUTION_METHODS", "HSIAttributes", "HSIAttributesSpatial", "HSIAttributesSpectral"]
+__all__ = [
+    "AVAILABLE_ATTRIBUTION_METHODS",
+    "BandNames",
+    "HSIAttributes",
+    "HSIAttributesSpatial",
+    "HSIAttributesSpectral",
+    "align_band_names_with_mask",
+    "ensure_torch_tensor",
+    "resolve_inference_device_attributes",
+    "validate_and_convert_attributes",
+    "validate_and_convert_mask",
+    "validate_attribution_method",
+    "validate_shapes",
+]
 
 # A required field that is left out is refused in the same words as a wrong one.
 _REQUIRED: Any = None
@@ -71,6 +91,16 @@ class HSIAttributes:
     Notes
     -----
     All fields may be assigned to afterwards; what is assigned is not checked.
+
+    The tensors of a result can be used in autograd, whatever mode it was made in: one that was made in torch's
+    inference mode is copied.
+
+    Examples
+    --------
+    >>> hsi = HSI(image=torch.rand(3, 4, 5), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = HSIAttributes(hsi=hsi, attributes=torch.zeros(3, 4, 5), attribution_method="saliency")
+    >>> result.attribution_method
+    'Saliency'
     """
 
     def __init__(
@@ -88,11 +118,7 @@ class HSIAttributes:
         **unknown: Any,
     ) -> None:
         if unknown:
-            warnings.warn(
-                f"{type(self).__name__} ignores unknown keyword arguments: {', '.join(unknown)}",
-                UserWarning,
-                stacklevel=2 + (type(self).__init__ is not HSIAttributes.__init__),
-            )
+            warn_caller(f"{type(self).__name__} ignores unknown keyword arguments: {', '.join(unknown)}")
         if not isinstance(hsi, HSI):
             raise HSIAttributesError(f"hsi must be an HSI, not {type(hsi).__name__}")
         self.hsi = hsi
@@ -103,11 +129,9 @@ class HSIAttributes:
         self.report = report
         self.target = target
         self.standard_error = None if standard_error is None else ensure_torch_tensor(standard_error, "standard_error")
-        validate_shapes(self.attributes, hsi)
-        if self.mask is not None:
-            validate_shapes(self.mask, hsi)
-        if self.standard_error is not None:
-            validate_shapes(self.standard_error, hsi)
+        for name, tensor in self._tensors().items():
+            check_shape(name, tensor, hsi)
+            setattr(self, name, outside_inference_mode(tensor))
         self.to(hsi.device if device is None else resolve_inference_device_attributes(device, None))
 
     @property
@@ -140,14 +164,13 @@ class HSIAttributes:
         """
         device = resolve_inference_device_attributes(device, None)
         try:
-            attributes = self.attributes.to(device)
-            mask = None if self.mask is None else self.mask.to(device)
-            standard_error = None if self.standard_error is None else self.standard_error.to(device)
+            with torch.inference_mode(False):
+                moved = {name: tensor.to(device) for name, tensor in self._tensors().items()}
+                if self.hsi.device != device or self.hsi.image.device != moved["attributes"].device:
+                    self.hsi.to(device)
         except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
             raise DeviceError(f"Can't move the attributes to device {device}: {error}") from error
-        if self.hsi.device != device or self.hsi.image.device != attributes.device:
-            self.hsi.to(device)
-        self.attributes, self.mask, self.standard_error, self.device = attributes, mask, standard_error, device
+        vars(self).update(moved, device=device)
         return self
 
     def change_orientation(
@@ -174,12 +197,10 @@ class HSIAttributes:
         """
         hsi = self.hsi.change_orientation(target_orientation)
         axes = [self.orientation.index(letter) for letter in hsi.orientation]
-        attributes = self.attributes.permute(axes)
-        mask = None if self.mask is None else self.mask.permute(axes)
-        standard_error = None if self.standard_error is None else self.standard_error.permute(axes)
+        turned = {name: tensor.permute(axes) for name, tensor in self._tensors().items()}
         result = self if inplace else self.model_copy()
         result.hsi = self.hsi.change_orientation(target_orientation, inplace=True) if inplace else hsi
-        result.attributes, result.mask, result.standard_error = attributes, mask, standard_error
+        vars(result).update(turned)
         return result
 
     def model_copy(self: Self) -> Self:
@@ -245,13 +266,21 @@ class HSIAttributes:
         return io.load(path, device, cls)
 
     def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
-        """Copy everything; tensors inside an autograd graph (``keep_gradient=True``) are copied without it."""
+        """Copy everything; tensors inside an autograd graph are copied without it, the image too.
+
+        Such a copy holds the same numbers and requires no grad. Leaves that require grad still do.
+        """
         result = type(self).__new__(type(self))
         memo[id(self)] = result
-        for name, value in vars(self).items():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                value = value.detach()
-            setattr(result, name, copy.deepcopy(value, memo))
+        with torch.inference_mode(False):
+            for name, value in vars(self).items():
+                if isinstance(value, HSI) and not value.image.is_leaf and id(value) not in memo:
+                    outside = value.model_copy()
+                    outside.image = value.image.detach()
+                    memo[id(value)] = copy.deepcopy(outside, memo)
+                if isinstance(value, torch.Tensor) and not value.is_leaf:
+                    value = value.detach()
+                setattr(result, name, copy.deepcopy(value, memo))
         return result
 
     def __eq__(self, other: object) -> bool:
@@ -276,6 +305,10 @@ class HSIAttributes:
             f"device={self.device}",
         ]
         return f"{type(self).__name__}({', '.join(fields)})"
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Give the tensors of the image's shape that are there, by name."""
+        return {name: value for name in IMAGE_SHAPED if (value := getattr(self, name)) is not None}
 
     def _bands_first(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.movedim(self.hsi.spectral_axis, 0)

@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+
+from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.utils import warn_caller
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from meteors_c.attr.attributes import HSIAttributes
+    # What a figure function gives: a new figure with its axes, the axes that were given, or None if it was shown.
+    Drawn: TypeAlias = tuple[Figure, np.ndarray] | np.ndarray | None
+
+Result = TypeVar("Result", bound=HSIAttributes)
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """Give a tensor of any dtype, device and autograd state as a float64 array."""
     return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def blank_non_finite(values: np.ndarray, name: str, valid: np.ndarray | bool = True) -> np.ndarray:
+    """Replace infinity by NaN, which matplotlib leaves blank, and warn of both at once with their number.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Any shape.
+    name : str
+        What the values are, for the warning.
+    valid : numpy.ndarray of bool or bool, default True
+        Which of them the image's mask includes: the warning is about these only.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``values`` or, if not all of them are finite, a copy.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    wrong = np.count_nonzero(~finite & valid)
+    if wrong:
+        warn_caller(f"{wrong} of {values.size} values of {name} are NaN or infinite: they are left blank")
+    return np.where(finite, values, np.nan)
 
 
 def check_type(value: Any, wanted: type, name: str) -> None:
@@ -25,9 +57,21 @@ def check_type(value: Any, wanted: type, name: str) -> None:
         raise TypeError(f"{name} must be an instance of {wanted.__name__}, not {type(value).__name__}")
 
 
-def as_height_width(attributes: HSIAttributes) -> HSIAttributes:
-    """Turn a result so that its axes are height, width, bands; the result itself stays as it is."""
-    return attributes.change_orientation(("H", "W", "C"))
+def as_height_width(attributes: Result) -> tuple[Result, np.ndarray]:
+    """Turn a result so that its axes are height, width, bands; the result itself stays as it is.
+
+    Parameters
+    ----------
+    attributes : HSIAttributes
+        Any orientation.
+
+    Returns
+    -------
+    tuple of HSIAttributes and numpy.ndarray
+        The turned result, and the mask of its image, ``(height, width, bands)``.
+    """
+    turned = attributes.change_orientation(("H", "W", "C"))
+    return turned, turned.hsi.binary_mask.cpu().numpy()
 
 
 def hsv_palette(count: int) -> list[tuple[float, float, float]]:
@@ -95,7 +139,7 @@ class Canvas:
             self.figure, self.axes = ax.flat[0].get_figure(), ax
         self.figure.suptitle(title)
 
-    def finish(self, use_pyplot: bool) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+    def finish(self, use_pyplot: bool) -> Drawn:
         """Show the figure, or give back what the caller is to have."""
         if self.is_given:
             return self.axes
@@ -131,6 +175,13 @@ def setup_visualization(ax: Axes | None, title: str, xlabel: str, ylabel: str) -
     -------
     Axes
         ``ax`` or the current axes.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> ax = setup_visualization(plt.figure().gca(), "Spectrum", "Wavelength (nm)", "Reflectance")
+    >>> ax.get_title()
+    'Spectrum'
     """
     ax = current_axes(ax)
     ax.set_title(title)

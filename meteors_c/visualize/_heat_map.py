@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from meteors_c.utils import warn_caller
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,37 +16,37 @@ _COVERED = 0.98
 _NEARLY_ZERO = 1e-5
 
 
-def scale_heat_map(values: np.ndarray) -> np.ndarray:
+def scale_heat_map(values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     """Scale attributions to [-1, 1].
 
     The divisor is the smallest ``|value|`` at which the cumulative sum of the sorted ``|values|`` reaches 98 % of their
-    total; what lies beyond it is clipped. A divisor below 1e-5 warns, as do values that are not finite; NaN stays NaN.
+    total; what lies beyond it is clipped. A divisor below 1e-5 warns.
 
     Parameters
     ----------
     values : numpy.ndarray
-        The attributions, summed over the bands; ``(height, width)``.
+        The attributions, summed over the bands; ``(height, width)``. NaN and infinity do not count for the scale.
+    valid : numpy.ndarray, optional
+        Which values count for the scale; bool, ``(height, width)``. All by default, and if none of these is finite.
 
     Returns
     -------
     numpy.ndarray
-        The scaled values; all zero if the divisor is.
+        The scaled values, all zero if the divisor is; NaN, which is drawn blank, for NaN and infinity.
     """
-    magnitudes = np.abs(values)
-    finite = np.isfinite(magnitudes)
-    if not finite.all():
-        warnings.warn("The attribution map holds NaN or infinite values", UserWarning, stacklevel=4)
-    ordered = np.sort(magnitudes[finite])
+    finite = np.isfinite(values)
+    counted = finite if valid is None else finite & valid
+    ordered = np.sort(np.abs(values[counted if counted.any() else finite]))
     total = np.cumsum(ordered)
     divisor = ordered[np.searchsorted(total, _COVERED * total[-1])] if total.size else 0.0
     if divisor < _NEARLY_ZERO and total.size:
         nature = (
             "zero everywhere" if divisor == 0 else f"scaled by {divisor:.2g}, nearly zero: it may show rounding only"
         )
-        warnings.warn(f"The attribution map is {nature}", UserWarning, stacklevel=4)
+        warn_caller(f"The attribution map is {nature}")
     with np.errstate(over="ignore"):
-        scaled = values / divisor if divisor > 0 else np.where(finite, 0.0, values)
-    return np.clip(scaled, -1.0, 1.0)
+        scaled = values / divisor if divisor > 0 else np.zeros_like(values)
+    return np.where(finite, np.clip(scaled, -1.0, 1.0), np.nan)
 
 
 def draw_heat_map(ax: Axes, scaled: np.ndarray, title: str, signed: bool = True) -> None:

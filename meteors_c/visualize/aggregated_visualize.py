@@ -10,16 +10,14 @@ import torch
 
 from meteors_c.attr._fields import ensure_torch_tensor
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
-from meteors_c.exceptions import BroadcastError
-from meteors_c.utils import aggregate_by_mask, expand_spectral_mask, floating_dtype
+from meteors_c.utils import aggregate_by_mask, broadcast_to, expand_spectral_mask, floating_dtype
 from meteors_c.visualize._axes import check_type
 from meteors_c.visualize.spatial_visualize import visualize_spatial_attributes
 from meteors_c.visualize.spectral_visualize import visualize_spectral_attributes
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from meteors_c.attr._fields import BandNames
+    from meteors_c.visualize._axes import Drawn
 
 __all__ = [
     "visualize_aggregated_attributes",
@@ -48,7 +46,7 @@ def visualize_spatial_aggregated_attributes(
     use_pyplot: bool = False,
     aggregate_func: Aggregation = torch.mean,
     title: str | None = None,
-) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+) -> Drawn:
     """Draw the spatial figure of attributions aggregated over the segments of a mask.
 
     Parameters
@@ -78,16 +76,22 @@ def visualize_spatial_aggregated_attributes(
         The mask can't be broadcast to the image.
     ValueError
         ``ax`` is not a 1-D array of enough axes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, attr, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.rand(3, 20, 20))
+    >>> quarters = torch.tensor([[1, 2], [3, 4]]).repeat_interleave(10, 0).repeat_interleave(10, 1)
+    >>> figure, axes = visualize.visualize_spatial_aggregated_attributes(result, quarters)
     """
     check_type(attributes, HSIAttributes, "attributes")
-    mask, shape = ensure_torch_tensor(aggregated_mask, "aggregated_mask"), attributes.hsi.image.shape
-    try:
-        expanded = (mask.unsqueeze(attributes.hsi.spectral_axis) if mask.ndim == 2 else mask).expand(shape)
-    except RuntimeError as error:
-        raise BroadcastError(
-            f"aggregated_mask of shape {tuple(mask.shape)} can't be broadcast to the image of shape {tuple(shape)}"
-        ) from error
-    aggregated = HSIAttributesSpatial(**_aggregated_fields(attributes, expanded, aggregate_func))
+    hsi, mask = attributes.hsi, ensure_torch_tensor(aggregated_mask, "aggregated_mask")
+    if mask.ndim == 2:
+        mask = mask.unsqueeze(hsi.spectral_axis)
+    mask = broadcast_to(mask, hsi.image.shape, "aggregated_mask", "image")
+    aggregated = HSIAttributesSpatial(**_aggregated_fields(attributes, mask, aggregate_func))
     title = title or "Spatial Attributes Visualization Aggregated"
     return visualize_spatial_attributes(aggregated, ax, use_pyplot, title)
 
@@ -102,7 +106,7 @@ def visualize_spectral_aggregated_attributes(
     show_not_included: bool = True,
     aggregate_func: Aggregation = torch.mean,
     title: str | None = None,
-) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+) -> Drawn:
     """Draw the spectral figure of attributions aggregated over superbands.
 
     Parameters
@@ -135,6 +139,16 @@ def visualize_spectral_aggregated_attributes(
         The results have different wavelengths, or ``ax`` is not a 1-D array of enough axes.
     IndexError
         The list is empty, or the palette too short.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, attr, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.rand(3, 20, 20))
+    >>> figure, axes = visualize.visualize_spectral_aggregated_attributes(
+    ...     result, {"blue": 1, "green and red": 2}, torch.tensor([1, 2, 2])
+    ... )
     """
     mask = ensure_torch_tensor(band_mask, "band_mask")
 
@@ -158,7 +172,7 @@ def visualize_aggregated_attributes(
     show_not_included: bool = True,
     aggregate_func: Aggregation = torch.mean,
     title: str | None = None,
-) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+) -> Drawn:
     """Draw aggregated attributions: the spectral figure if band names are given, else the spatial one.
 
     Parameters
@@ -181,6 +195,15 @@ def visualize_aggregated_attributes(
     ------
     AssertionError
         A list comes without band names.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, attr, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.rand(3, 20, 20))
+    >>> left_and_right = torch.arange(20).div(10, rounding_mode="floor").expand(20, 20)
+    >>> figure, axes = visualize.visualize_aggregated_attributes(result, left_and_right)
     """
     if band_names is not None:
         return visualize_spectral_aggregated_attributes(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from meteors_c.attr.attributes import HSIAttributes
-from meteors_c.visualize._axes import Canvas, as_height_width, check_axes, check_type, setup_visualization, to_numpy
+from meteors_c.utils import warn_caller
+from meteors_c.visualize._axes import (
+    Canvas,
+    as_height_width,
+    blank_non_finite,
+    check_axes,
+    check_type,
+    setup_visualization,
+    to_numpy,
+)
 from meteors_c.visualize._heat_map import draw_heat_map, scale_heat_map
 from meteors_c.visualize.aggregated_visualize import (
     visualize_aggregated_attributes,
@@ -17,16 +25,16 @@ from meteors_c.visualize.aggregated_visualize import (
 )
 from meteors_c.visualize.spatial_visualize import visualize_bands_spatial_attributes, visualize_spatial_attributes
 from meteors_c.visualize.spectral_visualize import (
-    _merge_band_names_segments,
     calculate_average_magnitudes,
     validate_consistent_band_and_wavelengths,
     visualize_spectral_attributes,
     visualize_spectral_attributes_by_magnitude,
     visualize_spectral_attributes_by_waveband,
 )
+from meteors_c.visualize.spectral_visualize import merge_band_names_segments as _merge_band_names_segments
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from meteors_c.visualize._axes import Drawn
 
 __all__ = [
     "_merge_band_names_segments",
@@ -50,7 +58,7 @@ def visualize_attributes(
     ax: np.ndarray | None = None,
     use_pyplot: bool = False,
     title: str | None = None,
-) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+) -> Drawn:
     """Draw where and at which wavelengths the attributions lie.
 
     Four axes: the heat map of the attributions summed over the bands, the heat map of its magnitude, and against the
@@ -70,7 +78,12 @@ def visualize_attributes(
     Returns
     -------
     tuple of Figure and numpy.ndarray, numpy.ndarray or None
-        The figure and its axes; ``ax`` if it was given; None if shown, or if all attributions are zero (warns).
+        The figure and its axes; ``ax`` if it was given; None if shown, **and None if all attributions are zero**.
+
+    Warns
+    -----
+    UserWarning
+        All attributions are zero: nothing is drawn. Or some are NaN or infinite.
 
     Raises
     ------
@@ -78,27 +91,47 @@ def visualize_attributes(
         ``image_attributes`` is no HSIAttributes.
     ValueError
         ``ax`` is not a 2-D array of at least 2 x 2 axes.
+
+    Notes
+    -----
+    As in ``meteors``, attributions that are all zero give None, so that ``figure, axes = ...`` fails on them; code that
+    must not stop there looks at the result first, as in the example.
+
+    NaN and infinity are left out: the heat map is blank at their pixels and the sums over the pixels are those of the
+    finite values. Pixels that the image's mask excludes are drawn, but do not count for the scale of the heat map.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, attr, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.rand(3, 20, 20))
+    >>> if result.attributes.any():
+    ...     figure, axes = visualize.visualize_attributes(result)
     """
     check_type(image_attributes, HSIAttributes, "image_attributes")
     check_axes(ax, (2, 2))
     if not image_attributes.attributes.any():
-        warnings.warn("All attributions are zero: there is nothing to draw", UserWarning, stacklevel=2)
+        warn_caller("All attributions are zero: there is nothing to draw")
         return None
 
-    values = to_numpy(as_height_width(image_attributes).attributes)
-    wavelengths = to_numpy(image_attributes.hsi.wavelengths)
+    turned, valid = as_height_width(image_attributes)
+    values = blank_non_finite(to_numpy(turned.attributes), "the attributions", valid)
+    wavelengths = to_numpy(turned.hsi.wavelengths)
     canvas = Canvas(ax, (2, 2), (9, 7), title or f"HSI Attributes of: {image_attributes.attribution_method}")
-    axes = canvas.axes
+    (map_axes, magnitude_axes), *_ = canvas.axes[:, :2]
 
-    scaled = scale_heat_map(values.sum(axis=2))
-    draw_heat_map(axes[0, 0], scaled, "Attribution Heatmap")
-    draw_heat_map(axes[0, 1], scaled, "Attribution Module Values", signed=False)
+    scaled = scale_heat_map(values.sum(axis=2), valid.any(axis=2))
+    draw_heat_map(map_axes, scaled, "Attribution Heatmap")
+    draw_heat_map(magnitude_axes, scaled, "Attribution Module Values", signed=False)
 
-    setup_visualization(axes[1, 0], "Spectral Attribution", "Wavelength", "Attribution")
-    axes[1, 0].scatter(wavelengths, values.sum(axis=(0, 1)), color="red")
-    axes[1, 0].grid(True)
-    setup_visualization(axes[1, 1], "Spectral Attribution Absolute Values", "Wavelength", "Attribution Absolute Value")
-    axes[1, 1].scatter(wavelengths, np.abs(values).sum(axis=(0, 1)), color="blue")
-    axes[1, 1].grid(True)
-
+    # A band without a finite value has no sum, rather than one of 0.
+    measured = np.isfinite(values).any(axis=(0, 1))
+    for axes, name, label, colour, drawn in (
+        (canvas.axes[1, 0], "Spectral Attribution", "Attribution", "red", values),
+        (canvas.axes[1, 1], "Spectral Attribution Absolute Values", "Attribution Absolute Value", "blue", abs(values)),
+    ):
+        setup_visualization(axes, name, "Wavelength", label)
+        axes.scatter(wavelengths[measured], np.nansum(drawn, axis=(0, 1))[measured], color=colour)
+        axes.grid(True)
     return canvas.finish(use_pyplot)

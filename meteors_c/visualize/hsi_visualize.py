@@ -19,6 +19,9 @@ def visualize_hsi(
 ) -> Axes:
     """Draw an image in natural colours, from its red, green and blue bands.
 
+    An image without red, green or blue is drawn from three other bands, spread over its range, the one of the longest
+    wavelength as red. The title then names them, also where none was given, as in ``"Original image (bands at 1000, 1300, 1600 nm)"``.
+
     Parameters
     ----------
     hsi_or_attributes : HSI or HSIAttributes
@@ -39,8 +42,17 @@ def visualize_hsi(
     ------
     TypeError
         ``hsi_or_attributes`` is neither.
-    BandSelectionError
-        The image has no wavelength in the red, green or blue.
+
+    See Also
+    --------
+    HSI.get_picture : The picture and the names of its bands.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[1000.0, 1300.0, 1600.0])
+    >>> ax = visualize.visualize_hsi(hsi, title="A field")
     """
     if isinstance(hsi_or_attributes, HSIAttributes):
         hsi = hsi_or_attributes.hsi
@@ -50,10 +62,14 @@ def visualize_hsi(
         raise TypeError(
             f"hsi_or_attributes must be an instance of HSI or HSIAttributes, not {type(hsi_or_attributes).__name__}"
         )
-    rgb = hsi.change_orientation(("H", "W", "C")).get_rgb_image(apply_mask=use_mask, output_channel_axis=2)
+    picture, substitute = hsi.change_orientation(("H", "W", "C")).get_picture(
+        apply_mask=use_mask, output_channel_axis=2
+    )
     ax = current_axes(ax)
-    ax.imshow(to_numpy(rgb).clip(0.0, 1.0))
+    ax.imshow(to_numpy(picture).clip(0.0, 1.0))
     ax.set_axis_off()
+    if substitute is not None:
+        title = f"{title} ({substitute})" if title else substitute
     if title is not None:
         ax.set_title(title)
     return ax

@@ -10,13 +10,14 @@ import torch
 
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial
 from meteors_c.utils import floating_dtype
-from meteors_c.visualize._axes import Canvas, as_height_width, check_type, hsv_palette, to_numpy
+from meteors_c.visualize._axes import Canvas, as_height_width, blank_non_finite, check_type, hsv_palette, to_numpy
 from meteors_c.visualize._heat_map import draw_heat_map, scale_heat_map
 from meteors_c.visualize.hsi_visualize import visualize_hsi
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+    from meteors_c.visualize._axes import Drawn
 
 __all__ = ["visualize_bands_spatial_attributes", "visualize_spatial_attributes"]
 
@@ -40,7 +41,7 @@ def visualize_spatial_attributes(
     ax: np.ndarray | None = None,
     use_pyplot: bool = False,
     title: str | None = None,
-) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+) -> Drawn:
     """Draw the image, the heat map of the attributions and, if there is a mask, its segments with their ids.
 
     Parameters
@@ -65,10 +66,25 @@ def visualize_spatial_attributes(
         ``spatial_attributes`` is no HSIAttributesSpatial.
     ValueError
         ``ax`` is not a 1-D array of enough axes.
+
+    Notes
+    -----
+    An image without red, green or blue is drawn as in `visualize_hsi`: from three other bands, which the title over it
+    names. NaN and infinity are blank in the heat map, with one warning that says how many they are. Pixels that the
+    image's mask excludes are drawn, but do not count for the scale.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, attr, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[1000.0, 1300.0, 1600.0])
+    >>> result = attr.HSIAttributesSpatial(hsi=hsi, attributes=torch.rand(1, 20, 20).expand(3, 20, 20))
+    >>> figure, axes = visualize.visualize_spatial_attributes(result)
+    >>> axes[1].get_title()
+    'Attribution Map'
     """
     check_type(spatial_attributes, HSIAttributesSpatial, "spatial_attributes")
-    turned = as_height_width(spatial_attributes)
-    assert isinstance(turned, HSIAttributesSpatial)
+    turned, valid = as_height_width(spatial_attributes)
     has_mask = turned.mask is not None
     canvas = Canvas(
         ax, (3 if has_mask else 2,), (15, 5) if has_mask else (10, 4), title or "Spatial Attributes Visualization"
@@ -79,7 +95,9 @@ def visualize_spatial_attributes(
             each.set_anchor("N")  # the colour bar below the map must not push the images apart
 
     visualize_hsi(turned.hsi, axes[0], title="Original image")
-    draw_heat_map(axes[1], scale_heat_map(to_numpy(turned.flattened_attributes)), "Attribution Map")
+    included = valid.any(axis=2)
+    values = blank_non_finite(to_numpy(turned.flattened_attributes), "the attribution map", included)
+    draw_heat_map(axes[1], scale_heat_map(values, included), "Attribution Map")
     if has_mask:
         mask = to_numpy(turned.segmentation_mask)
         axes[2].imshow(mask, cmap="gray")
@@ -127,7 +145,7 @@ def visualize_bands_spatial_attributes(
     spectral_wavelengths: Sequence[float] | float | None = None,
     ax: np.ndarray | None = None,
     use_pyplot: bool = False,
-) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+) -> Drawn:
     """Draw the image and the heat map of the mean of the attributions over chosen bands.
 
     Parameters

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from meteors_c.attr.attributes import HSIAttributesSpectral
-from meteors_c.visualize._axes import Canvas, hsv_palette, setup_visualization, to_numpy
+from meteors_c.visualize._axes import Canvas, blank_non_finite, check_type, hsv_palette, setup_visualization, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from meteors_c.attr._fields import BandNames
+    from meteors_c.visualize._axes import Drawn
 
 __all__ = [
     "calculate_average_magnitudes",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def _merge_band_names_segments(band_names: BandNames) -> dict[str, int]:
+def merge_band_names_segments(band_names: BandNames) -> dict[str, int]:
     """Join the parts of tuple names with commas and move these names to the end."""
     single = {name: label for name, label in band_names.items() if isinstance(name, str)}
     joined = {",".join(name): label for name, label in band_names.items() if not isinstance(name, str)}
@@ -52,9 +52,9 @@ def validate_consistent_band_and_wavelengths(
     ValueError
         A result has others.
     """
-    merged, expected = _merge_band_names_segments(band_names), to_numpy(wavelengths)
+    merged, expected = merge_band_names_segments(band_names), to_numpy(wavelengths)
     for index, result in enumerate(spectral_attributes):
-        if _merge_band_names_segments(result.band_names) != merged:
+        if merge_band_names_segments(result.band_names) != merged:
             raise ValueError(
                 f"Band names are inconsistent among spectral attributes: result {index} has {result.band_names}, "
                 f"the first one {band_names}"
@@ -95,7 +95,7 @@ class _Groups:
     """What the spectral figures draw: the superbands of one or several results, after all checks.
 
     Attributes: ``names`` (merged, without the excluded one), ``mask`` ``(bands,)``, ``wavelengths`` ``(bands,)``,
-    ``values`` ``(results, bands)``, ``colours``, one per name unless a palette was given.
+    ``values`` ``(results, bands)`` with NaN for what is not finite, ``colours``, one per name unless a palette was given.
     """
 
     def __init__(
@@ -105,22 +105,22 @@ class _Groups:
         show_not_included: bool,
     ) -> None:
         listed = results if isinstance(results, list) else [results]
-        wrong = [type(result).__name__ for result in listed if not isinstance(result, HSIAttributesSpectral)]
-        if wrong:
-            raise TypeError(
-                "spectral_attributes must be an HSIAttributesSpectral object or a list of them, "
-                f"not {'a list with ' if isinstance(results, list) else ''}{wrong[0]}"
-            )
+        for result in listed:
+            check_type(result, HSIAttributesSpectral, "spectral_attributes, or each in a list of them,")
         if not listed:
             raise IndexError("spectral_attributes is an empty list")
         first = listed[0]
         validate_consistent_band_and_wavelengths(first.band_names, first.hsi.wavelengths, listed)
-        self.names = _merge_band_names_segments(first.band_names)
+        masks = np.stack([to_numpy(result.band_mask) for result in listed])
+        if (masks != masks[0]).any():
+            raise ValueError("Band masks are inconsistent among spectral attributes: the ids of some bands differ")
+        self.names = merge_band_names_segments(first.band_names)
         if not show_not_included:
             self.names.pop("not_included", None)
         self.mask = first.band_mask.detach().cpu()
         self.wavelengths = to_numpy(first.hsi.wavelengths)
-        self.values = torch.stack([torch.from_numpy(to_numpy(result.flattened_attributes)) for result in listed])
+        values = np.stack([to_numpy(result.flattened_attributes) for result in listed])
+        self.values = blank_non_finite(values, "the attributions")
         self.colours: Sequence[Any] = hsv_palette(len(self.names)) if color_palette is None else color_palette
 
     def require_colours(self) -> None:
@@ -131,17 +131,17 @@ class _Groups:
 def _draw_by_waveband(ax: Axes | None, groups: _Groups, show_legend: bool) -> Axes:
     ax = setup_visualization(ax, "Attributions by Waveband", "Wavelength (nm)", "Correlation with Output")
 
-    values, mean = groups.values.numpy(), groups.values.mean(dim=0).numpy()
-    spread = np.stack([mean - values.min(axis=0), values.max(axis=0) - mean])
+    values = np.ma.masked_invalid(groups.values)
+    mean, low, high = (part.filled(np.nan) for part in (values.mean(axis=0), values.min(axis=0), values.max(axis=0)))
     for (name, label), colour in zip(groups.names.items(), groups.colours, strict=False):
         members = (groups.mask == label).numpy()
-        wavelengths = groups.wavelengths[members]
+        wavelengths, means = groups.wavelengths[members], mean[members]
         if len(values) == 1:
-            ax.scatter(wavelengths, mean[members], color=colour, label=name)
+            ax.scatter(wavelengths, means, color=colour, label=name)
         else:
             # Rounding may leave the mean of equal values a hair outside them.
-            bars = spread[:, members].clip(min=0)
-            ax.errorbar(wavelengths, mean[members], yerr=bars, fmt="o", markersize=4, color=colour, label=name)
+            bars = np.stack([means - low[members], high[members] - means]).clip(min=0)
+            ax.errorbar(wavelengths, means, yerr=bars, fmt="o", markersize=4, color=colour, label=name)
     if show_legend:
         ax.legend(title="SuperBand")
     return ax
@@ -150,7 +150,7 @@ def _draw_by_waveband(ax: Axes | None, groups: _Groups, show_legend: bool) -> Ax
 def _draw_by_magnitude(ax: Axes | None, groups: _Groups, annotate_bars: bool) -> Axes:
     ax = setup_visualization(ax, "Attributions by Magnitude", "Group", "Average Attribution Magnitude")
 
-    averages = calculate_average_magnitudes(groups.names, groups.mask, groups.values).numpy()
+    averages = calculate_average_magnitudes(groups.names, groups.mask, torch.from_numpy(groups.values)).numpy()
     labels, positions = list(groups.names), np.arange(len(groups.names))
     colours = [groups.colours[position % len(groups.colours)] for position in positions] if len(groups.colours) else []
     if averages.ndim == 1:
@@ -159,7 +159,8 @@ def _draw_by_magnitude(ax: Axes | None, groups: _Groups, annotate_bars: bool) ->
             ax.bar_label(bars, fmt="%.2f", padding=3)
             ax.margins(y=0.1)
     elif labels:
-        boxes = ax.boxplot(list(averages.T), positions=positions, patch_artist=True, widths=0.6)
+        finite = [group[np.isfinite(group)] for group in averages.T]
+        boxes = ax.boxplot(finite, positions=positions, patch_artist=True, widths=0.6)
         for box, colour in zip(boxes["boxes"], colours, strict=False):
             box.set_facecolor(colour)
         for median in boxes["medians"]:
@@ -264,7 +265,7 @@ def visualize_spectral_attributes(
     color_palette: Sequence[Any] | None = None,
     show_not_included: bool = True,
     title: str | None = None,
-) -> tuple[Figure, np.ndarray] | np.ndarray | None:
+) -> Drawn:
     """Draw the attributions of superbands by waveband and by magnitude and, for a list, the distribution of the scores.
 
     Parameters

@@ -28,7 +28,7 @@ from meteors_c.exceptions import (
 from meteors_c.hsi import HSI
 
 SIZES = {"C": 5, "H": 3, "W": 4}
-ORIENTATIONS = ["CHW", "HWC", "WCH"]
+ORIENTATIONS = ["HWC", "WCH"]
 BAND_IDS = torch.tensor([1, 1, 2, 2, 3])
 
 
@@ -100,25 +100,26 @@ class TestConstruction:
         values = like(hsi).requires_grad_() * 2
         assert HSIAttributes(hsi=hsi, attributes=values).attributes.grad_fn is values.grad_fn
 
-    @pytest.mark.parametrize("field", ["attributes", "mask"])
-    @pytest.mark.parametrize("value", [[1.0], 3, "text"])
+    @pytest.mark.parametrize(("field", "value"), [("attributes", 3), ("mask", [1.0]), ("standard_error", "text")])
     def test_other_types_are_refused(self, field, value):
         hsi = image()
-        with pytest.raises(TypeError, match="must be a NumPy array or PyTorch tensor"):
+        with pytest.raises(TypeError, match=f"(?i){field}"):
             HSIAttributes(**{"hsi": hsi, "attributes": like(hsi), field: value})
 
-    @pytest.mark.parametrize("field", ["attributes", "mask"])
-    @pytest.mark.parametrize("shape", [(4, 3, 4), (1, 3, 4), (3, 4), (5, 3, 4, 1)])
+    @pytest.mark.parametrize(
+        ("field", "shape"), [("attributes", (4, 3, 4)), ("mask", (1, 3, 4)), ("mask", (3, 4)), ("standard_error", (5, 3, 4, 1))]
+    )
     def test_other_shapes_are_refused_with_both_shapes(self, field, shape):
         hsi = image()
         with pytest.raises(ShapeMismatchError) as caught:
             HSIAttributes(**{"hsi": hsi, "attributes": like(hsi), field: torch.ones(shape)})
+        assert field in caught.value.message
         assert str(shape) in caught.value.message
         assert str((5, 3, 4)) in caught.value.message
 
     @pytest.mark.parametrize("hsi", [None, 3, torch.ones(5, 3, 4)])
     def test_what_is_no_image_is_refused(self, hsi):
-        with pytest.raises(HSIAttributesError, match="hsi must be an HSI"):
+        with pytest.raises(HSIAttributesError, match="hsi"):
             HSIAttributes(hsi=hsi, attributes=torch.ones(5, 3, 4))
 
     def test_an_image_is_required(self):
@@ -155,19 +156,19 @@ class TestConstruction:
 
 
 class TestMethodNames:
-    @pytest.mark.parametrize("name", AVAILABLE_ATTRIBUTION_METHODS)
-    @pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
-    def test_known_names_come_in_title_case(self, name, case):
+    def test_known_names_come_in_title_case(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert module.validate_attribution_method(case(name)) == name
+            for name in AVAILABLE_ATTRIBUTION_METHODS:
+                assert {module.validate_attribution_method(one) for one in (name, name.lower(), name.upper())} == {name}
 
     def test_unknown_names_warn_and_are_kept(self):
         hsi = image()
-        with pytest.warns(UserWarning, match="Foo Bar"):
+        with pytest.warns(UserWarning, match="Foo Bar") as caught:
             assert HSIAttributes(hsi=hsi, attributes=like(hsi), attribution_method="foo bar").attribution_method == (
                 "Foo Bar"
             )
+        assert caught[0].filename == __file__
 
     def test_other_types_are_refused(self):
         with pytest.raises(ValidationError, match="attribution_method"):
@@ -218,22 +219,24 @@ class TestDevice:
 
     def test_other_types_are_refused(self):
         hsi = image()
-        with pytest.raises(TypeError, match="device must be a string"):
+        with pytest.raises(TypeError, match="device"):
             HSIAttributes(hsi=hsi, attributes=like(hsi), device=3)
 
 
 class TestOrientation:
-    @pytest.mark.parametrize("source", ORIENTATIONS)
-    @pytest.mark.parametrize("target", ORIENTATIONS)
-    @pytest.mark.parametrize("inplace", [False, True])
+    @pytest.mark.parametrize(
+        ("source", "target", "inplace"),
+        [("CHW", "HWC", False), ("HWC", "WCH", True), ("WCH", "CHW", True), ("CWH", "HCW", False), ("WHC", "WHC", True)],
+    )
     def test_image_attributes_and_mask_turn_together(self, source, target, inplace):
         hsi = image(source)
         values, picture, axes = like(hsi), hsi.image.clone(), [source.index(letter) for letter in target]
-        result = HSIAttributes(hsi=hsi, attributes=values, mask=values + 1)
+        result = HSIAttributes(hsi=hsi, attributes=values, mask=values + 1, standard_error=values + 2)
         turned = result.change_orientation(target, inplace=inplace)
         assert turned.orientation == turned.hsi.orientation == tuple(target)
         assert torch.equal(turned.attributes, values.permute(axes))
         assert torch.equal(turned.mask, values.permute(axes) + 1)
+        assert torch.equal(turned.standard_error, values.permute(axes) + 2)
         assert torch.equal(turned.hsi.image, picture.permute(axes))
         assert turned.attributes.data_ptr() == values.data_ptr()
         assert (turned is result) is inplace
@@ -335,7 +338,7 @@ class TestAlignment:
 
     def test_absent_names_are_dropped_with_a_warning(self):
         names = {"a": 1, "b": 7}
-        with pytest.warns(UserWarning, match=r"\['b'\]"):
+        with pytest.warns(UserWarning, match="'b'"):
             assert align_band_names_with_mask(names, torch.tensor([1, 1])) == {"a": 1}
         assert names == {"a": 1, "b": 7}
 
@@ -386,6 +389,34 @@ class TestObject:
         assert torch.equal(twin.attributes, values)
         assert not twin.attributes.requires_grad
 
+    def test_results_of_images_inside_a_graph_can_be_copied(self):
+        leaf = torch.rand(5, 3, 4, requires_grad=True)
+        hsi = HSI(image=2 * leaf, wavelengths=torch.arange(5.0) + 400)
+        result = HSIAttributes(hsi=hsi, attributes=3 * leaf, mask=4 * leaf, standard_error=5 * leaf)
+        twin = copy.deepcopy(result)
+        assert twin == result
+        assert twin.hsi is not hsi
+        first, second = copy.deepcopy([result, result.model_copy()])
+        assert first.hsi is second.hsi, "an image that two results share is copied once"
+        assert twin.hsi.image.data_ptr() != hsi.image.data_ptr()
+        assert not any(t.requires_grad for t in (twin.hsi.image, twin.attributes, twin.mask, twin.standard_error))
+        assert result.hsi.image.grad_fn is not None
+
+    def test_what_is_made_in_inference_mode_can_be_trained_with(self, tmp_path):
+        hsi = image()
+        error = np.ones((5, 3, 4), dtype=np.float32)
+        with torch.inference_mode():
+            made = HSIAttributes(hsi=hsi, attributes=torch.ones(5, 3, 4), mask=torch.ones(5, 3, 4), standard_error=error)
+            turned, twin = made.change_orientation("HWC"), copy.deepcopy(made)
+            made.save(tmp_path / "r")
+            loaded = HSIAttributes.load(tmp_path / "r")
+        for result in (made, turned, twin, loaded):
+            tensors = (result.attributes, result.mask, result.standard_error, result.hsi.image)
+            assert not any(tensor.is_inference() for tensor in tensors)
+            (result.attributes * torch.ones(1, requires_grad=True)).sum().backward()
+        error[0, 0, 0] = 7
+        assert made.standard_error[0, 0, 0] == 7, "arrays share their memory there too"
+
     @pytest.mark.parametrize(
         ("field", "value"),
         [
@@ -433,7 +464,7 @@ def test_small_helpers():
     assert module.ensure_torch_tensor(tensor, "Context") is tensor
     assert module.validate_and_convert_mask(None) is None
     assert module.validate_and_convert_attributes(np.ones(2)).dtype is torch.float64
-    with pytest.raises(TypeError, match=r"^Context must be"):
+    with pytest.raises(TypeError, match="Context"):
         module.ensure_torch_tensor([1], "Context")
     with pytest.raises(ShapeMismatchError):
         module.validate_shapes(tensor, hsi)
