@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 import meteors_c
+from meteors_c import _native
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,6 +102,32 @@ from meteors_c._native import bridge
 print(bridge().__file__)
 """
     assert torch.__version__.encode() in Path(python(code)).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("origin", "source"),
+    [
+        (None, "<source of meteors_c>"),
+        ({"url": "file:///home/a%20user/meteors_c", "dir_info": {}}, "'/home/a user/meteors_c'"),
+        ({"url": "file:///home/user/meteors_c", "dir_info": {"editable": True}}, "-e /home/user/meteors_c"),
+        ({"url": "https://h.org/m.git", "vcs_info": {"vcs": "git", "commit_id": "f00"}}, "git+https://h.org/m.git@f00"),
+        ({"url": "file:///tmp/meteors_c-0.1.0-cp311-linux.whl", "archive_info": {}}, "<source of meteors_c>"),
+    ],
+    ids=["unknown", "folder", "editable", "repository", "wheel"],
+)
+def test_advice_names_where_the_package_came_from(
+    origin: dict[str, object] | None, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = tmp_path / "meteors_c-0.1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: meteors_c\nVersion: 0.1.0\n")
+    if origin is not None:
+        (facts / "direct_url.json").write_text(json.dumps(origin))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    module, why = _native._load_bridge()
+    assert module is None
+    assert why.endswith(f"pip install --no-cache-dir --force-reinstall --no-deps {source}")
 
 
 # --- packages, from a project of a few lines that the same setup.py builds ---------------------------------------
