@@ -1,6 +1,7 @@
 # Every target makes what it needs: the virtual environment, the extension modules, the peer's environment.
 #
 #   PYTHON=python3.12           the interpreter to make the environment with
+#   TORCH="torch==2.13.0"       the torch to build against and to run with
 #   TORCH_PIP_ARGS="..."        more arguments for installing torch, such as an index of CPU builds
 #   METEORS_C_WERROR=1          compiler warnings are errors
 #   SCENE=path/to/0.npz         a real field for `make demo`
@@ -13,6 +14,8 @@ ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
+# Named after TORCH: another one is installed anew, and the bridge built for it.
+TORCH_INSTALLED := $(VENV)/.torch-$(subst /,_,$(TORCH))
 PEER := .venv-peer
 METEORS_PEER_PYTHON ?= $(PEER)/bin/python
 
@@ -34,13 +37,14 @@ help:  ## list the targets
 
 # --- the environment ---------------------------------------------------------------------------------------------
 
-$(VENV)/.torch:
+$(TORCH_INSTALLED):
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PIP) install $(TORCH_PIP_ARGS) "$(TORCH)"
 	$(PIP) install "setuptools>=77" "numpy>=2.0"
-	touch $@
+	rm -f $(VENV)/.torch*
+	touch "$@"
 
-build/.built: $(SOURCES) setup.py meteors_c/_version.py $(VENV)/.torch
+build/.built: $(SOURCES) setup.py meteors_c/_version.py $(TORCH_INSTALLED)
 	$(PY) setup.py --quiet build_ext --inplace
 	touch $@
 

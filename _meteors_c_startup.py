@@ -18,7 +18,7 @@ else:
     ModuleSpec = type(__spec__)
 
 
-class Door:
+class StartupFinder:
     """Finder and loader of the name ``meteors``: the first import of it calls `meteors_c.install`."""
 
     def __init__(self, fallback: bool) -> None:
@@ -44,7 +44,7 @@ class Door:
 
 
 def add(fallback: bool | None = None) -> None:
-    """Open the door, once.
+    """Add the finder to those of Python, once.
 
     Parameters
     ----------
@@ -53,4 +53,5 @@ def add(fallback: bool | None = None) -> None:
     """
     if fallback is None:
         fallback = os.environ.get("METEORS_C") == "fallback"
-    sys.meta_path[:] = [Door(fallback), *(finder for finder in sys.meta_path if not isinstance(finder, Door))]
+    others = [finder for finder in sys.meta_path if not isinstance(finder, StartupFinder)]
+    sys.meta_path[:] = [StartupFinder(fallback), *others]

@@ -16,20 +16,27 @@ import shutil
 import site
 import sys
 import sysconfig
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 from setuptools import Command, Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, PlatformError
 
 CORE, PYTHON, BRIDGE = (Path("src", name) for name in ("core", "python", "torch_bridge"))
+BRIDGE_MODULE = "meteors_c._torch"
+# The oldest standard that the headers of the newest torch compile under; those of the oldest compile under it too.
+CXX_STANDARD = "c++20"
 OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden"]
 WARN = ["-Wall", "-Wextra", "-Wshadow"]
 # Python.h sets the latter by itself, and what it and NumPy expand to is not written for the former.
 CORE_ONLY = ["-Wconversion", "-D_POSIX_C_SOURCE=200809L"]
+WRITE_DEPENDENCIES = ["-MMD", "-MP"]  # beside each object, a rule of make that names the headers it was made from
+REINSTALL = "pip install --no-cache-dir --force-reinstall --no-deps"
 
 
 def find_torch() -> tuple[Path, str] | None:
@@ -54,7 +61,8 @@ def find_torch() -> tuple[Path, str] | None:
         sys.exit(f"error: METEORS_C_TORCH={wish} is not the folder of an installed torch package with headers.")
     print(
         "meteors_c: no torch found beside this Python, so the native torch bridge is left out and models run through "
-        "Python calls; install torch and then reinstall meteors_c to get it.",
+        f"Python calls. To get it, install torch, and then meteors_c again: {REINSTALL} <source of meteors_c>. Where "
+        "torch is in other folders of this Python, add --no-build-isolation or set METEORS_C_TORCH.",
         file=sys.stderr,
     )
     return None
@@ -81,7 +89,7 @@ def core_extension() -> Extension:
     return Extension(
         "meteors_c._core",
         sources=files(CORE, "*.c") + files(PYTHON, "*.c"),
-        depends=["setup.py", *files(CORE, "*.h"), *files(PYTHON, "*.h")],
+        depends=[*files(CORE, "*.h"), *files(PYTHON, "*.h")],
         include_dirs=[CORE.as_posix()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
         libraries=[] if sys.platform == "darwin" else ["m"],
@@ -98,16 +106,16 @@ def bridge_extension(folder: Path, version: str) -> Extension:
     openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
     include = folder / "include"
     return Extension(
-        "meteors_c._torch",
+        BRIDGE_MODULE,
         language="c++",
         sources=files(BRIDGE, "*.cpp"),
-        depends=["setup.py", *files(BRIDGE, "*.h"), *files(CORE, "*.h")],
+        depends=[*files(BRIDGE, "*.h"), *files(CORE, "*.h")],
         include_dirs=[CORE.as_posix(), BRIDGE.as_posix()],
         define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"')],
         library_dirs=[str(folder / "lib")],
         libraries=["c10", "torch_cpu", "torch", "torch_python"],  # found at run time because torch is imported first
         extra_compile_args=[
-            "-std=c++17", *OPTIMISE, *openmp, *WARN, *werror(),
+            f"-std={CXX_STANDARD}", *OPTIMISE, *openmp, *WARN, *werror(),
             *system_includes(
                 include, include / "torch" / "csrc" / "api" / "include", sysconfig.get_paths()["include"]
             ),
@@ -115,10 +123,42 @@ def bridge_extension(folder: Path, version: str) -> Extension:
     )  # fmt: skip
 
 
+TORCH = find_torch() if files(BRIDGE, "*.cpp") else None
+
+
 def extensions() -> list[Extension]:
-    found = [core_extension()]
-    torch = find_torch() if files(BRIDGE, "*.cpp") else None
-    return [*found, bridge_extension(*torch)] if torch else found
+    return [core_extension(), *([bridge_extension(*TORCH)] if TORCH else [])]
+
+
+def build_folder(kind: str, base: str = "build") -> str:
+    """The folder for objects ("temp") or the package ("lib") that are made for this Python and this torch alone."""
+    python = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}{sys.abiflags}"
+    return os.path.join(base, f"{kind}.{python}-" + (f"torch-{TORCH[1]}-{CXX_STANDARD}" if TORCH else "no-torch"))
+
+
+class Build(build):
+    """Packs what this build has made and nothing that an earlier one has left."""
+
+    sub_commands: ClassVar[list[Any]] = [*build.sub_commands, ("build_pth", None)]
+
+    def finalize_options(self) -> None:
+        self.in_own_folder = self.build_lib is None
+        self.build_lib = self.build_lib or build_folder("lib", self.build_base)
+        self.build_temp = self.build_temp or build_folder("temp", self.build_base)
+        super().finalize_options()
+
+    def run(self) -> None:
+        if self.in_own_folder:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
+class Wheel(bdist_wheel):
+    """Starts from an empty folder, also where a build before this one was interrupted."""
+
+    def run(self) -> None:
+        shutil.rmtree(self.bdist_dir, ignore_errors=True)
+        super().run()
 
 
 class BuildChanged(build_ext):
@@ -127,7 +167,15 @@ class BuildChanged(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         if self.inplace:  # an editable install too: it would throw the objects away with its temporary folder
-            self.build_temp = os.path.join("build", f"temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}")
+            self.build_temp = build_folder("temp")
+
+    def run(self) -> None:
+        super().run()
+        if BRIDGE_MODULE not in (ext.name for ext in self.extensions):
+            # One that an earlier build has left would be packed, or loaded, in place of none.
+            name = self.get_ext_filename(BRIDGE_MODULE)
+            for stale in [Path(self.build_lib, name), *([Path(name)] if self.inplace else [])]:
+                stale.unlink(missing_ok=True)
 
     def build_extensions(self) -> None:
         if sys.platform == "win32":
@@ -157,18 +205,20 @@ class BuildChanged(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         compile_one = self.compiler.compile
-        newest_header = max((os.path.getmtime(path) for path in ext.depends), default=0.0)
-        record = Path(self.build_temp, f"{ext.name}.flags")
-        flags = repr((ext.extra_compile_args, ext.define_macros, ext.include_dirs, self.compiler.compiler_so))
-        same_flags = record.is_file() and record.read_text() == flags
+        command = (self.compiler.compiler_so, self.compiler.compiler_so_cxx, ext.define_macros, ext.include_dirs)
 
         def compile_changed(sources: list[str], extra_postargs: list[str] = [], **options: Any) -> list[str]:  # noqa: B006
             def compile_source(source: str) -> str:
                 (made,) = self.compiler.object_filenames([source], output_dir=options["output_dir"])
-                newest = max(newest_header, os.path.getmtime(source))
-                if not (same_flags and os.path.isfile(made) and os.path.getmtime(made) > newest):
-                    more = CORE_ONLY if Path(source).parent == CORE else []
-                    compile_one([source], extra_postargs=[*extra_postargs, *more], **options)
+                own = CORE_ONLY if Path(source).parent == CORE else []
+                arguments = [*extra_postargs, *own, *WRITE_DEPENDENCIES]
+                record, flags = Path(f"{made}.flags"), repr((command, arguments))
+                if not (record.is_file() and record.read_text() == flags and is_current(Path(made))):
+                    record.unlink(missing_ok=True)
+                    start = time.time()
+                    compile_one([source], extra_postargs=arguments, **options)
+                    os.utime(made, (start, start))  # what is saved while the compiler runs is newer
+                    record.write_text(flags)
                 return made
 
             jobs = int(os.environ.get("MAX_JOBS", 0)) or os.cpu_count() or 1
@@ -184,7 +234,21 @@ class BuildChanged(build_ext):
             raise CompileError(f"{ext.name} does not compile (the compiler says why, above){hint}.") from error
         finally:
             self.compiler.compile = compile_one
-        record.write_text(flags)
+
+
+def is_current(made: Path) -> bool:
+    """Whether an object is newer than its source and every header of ours that the compiler read for it."""
+    rule = made.with_suffix(".d")
+    if not (made.is_file() and rule.is_file()):
+        return False
+    age = os.path.getmtime(made)
+    return all(os.path.isfile(path) and os.path.getmtime(path) < age for path in prerequisites(rule.read_text()))
+
+
+def prerequisites(rules: str) -> list[str]:
+    """The prerequisites of the first rule in the language of make, which is the one for the object."""
+    first = rules.replace("\\\n", " ").partition("\n")[0].partition(": ")[2]
+    return [re.sub(r"\\([ #])", r"\1", path).replace("$$", "$") for path in re.split(r"(?<!\\)\s+", first) if path]
 
 
 class BuildPth(Command):
@@ -215,5 +279,7 @@ class BuildPth(Command):
         return {self.get_outputs()[0]: self.FILE}
 
 
-build.sub_commands = [*build.sub_commands, ("build_pth", None)]
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildChanged, "build_pth": BuildPth})
+setup(
+    ext_modules=extensions(),
+    cmdclass={"bdist_wheel": Wheel, "build": Build, "build_ext": BuildChanged, "build_pth": BuildPth},
+)

@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 import warnings
@@ -23,20 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .memory import peak_bytes
 from .models import SCENES, Scene
 from .workloads import WORKLOADS, Workload
-
-
-def peak_bytes() -> int:
-    """The most memory that was resident in this process.
-
-    Linux carries ru_maxrss over from the process that started this one, so the figure of the memory map comes first.
-    """
-    with contextlib.suppress(OSError), open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def library_call(name: str, workload: Workload, scene: Scene, plain: bool, half: bool) -> Callable[[], list[Any]]:

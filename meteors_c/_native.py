@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import shlex
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -34,23 +39,38 @@ _BUILT_FOR = re.compile(rb"meteors_c was built for torch ([^\0]+)\0")
 _said: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
 
+def _reinstall() -> str:
+    """Say how the bridge is built for this torch: a plain ``pip install`` finds all there, or in its cache."""
+    source = "<source of meteors_c>"
+    try:
+        origin = json.loads(metadata.distribution("meteors_c").read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        origin = {}
+    if "vcs_info" in origin:
+        source = shlex.quote(f"{origin['vcs_info']['vcs']}+{origin['url']}@{origin['vcs_info']['commit_id']}")
+    elif "dir_info" in origin:
+        folder = shlex.quote(url2pathname(urlsplit(origin["url"]).path))
+        source = f"-e {folder}" if origin["dir_info"].get("editable") else folder
+    return f"reinstall it: pip install --no-cache-dir --force-reinstall --no-deps {source}"
+
+
 def _load_bridge() -> tuple[ModuleType | None, str]:
     """Return the torch bridge, or None and why it can't be used."""
     spec = importlib.util.find_spec("meteors_c._torch")
     if spec is None or spec.origin is None:
-        return None, "meteors_c was built without torch: reinstall it beside torch to get the native bridge"
+        return None, f"meteors_c was built without torch; for its native bridge, {_reinstall()}"
     # A bridge for another torch may load and then crash, so its version is read from the file before it is loaded.
     built = _BUILT_FOR.search(Path(spec.origin).read_bytes())
     version = built.group(1).decode() if built else "an unknown version"
     if version != torch.__version__:
         return (
             None,
-            f"meteors_c was built for torch {version}, but torch {torch.__version__} is here: reinstall meteors_c",
+            f"meteors_c was built for torch {version}, but torch {torch.__version__} is here; {_reinstall()}",
         )
     try:
         return importlib.import_module("meteors_c._torch"), ""
     except ImportError as error:
-        return None, f"the torch bridge of meteors_c does not load ({error}): reinstall meteors_c"
+        return None, f"the torch bridge of meteors_c does not load ({error}); {_reinstall()}"
 
 
 @cache

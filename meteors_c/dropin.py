@@ -1,6 +1,6 @@
 """Runs code written for ``meteors`` on meteors_c, unchanged.
 
-There are four doors:
+There are four entry points:
 
 - ``meteors_c.install()`` before the first ``import meteors``;
 - ``%load_ext meteors_c`` in IPython and notebooks;
@@ -23,22 +23,17 @@ import builtins
 import importlib
 import importlib.util
 import logging
+import opcode
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 __all__ = ["install", "load_ipython_extension", "peer", "report", "uninstall", "unload_ipython_extension"]
 
 _OURS, _ALIAS, _PEER = "meteors_c", "meteors", "_meteors_peer"
-# The modules that meteors has, and those that its other releases have.
-_MODULES = (
-    "hsi utils exceptions models models.abstract models.linear attr attr.attributes attr.explainer attr.saliency "
-    "attr.input_x_gradients attr.integrated_gradients attr.occlusion attr.noise_tunnel attr.lime attr.lime_base "
-    "shap shap.shap shap.explainer visualize visualize.hsi_visualize visualize.attr_visualize visualize.shap_visualize"
-).split()
 
 _logger = logging.getLogger("meteors_c")
 _lock = threading.RLock()
@@ -77,7 +72,7 @@ def install(*, fallback: bool = False) -> None:
             _before.update(names)
             _taken.clear()
             _alias(_ALIAS, importlib.import_module(_OURS))
-            for part in _MODULES:
+            for part in _module_names():
                 if _exists(f"{_OURS}.{part}"):
                     _alias(f"{_ALIAS}.{part}", importlib.import_module(f"{_OURS}.{part}"))
             sys.meta_path.insert(0, _Finder())
@@ -91,7 +86,7 @@ def uninstall() -> None:
     """
     global _fallback
     with _lock:
-        sys.meta_path[:] = [finder for finder in sys.meta_path if not _is_door(finder)]
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not _is_ours(finder)]
         if not _installed():
             return
         for name in [name for name in sys.modules if _is_part(name, _ALIAS)]:
@@ -140,6 +135,16 @@ def unload_ipython_extension(shell: Any) -> None:
     uninstall()
 
 
+def _module_names() -> list[str]:
+    """Return the modules that meteors has, and those that its other releases have, without the name of the package."""
+    return (
+        "hsi utils exceptions models models.abstract models.linear attr attr.attributes attr.explainer attr.saliency "
+        "attr.input_x_gradients attr.integrated_gradients attr.occlusion attr.noise_tunnel attr.lime attr.lime_base "
+        "shap shap.shap shap.explainer visualize visualize.hsi_visualize visualize.attr_visualize "
+        "visualize.shap_visualize"
+    ).split()
+
+
 def _installed() -> bool:
     return sys.modules.get(_ALIAS) is sys.modules[_OURS]
 
@@ -148,9 +153,9 @@ def _is_part(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def _is_door(finder: object) -> bool:
+def _is_ours(finder: object) -> bool:
     startup = sys.modules.get("_meteors_c_startup")
-    return isinstance(finder, _Finder) or (startup is not None and isinstance(finder, startup.Door))
+    return isinstance(finder, _Finder) or (startup is not None and isinstance(finder, startup.StartupFinder))
 
 
 def _exists(name: str) -> bool:
@@ -183,9 +188,27 @@ class _Twin(ModuleType):
         try:
             return _from_peer(twin, name)
         except _LackingError as error:
-            raise AttributeError(
-                f"meteors_c lacks {name!r} in module {module!r}{error}", name=name, obj=self
-            ) from error.__cause__
+            lacking = f"meteors_c lacks {name!r} in module {module!r}{error}"
+            if _is_from_import(sys._getframe(1)):
+                # Python drops the text of an AttributeError here and raises an ImportError of its own, which does not
+                # say why the name is missing.
+                raise _import_error(lacking, self, name) from error.__cause__
+            raise AttributeError(lacking, name=name, obj=self) from error.__cause__
+
+
+def _is_from_import(frame: FrameType) -> bool:
+    """Whether the instruction that a frame is at takes a name in ``from module import name``."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    while at >= 0 and code[at] == opcode.EXTENDED_ARG:  # the name's number has more than eight bits
+        at += 2
+    return at >= 0 and code[at] == opcode.opmap["IMPORT_FROM"]
+
+
+def _import_error(message: str, module: ModuleType, name: str) -> ImportError:
+    error = ImportError(message, name=module.__name__, path=getattr(module, "__file__", None))
+    if hasattr(error, "name_from"):  # Python 3.12 looks for similar names by it
+        error.name_from = name
+    return error
 
 
 class _LackingError(Exception):
@@ -195,7 +218,10 @@ class _LackingError(Exception):
 def _from_peer(module: str, name: str | None = None) -> Any:
     """Take a module of the peer, or a name in it, and report that."""
     if not _fallback:
-        raise _LackingError("; meteors_c.install(fallback=True) takes such names from an installed meteors")
+        raise _LackingError(
+            "; with meteors_c.install(fallback=True), or METEORS_C=fallback, "
+            "such names are taken from an installed meteors"
+        )
     try:
         peer()
     except Exception as error:  # whatever the peer does while it is imported
@@ -265,7 +291,7 @@ class _PeerFinder:
         if not _is_part(name, _PEER):
             return None
         real = _ALIAS + name[len(_PEER) :]
-        others = (f for f in sys.meta_path if not (isinstance(f, _PeerFinder) or _is_door(f)))
+        others = (f for f in sys.meta_path if not (isinstance(f, _PeerFinder) or _is_ours(f)))
         specs = (finder.find_spec(real, path) for finder in others if hasattr(finder, "find_spec"))
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None or spec.origin is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 import meteors_c as mt
+from benchmarks.memory import peak_bytes
 from meteors_c.attr import InputXGradient, IntegratedGradients, Saliency
 from meteors_c.exceptions import DeviceError, OrientationError, ShapeMismatchError, ValidationError
 from meteors_c.models import ExplainableModel
@@ -304,7 +304,7 @@ def test_image_and_explainer_are_as_before_after_all_of_them() -> None:
 
 
 def peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_bytes() / (1 << 20)
 
 
 def test_too_many_gauss_nodes_are_refused_at_once() -> None:

@@ -1,4 +1,4 @@
-"""Programs that know only ``meteors`` run on meteors_c: the four doors, and what happens to names that are missing."""
+"""Programs that know only ``meteors`` run on meteors_c: the four entry points, and names that are missing."""
 
 from __future__ import annotations
 
@@ -120,24 +120,24 @@ assert "meteors" not in sys.modules
 
 
 @pytest.mark.parametrize(
-    ("door", "peer"),
+    ("entry_point", "peer"),
     [("install", False), ("install", True), ("load_ext", False), ("-m", True), ("environment", True)],
 )
-def test_four_doors(door: str, peer: bool, peer_folder: Path, started: Path) -> None:
+def test_four_entry_points(entry_point: str, peer: bool, peer_folder: Path, started: Path) -> None:
     paths = (peer_folder,) if peer else ()
     done = {
         "install": lambda: run("-c", INSTALL, SHOWCASE, paths=paths),
         "load_ext": lambda: run("-c", LOAD_EXT, SHOWCASE, paths=paths),
         "-m": lambda: run("-m", "meteors_c", SHOWCASE, paths=paths),
         "environment": lambda: run(SHOWCASE, python=started, paths=paths, METEORS_C="1"),
-    }[door]()
+    }[entry_point]()
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert [name for name, held in found["checks"].items() if not held] == []
     assert found["backend"] == "meteors_c.hsi"
     lacks_attribute, lacks_import, lacks_module = found["errors"]
     assert "meteors_c lacks 'NeverHeardOf' in module 'meteors_c.attr'" in lacks_attribute
-    assert "cannot import name 'NeverHeardOf' from 'meteors_c.attr'" in lacks_import
+    assert lacks_import == lacks_attribute
     assert "No module named 'meteors.never_heard_of': meteors_c lacks it" in lacks_module
 
     torch.manual_seed(0)
@@ -146,7 +146,7 @@ def test_four_doors(door: str, peer: bool, peer_folder: Path, started: Path) -> 
     assert found["attributes"] == pytest.approx(model.weight[1].abs().tolist())
 
 
-def test_script_that_knows_only_meteors_needs_a_door() -> None:
+def test_script_that_knows_only_meteors_needs_an_entry_point() -> None:
     done = run(SHOWCASE)
     assert done.returncode == 1
     assert "No module named 'meteors'" in done.stderr
@@ -201,15 +201,15 @@ def test_usage() -> None:
         assert "usage: python -m meteors_c" in done.stderr
 
 
-def test_programs_that_a_program_starts_pass_the_same_door(started: Path, tmp_path: Path) -> None:
+def test_programs_that_a_program_starts_use_the_same_entry_point(started: Path, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         "import subprocess, sys\nprint('torch' in sys.modules, flush=True)\n"
-        "code = 'import sys; door = sys.meta_path[0]; print(type(door).__name__, door.fallback)'\n"
+        "code = 'import sys; first = sys.meta_path[0]; print(type(first).__name__, first.fallback)'\n"
         "subprocess.run([sys.executable, '-c', code])"
     )
     for option, fallback in ([], "False"), (["--fallback"], "True"):
         done = run("-m", "meteors_c", *option, tmp_path / "script.py", python=started)
-        assert done.stdout.split() == ["False", "Door", fallback], done.stderr
+        assert done.stdout.split() == ["False", "StartupFinder", fallback], done.stderr
 
 
 # --- the .pth file -----------------------------------------------------------------------------------------------
@@ -340,13 +340,16 @@ def test_blocked_import_is_blocked_again_afterwards(monkeypatch: pytest.MonkeyPa
 def ask(name: str) -> Any:
     """Ask for a name in every way, and give what attribute access says."""
     module, _, attribute = name.rpartition(".")
-    with pytest.raises(ImportError):
+    with pytest.raises(ImportError) as from_import:
         exec(f"from {module} import {attribute}")
     if hasattr(importlib.import_module(module), "__path__"):
         with pytest.raises(ModuleNotFoundError, match=f"No module named '{name}'.*meteors_c lacks it"):
             importlib.import_module(name)
     with pytest.raises(AttributeError) as caught:
         getattr(importlib.import_module(module), attribute)
+    assert type(from_import.value) is ImportError
+    assert from_import.value.name == importlib.import_module(module).__name__
+    assert str(from_import.value) == str(caught.value)
     return str(caught.value)
 
 
@@ -361,6 +364,28 @@ def test_missing_names_say_so(peer_folder: Path, monkeypatch: pytest.MonkeyPatch
     assert not hasattr(meteors_c, "BEYOND")
     assert dropin.report() == []
     assert "_meteors_peer" not in sys.modules
+
+
+@pytest.mark.usefixtures("clean")
+def test_names_that_python_asks_for_stay_plain() -> None:
+    meteors_c.install()
+    for name in ("__path__", "__wrapped__", "__nothing__"):
+        assert not hasattr(meteors_c.hsi, name)
+        with pytest.raises(AttributeError, match=f"module 'meteors_c.hsi' has no attribute '{name}'"):
+            getattr(meteors_c.hsi, name)
+    with pytest.raises(ImportError, match="cannot import name '__nothing__' from 'meteors_c.hsi'"):
+        exec("from meteors.hsi import __nothing__")
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("before", [0, 300], ids=["first name", "name behind many others"])
+def test_a_from_import_is_known_anywhere_in_a_program(before: int) -> None:
+    meteors_c.install()
+    code = "\n".join([*(f"x{i} = {i}" for i in range(before)), "from meteors.attr import Saliency, Nothing"])
+    with pytest.raises(ImportError, match="meteors_c lacks 'Nothing' in module 'meteors_c.attr'"):
+        exec(code, {})
+    with pytest.raises(ImportError, match="meteors_c lacks 'Nothing'"):
+        exec("def later():\n    from meteors.attr import Nothing as Other\nlater()", {})
 
 
 @pytest.mark.usefixtures("clean")

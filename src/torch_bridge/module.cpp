@@ -112,7 +112,7 @@ int fill_module(PyObject *module) {
         return -1;
     }
     if (host->version != MET_HOST_VERSION) {
-        PyErr_Format(PyExc_ImportError, "meteors_c._torch was built for core interface %d, not %d: reinstall meteors_c",
+        PyErr_Format(PyExc_ImportError, "meteors_c._torch was built for core interface %d, not %d",
                      MET_HOST_VERSION, host->version);
         return -1;
     }
@@ -126,6 +126,14 @@ int fill_module(PyObject *module) {
 
 PyModuleDef_Slot slots[] = {
     {Py_mod_exec, reinterpret_cast<void *>(fill_module)},
+#if PY_VERSION_HEX >= 0x030C0000
+    /* torch itself lives in one interpreter only. */
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    /* Models and their capsules are touched by one thread at a time. */
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
     {0, nullptr},
 };
 

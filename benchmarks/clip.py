@@ -1,6 +1,6 @@
 """Measure integrated gradients of a model of CLIP ViT-L/14's size: seconds and peak memory, the model's own included.
 
-``python tools/measure_clip.py`` takes minutes on a small machine: 50 steps, each a forward and a backward pass of a
+``python -m benchmarks.clip`` takes minutes on a small machine: 50 steps, each a forward and a backward pass of a
 300-million-parameter network in float32. ``--steps`` shortens it. The last line says whether the process stayed within
 ``--limit`` gigabytes; the exit status is 1 if it did not.
 
@@ -11,7 +11,6 @@ with the convergence delta, 2.27 GB at most, of which the weights are 1.22 GB.
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 
@@ -24,11 +23,7 @@ from meteors_c.attr import IntegratedGradients
 from meteors_c.datasets.clip import make_clip_model
 from meteors_c.models import ExplainableModel
 
-
-def peak_gigabytes() -> float:
-    """The most memory that this process has held so far (maximum resident set size)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+from .memory import peak_bytes
 
 
 def field(size: int) -> meteors_c.HSI:
@@ -51,13 +46,13 @@ def main() -> int:
     hsi = field(network.size)
     weights = sum(weight.numel() for weight in network.parameters())
     print(f"{weights / 1e6:.0f} million weights, made in {time.perf_counter() - start:.1f} s; "
-          f"{torch.get_num_threads()} threads; {peak_gigabytes():.2f} GB so far")  # fmt: skip
+          f"{torch.get_num_threads()} threads; {peak_bytes() / 1e9:.2f} GB so far")  # fmt: skip
 
     image = hsi.get_image()[None].requires_grad_()
     start = time.perf_counter()
     network(image)[0, 0].backward()
     print(f"one forward and backward in plain torch: {time.perf_counter() - start:.2f} s; "
-          f"{peak_gigabytes():.2f} GB so far", flush=True)  # fmt: skip
+          f"{peak_bytes() / 1e9:.2f} GB so far", flush=True)  # fmt: skip
     del image
 
     model = ExplainableModel(network, "regression")
@@ -66,7 +61,7 @@ def main() -> int:
     print(f"integrated gradients, {arguments.steps} steps: {time.perf_counter() - start:.1f} s")
     print(f"sum of attributions {result.attributes.double().sum():.6f}, convergence delta {result.score:.2e}")
     print(result.report)
-    peak = peak_gigabytes()
+    peak = peak_bytes() / 1e9
     print(f"peak memory of the process: {peak:.2f} GB (limit {arguments.limit:g} GB)")
     return 0 if peak <= arguments.limit else 1
 
