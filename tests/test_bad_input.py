@@ -211,7 +211,7 @@ TABLE = IMAGES + MODELS + ARGUMENTS + OPTIONS
 
 
 def cases(table: list[tuple[str, Callable[[], Any], Any, str]], of_the_model: tuple[str, ...]) -> list[Any]:
-    """Each row natively; once more through Python calls where it is about the model, which is called otherwise there."""
+    """Each row natively, and once more through Python calls where it is about the model."""
     ways = {True: table, False: [row for row in table if row[0].startswith(of_the_model)]}
     return [
         pytest.param(*row[1:], native, id=row[0] if native else f"{row[0]}, python calls")
