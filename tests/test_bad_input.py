@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from benchmarks.memory import peak_bytes
 from meteors_c.attr import InputXGradient, IntegratedGradients, Saliency
 from meteors_c.exceptions import DeviceError, OrientationError, ShapeMismatchError, ValidationError
 from meteors_c.models import ExplainableModel
-from tests.toys import SHAPE, WAVELENGTHS, convolutional, cube, explainable, smooth, values
+from tests.toys import METHODS, PATHS, SHAPE, WAVELENGTHS, convolutional, cube, each_value, explainable, smooth, values
 
 NAN, INF = float("nan"), float("inf")
 FINE = smooth()
@@ -241,8 +240,17 @@ OPTIONS: list[tuple[str, Callable[[], Any], Any, str]] = [
 TABLE = IMAGES + MODELS + ARGUMENTS + OPTIONS
 
 
-@pytest.mark.parametrize("native", [True, False], ids=["native", "python calls"])
-@pytest.mark.parametrize(("call", "error", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def cases(table: list[tuple[str, Callable[[], Any], Any, str]], of_the_model: tuple[str, ...]) -> list[Any]:
+    """Each row natively, and once more through Python calls where it is about the model."""
+    ways = {True: table, False: [row for row in table if row[0].startswith(of_the_model)]}
+    return [
+        pytest.param(*row[1:], native, id=row[0] if native else f"{row[0]}, python calls")
+        for native, rows in ways.items()
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize(("call", "error", "words", "native"), cases(TABLE, ("model:", "target:")))
 def test_bad_input(call: Callable[[], Any], error: Any, words: str, native: bool) -> None:
     with mt.options(native=native), pytest.raises(error) as caught:
         call()
@@ -307,17 +315,15 @@ def peak_megabytes() -> float:
     return peak_bytes() / (1 << 20)
 
 
-def test_too_many_gauss_nodes_are_refused_at_once() -> None:
-    start, before = time.perf_counter(), peak_megabytes()
+def test_too_many_gauss_nodes_are_refused_before_any_is_computed() -> None:
+    before = peak_megabytes()
     with pytest.raises(ValueError, match="n_steps"):
         integrated(n_steps=10**9)()
-    assert time.perf_counter() - start < 2
     assert peak_megabytes() - before < 20
 
 
-@pytest.mark.parametrize("method", ["riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"])
-@pytest.mark.parametrize("options", [{}, {"shortcuts": False}, {"native": False}], ids=str)
-def test_a_billion_riemann_steps_take_no_memory_and_can_be_stopped(options: dict[str, bool], method: str) -> None:
+@pytest.mark.parametrize(("method", "path"), each_value(METHODS[1:], PATHS))
+def test_a_billion_riemann_steps_take_no_memory_and_can_be_stopped(method: str, path: str) -> None:
     def stop(done: int, total: int) -> None:
         told.append((done, total))
         if len(told) > 1:
@@ -325,11 +331,10 @@ def test_a_billion_riemann_steps_take_no_memory_and_can_be_stopped(options: dict
 
     told: list[tuple[int, int]] = []
     integrated(n_steps=100, method=method)()
-    start, before = time.perf_counter(), peak_megabytes()
-    with mt.options(**options), pytest.raises(InterruptedError):
+    before = peak_megabytes()
+    with mt.options(**PATHS[path]), pytest.raises(InterruptedError):
         integrated(n_steps=10**9, method=method, show_progress=stop)()
     assert told[-1][1] == 10**9
-    assert time.perf_counter() - start < 5
     assert peak_megabytes() - before < 200  # a chunk at its largest; a number for each step would be 8 GB
 
 
@@ -351,8 +356,8 @@ def test_an_image_larger_than_memory_is_refused() -> None:
         Saliency(explainable(lambda x: x.sum((1, 2, 3)))).attribute(endless)
 
 
-@pytest.mark.parametrize("options", [{}, {"shortcuts": False}, {"native": False}], ids=str)
-def test_nothing_is_leaked(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_nothing_is_leaked(native: bool) -> None:
     """Calls that fail early, amid the run and at its end, and calls that succeed, on images of 2 MB."""
     image = mt.HSI(image=torch.zeros(64, 64, 64, dtype=torch.float64), wavelengths=list(range(64)))
 
@@ -370,7 +375,7 @@ def test_nothing_is_leaked(options: dict[str, bool]) -> None:
 
     calls: list[int] = []
     failures: list[int] = []
-    with mt.options(**options):
+    with mt.options(native=native):
         work()
         before = peak_megabytes()
         for _ in range(20):

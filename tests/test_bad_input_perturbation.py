@@ -22,7 +22,7 @@ from meteors_c.attr.noise_tunnel import torch_random_choice
 from meteors_c.exceptions import ShapeMismatchError
 from tests import test_bad_input as first_table
 from tests.test_bad_input import FINE, INF, NAN, raising, total
-from tests.toys import SHAPE, convolutional, cube, explainable, values
+from tests.toys import PATHS, SHAPE, convolutional, cube, each_value, explainable, name_of, values
 
 SHAPE_WORDS = "(5, 4, 3)"
 
@@ -122,6 +122,7 @@ WINDOWS: list[tuple[str, Callable[[], Any], Any, str]] = [
     ("occlusion: without its method", without_its_method, RuntimeError, "attribution method None"),
 ]
 
+# Every check once for every explainer; the forms that a wrong value may take are in the first table.
 SHARED: list[tuple[str, Callable[[], Any], Any, str]] = [
     row
     for name, call, size in [
@@ -133,10 +134,6 @@ SHARED: list[tuple[str, Callable[[], Any], Any, str]] = [
     ]
     for row in [
         (f"{name}: hsi text", call("field"), TypeError, "HSI str"),
-        (f"{name}: hsi tensor", call(values()), TypeError, "HSI Tensor"),
-        (f"{name}: hsi tuple", call((cube(), cube())), TypeError, "HSI tuple"),
-        (f"{name}: hsi empty list", call([]), ValueError, "HSI empty"),
-        (f"{name}: hsi mixed list", call([cube(), 1]), TypeError, "HSI int"),
         (
             f"{name}: hsi two shapes",
             call([cube(), cube(image=values(shape=(5, 4, 2)))]),
@@ -146,16 +143,10 @@ SHARED: list[tuple[str, Callable[[], Any], Any, str]] = [
         (f"{name}: hsi NaN", call(cube(image=values() * NAN)), RuntimeError, "NaN image"),
         (f"{name}: target missing", call(target=None), ValueError, "target None (n, 3)"),
         (f"{name}: target too large", call(target=3), IndexError, "target 3 3 outputs"),
-        (f"{name}: target too negative", call(target=-4), IndexError, "target -4 3 outputs"),
-        (f"{name}: target axes", call(target=(0, 1)), ValueError, "target 2 (n, 3)"),
         (f"{name}: target fraction", call(target=1.5), TypeError, "target 1.5"),
-        (f"{name}: target text", call(target="soil"), (TypeError, ValueError), "target soil"),
-        (f"{name}: target list", call(target=[0, 1]), ValueError, "target 2 1 images"),
         (f"{name}: target of one image", call([cube(), cube()], target=[0, 9]), IndexError, "target 9 3 outputs"),
         (f"{name}: {size} zero", call(**{size: 0}), ValueError, f"{size} 0"),
-        (f"{name}: {size} negative", call(**{size: -1}), ValueError, f"{size} -1"),
         (f"{name}: {size} fraction", call(**{size: 1.5}), TypeError, f"{size} 1.5"),
-        (f"{name}: {size} text", call(**{size: "4"}), TypeError, f"{size} '4'"),
         (f"{name}: show_progress", call(show_progress=3), TypeError, "show_progress 3"),
         (f"{name}: extra arguments", call(additional_forward_args=(1, 2)), TypeError, "positional"),
         (f"{name}: unknown argument", call(windows=3), TypeError, "windows"),
@@ -169,10 +160,7 @@ BASELINES: list[tuple[str, Callable[[], Any], Any, str]] = [
         (f"{name}: baseline text", call(baseline="dark"), TypeError, "baseline str"),
         (f"{name}: baseline tuple", call([cube()] * 2, baseline=(0, 1)), TypeError, "baseline tuple"),
         (f"{name}: baseline shape", call(baseline=values()[0]), ShapeMismatchError, f"baseline {SHAPE_WORDS} (4, 3)"),
-        (f"{name}: baseline list", call(baseline=[0, 1]), ValueError, "baseline 2 1 images"),
         (f"{name}: baseline in a list", call([cube()] * 2, baseline=[0, "x"]), TypeError, "baseline str"),
-        (f"{name}: baseline too large", call(baseline=10**400), ValueError, "baseline"),
-        (f"{name}: baseline complex", call(baseline=1j), TypeError, "baseline complex"),
     ]
 ] + [
     ("boxes: baseline NaN", boxes(baseline=NAN), ValueError, "baseline nan"),
@@ -196,22 +184,14 @@ TUNNELS: list[tuple[str, Callable[[], Any], Any, str]] = [
     for name, call in [("noise", noise), ("hyper", hyper)]
     for row in [
         (f"{name}: n_samples zero", call(n_samples=0), ValueError, "n_samples 0"),
-        (f"{name}: n_samples negative", call(n_samples=-5), ValueError, "n_samples -5"),
         (f"{name}: n_samples fraction", call(n_samples=2.5), TypeError, "n_samples 2.5"),
-        (f"{name}: n_samples none", call(n_samples=None), TypeError, "n_samples None"),
-        (f"{name}: n_samples beyond 64 bits", call(n_samples=10**30), (ValueError, OverflowError), ""),
         (
             f"{name}: method unknown",
             call(method="smooth"),
             ValueError,
             "method smoothgrad vargrad 'smooth'",
         ),
-        (f"{name}: method none", call(method=None), ValueError, "method smoothgrad None"),
-        (f"{name}: method capitals", call(method="SmoothGrad"), ValueError, "method 'SmoothGrad'"),
-        (f"{name}: tolerance zero", call(tolerance=0), ValueError, "tolerance positive 0"),
         (f"{name}: tolerance negative", call(tolerance=-0.1), ValueError, "tolerance positive -0.1"),
-        (f"{name}: tolerance NaN", call(tolerance=NAN), ValueError, "tolerance positive nan"),
-        (f"{name}: tolerance text", call(tolerance="low"), (TypeError, ValueError), "tolerance 'low'"),
         (f"{name}: tolerance of vargrad", call(tolerance=0.1, method="vargrad"), ValueError, "tolerance vargrad"),
         (
             f"{name}: error, vargrad",
@@ -222,6 +202,14 @@ TUNNELS: list[tuple[str, Callable[[], Any], Any, str]] = [
         (f"{name}: error of one", call(standard_error=True, n_samples=1), ValueError, "standard_error n_samples 2"),
     ]
 ] + [
+    ("n_samples: negative", noise(n_samples=-5), ValueError, "n_samples -5"),
+    ("n_samples: none", hyper(n_samples=None), TypeError, "n_samples None"),
+    ("n_samples: beyond 64 bits", noise(n_samples=10**30), (ValueError, OverflowError), ""),
+    ("method: none", hyper(method=None), ValueError, "method smoothgrad None"),
+    ("method: capitals", noise(method="SmoothGrad"), ValueError, "method 'SmoothGrad'"),
+    ("tolerance: zero", hyper(tolerance=0), ValueError, "tolerance positive 0"),
+    ("tolerance: NaN", noise(tolerance=NAN), ValueError, "tolerance positive nan"),
+    ("tolerance: text", hyper(tolerance="low"), (TypeError, ValueError), "tolerance 'low'"),
     ("stdevs: negative", noise(stdevs=-1.0), ValueError, "stdevs -1.0"),
     ("stdevs: text", noise(stdevs="1"), TypeError, "stdevs '1'"),
     ("stdevs: none", noise(stdevs=None), TypeError, "stdevs None"),
@@ -306,8 +294,9 @@ MODELS: list[tuple[str, Callable[[], Any], Any, str]] = [
 TABLE = WINDOWS + SHARED + BASELINES + OUTPUTS + TUNNELS + MODELS
 
 
-@pytest.mark.parametrize("native", [True, False], ids=["native", "python calls"])
-@pytest.mark.parametrize(("call", "error", "words"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+@pytest.mark.parametrize(
+    ("call", "error", "words", "native"), first_table.cases(TABLE, ("model:", "all:", "per_target:"))
+)
 def test_bad_input(call: Callable[[], Any], error: Any, words: str, native: bool) -> None:
     first_table.test_bad_input(call, error, words, native)
 
@@ -343,9 +332,12 @@ def test_image_and_explainers_are_as_before_after_all_of_them() -> None:
             torch.testing.assert_close(explainer.attribute(image, target=0).attributes, wanted, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("options", [{}, {"shortcuts": False}, {"native": False}], ids=str)
-@pytest.mark.parametrize("inner", [Saliency, IntegratedGradients, Occlusion])
-def test_a_billion_samples_take_no_memory_and_can_be_stopped(options: dict[str, bool], inner: type) -> None:
+@pytest.mark.parametrize(
+    ("inner", "path"),
+    each_value([Saliency, IntegratedGradients, Occlusion, IntegratedGradients], ["plain", "default", "python calls"]),
+    ids=name_of,
+)
+def test_a_billion_samples_take_no_memory_and_can_be_stopped(inner: type, path: str) -> None:
     def stop(done: int, to_do: int) -> None:
         told.append((done, to_do))
         if len(told) > 1:
@@ -354,7 +346,7 @@ def test_a_billion_samples_take_no_memory_and_can_be_stopped(options: dict[str, 
     each = {Saliency: 1, IntegratedGradients: 50, Occlusion: 61}[inner]
     told: list[tuple[int, int]] = []
     before = first_table.peak_megabytes()
-    with mt.options(**options), pytest.raises(InterruptedError):
+    with mt.options(**PATHS[path]), pytest.raises(InterruptedError):
         NoiseTunnel(inner(explainable(FINE))).attribute(cube(), target=0, n_samples=10**9, show_progress=stop)
     assert told[-1][1] == each * 10**9
     assert first_table.peak_megabytes() - before < 300

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ SHAPE = (BANDS, ROWS, COLUMNS)
 WAVELENGTHS = [450.0, 520.0, 600.0, 650.0, 800.0]
 ORIENTATIONS = ["".join(letters) for letters in itertools.permutations("CHW")]
 METHODS = ["gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"]
+# The ways through the engine: a shortcut where one is taken, the plain path, and without the native bridge.
+PATHS: dict[str, dict[str, bool]] = {"default": {}, "plain": {"shortcuts": False}, "python calls": {"native": False}}
+PLAIN, PYTHON = PATHS["plain"], PATHS["python calls"]
 
 
 def values(seed: int = 0, dtype: torch.dtype = torch.float64, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
@@ -85,11 +88,11 @@ def convolutional(activation: Callable[[], nn.Module] = nn.Tanh, dtype: torch.dt
     return net.to(dtype).eval()
 
 
-def traced(model: nn.Module) -> Any:
-    """A TorchScript module for images of the usual shape, in the dtype of the model."""
+def traced(model: nn.Module, shape: Sequence[int] = SHAPE) -> Any:
+    """A TorchScript module for images of a shape, in the dtype of the model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.jit.trace(model, torch.zeros(2, *SHAPE).to(next(model.parameters())))
+        return torch.jit.trace(model, torch.zeros(2, *shape).to(next(model.parameters())))
 
 
 class Grid(nn.Module):
@@ -134,3 +137,72 @@ def explainable(function: Callable[..., Any], **arguments: Any) -> ExplainableMo
     if isinstance(function, nn.Module):
         function.eval()
     return ExplainableModel(function, "regression", **arguments)
+
+
+# ---------------------------------------------------------------- cases
+
+
+def each_value(*factors: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """As few combinations as hold every value of every factor: the longest factor once, the others in turn.
+
+    For factors that have nothing to do with each other.
+    """
+    values = [list(factor) for factor in factors]
+    return [tuple(of[i % len(of)] for of in values) for i in range(max(map(len, values)))]
+
+
+def each_pair(*factors: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Few combinations in which any two values of two factors meet, chosen greedily, the same ones every time."""
+    values = [list(factor) for factor in factors]
+    candidates = list(itertools.product(*(range(len(of)) for of in values)))
+
+    def pairs(candidate: tuple[int, ...]) -> set[tuple[tuple[int, int], ...]]:
+        return set(itertools.combinations(enumerate(candidate), 2))
+
+    missing, chosen = set().union(*map(pairs, candidates)), []
+    while missing:
+        best = max(candidates, key=lambda candidate: len(pairs(candidate) & missing))
+        missing -= pairs(best)
+        chosen.append(tuple(of[i] for of, i in zip(values, best, strict=True)))
+    return chosen
+
+
+def name_of(value: Any) -> str:
+    """A case's name for one of its values."""
+    return str(getattr(value, "__name__", value))
+
+
+# ---------------------------------------------------------------- what a report says of shortcuts
+
+REASONS = {
+    "switched_off",  # by options(shortcuts=False)
+    "not_offered",  # TorchScript, functions, Python calls: the provider has no shortcut
+    "nothing_shared",  # samples or moments that need every sample by itself
+    "little_work",  # too few evaluations
+    "model_state",  # train mode, hooks, a replaced forward
+    "structure",  # nothing at the model's input that a shortcut knows
+    "values",  # the image's values would lose digits
+    "verification",  # the model behind the shortcut gave other numbers
+    "failure",  # the model failed while it was being verified
+}
+# Reports do not yet say so in every such case.
+UNTOLD = {"not_offered", "nothing_shared", "little_work"}
+
+
+def assert_declined(report: Any, reason: str) -> None:
+    """No shortcut was taken, and the report says why; `reason` is one of `REASONS`."""
+    assert reason in REASONS
+    assert report.shortcut is None, report
+    assert report.shortcut_evaluations == 0, report
+    if reason not in UNTOLD:
+        assert report.shortcut_declined, report
+    assert getattr(report, "decline_reason", reason) == reason, report
+
+
+def assert_shortcut(report: Any, name: str | None = None, evaluations: int | None = None) -> None:
+    """A shortcut was taken, the one called `name` if that is given, for so many evaluations."""
+    assert report.shortcut is not None, report
+    assert report.shortcut_declined is None, report
+    assert report.shortcut == (name or report.shortcut), report
+    assert report.shortcut_evaluations > 0, report
+    assert evaluations in (None, report.shortcut_evaluations), report

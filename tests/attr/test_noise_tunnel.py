@@ -9,25 +9,37 @@ import torch
 
 import meteors_c as mt
 from meteors_c.attr import HyperNoiseTunnel, InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
-from tests.attr.tunnels import INNERS, MOMENTS, OPTIONS, TUNNELS, run, samples
+from tests.attr.tunnels import INNERS, MOMENTS, TUNNELS, run, samples
 from tests.parity.reference import assert_close, mean_gradient
 from tests.parity.reference_perturbation import inner, moment, tunnel
-from tests.toys import SHAPE, Linear, convolutional, cube, explainable, smooth, spatial_mask, values
+from tests.toys import (
+    PATHS,
+    SHAPE,
+    Linear,
+    convolutional,
+    cube,
+    each_pair,
+    each_value,
+    explainable,
+    name_of,
+    smooth,
+    spatial_mask,
+    values,
+)
 
 # ---------------------------------------------------------------- moments of what the model saw
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("method", MOMENTS)
-@pytest.mark.parametrize("explainer", INNERS)
-@pytest.mark.parametrize("kind", TUNNELS)
-def test_moments(kind: type, explainer: type, method: str, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "explainer", "method", "path"), each_pair(TUNNELS, INNERS, MOMENTS, PATHS), ids=name_of
+)
+def test_moments(kind: type, explainer: type, method: str, path: str) -> None:
     """The samples of a seed are the same whatever explains them."""
     hsi, model = cube(binary_mask=spatial_mask()), convolutional()
     given = {"n_samples": 6, "stdevs": 0.3} if kind is NoiseTunnel else {"n_samples": 6, "baseline": values(2)}
     shown = samples(kind, hsi, 5, **given)
     assert shown.shape == (6, *SHAPE)
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = run(kind, explainer, model, hsi, 5, 1, method=method, **given)
     wanted = tunnel(method, inner(explainer.__name__, model, 1), shown)
     assert_close(found.attributes, wanted, 1e-9)
@@ -46,9 +58,8 @@ def test_the_inner_explainer_keeps_its_construction(kind: type) -> None:
     assert_close(mean.attributes, torch.stack([mean_gradient(model, one, target=0) for one in shown]).mean(0), 1e-9)
 
 
-@pytest.mark.parametrize("kind", TUNNELS)
-@pytest.mark.parametrize("explainer", INNERS)
-def test_saliency_is_signed_and_the_explainer_is_left_as_it_was(kind: type, explainer: type) -> None:
+@pytest.mark.parametrize(("explainer", "kind"), each_value([Saliency, *INNERS], TUNNELS), ids=name_of)
+def test_saliency_is_signed_and_the_explainer_is_left_as_it_was(explainer: type, kind: type) -> None:
     used = explainer(explainable(Linear()))
     before, wanted = dict(vars(used)), used.attribute(cube(), target=0).attributes
     found = kind(used).attribute(cube(), target=0).attributes
@@ -132,9 +143,7 @@ def test_an_inner_explainer_without_its_method(kind: type) -> None:
 # ---------------------------------------------------------------- keep_gradient
 
 
-@pytest.mark.parametrize("kind", TUNNELS)
-@pytest.mark.parametrize("explainer", INNERS)
-@pytest.mark.parametrize("method", MOMENTS)
+@pytest.mark.parametrize(("kind", "explainer", "method"), each_pair(TUNNELS, INNERS, MOMENTS), ids=name_of)
 def test_keep_gradient_runs_through_the_image_factor_alone(kind: type, explainer: type, method: str) -> None:
     """The derivative of the moment of sample * g, where the model's g is a constant, by finite differences."""
     mask, baseline, model = spatial_mask().expand(SHAPE), values(9), convolutional()

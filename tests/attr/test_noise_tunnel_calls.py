@@ -21,9 +21,22 @@ from meteors_c.attr import (
     Saliency,
 )
 from meteors_c.models import ExplainableModel
-from tests.attr.tunnels import INNERS, OPTIONS, TUNNELS, Elementwise, run
+from tests.attr.tunnels import INNERS, TUNNELS, Elementwise, run
 from tests.parity.reference import assert_close
-from tests.toys import Linear, Watched, convolutional, cube, explainable, smooth, traced, values
+from tests.toys import (
+    PATHS,
+    Linear,
+    Watched,
+    convolutional,
+    cube,
+    each_pair,
+    each_value,
+    explainable,
+    name_of,
+    smooth,
+    traced,
+    values,
+)
 
 # ---------------------------------------------------------------- arguments
 
@@ -70,9 +83,7 @@ def test_properties(kind: type) -> None:
     assert tunnel_of.get_name() == {NoiseTunnel: "Noise Tunnel", HyperNoiseTunnel: "Hyper Noise Tunnel"}[kind]
 
 
-@pytest.mark.parametrize("kind", TUNNELS)
-@pytest.mark.parametrize("explainer", INNERS)
-@pytest.mark.parametrize("most", [1, 3, 100])
+@pytest.mark.parametrize(("kind", "explainer", "most"), each_pair(TUNNELS, INNERS, [3, 100]), ids=name_of)
 def test_the_model_never_sees_more_than_it_may(kind: type, explainer: type, most: int) -> None:
     model = Watched(smooth())
     run(kind, explainer, model, [cube(0), cube(1)], n_samples=4, steps_per_batch=most)
@@ -88,9 +99,8 @@ def test_the_model_never_sees_more_than_it_may(kind: type, explainer: type, most
     assert found[0].report.evaluations + found[0].report.evaluations_saved == evaluations
 
 
-@pytest.mark.parametrize("kind", TUNNELS)
-@pytest.mark.parametrize("explainer", INNERS)
-def test_progress_counts_every_evaluation(kind: type, explainer: type) -> None:
+@pytest.mark.parametrize(("explainer", "kind"), each_value(INNERS, TUNNELS), ids=name_of)
+def test_progress_counts_every_evaluation(explainer: type, kind: type) -> None:
     told: list[tuple[int, int]] = []
     run(kind, explainer, smooth(), [cube(0), cube(1)], show_progress=lambda *pair: told.append(pair))
     wanted = 10 * {Saliency: 1, InputXGradient: 1, IntegratedGradients: 50, Occlusion: 61}[explainer]
@@ -99,9 +109,9 @@ def test_progress_counts_every_evaluation(kind: type, explainer: type) -> None:
     assert {to_do for _, to_do in told} == {wanted}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", TUNNELS)
-@pytest.mark.parametrize("explainer", INNERS)
+@pytest.mark.parametrize(
+    ("kind", "explainer", "dtype"), each_pair(TUNNELS, INNERS, [torch.float32, torch.float64]), ids=name_of
+)
 def test_the_floating_dtype_is_kept(kind: type, explainer: type, dtype: torch.dtype) -> None:
     model = smooth(dtype=dtype)
     found = run(kind, explainer, model, cube(dtype=dtype), standard_error=True, keep_gradient=True)
@@ -135,9 +145,8 @@ def test_lists_with_targets_and_arguments_of_their_own(kind: type, explainer: ty
         assert_close(one.attributes, wanted, 1e-10)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("explainer", INNERS)
-def test_an_argument_of_the_only_image(explainer: type, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(("explainer", "path"), each_value([*INNERS, INNERS[2], INNERS[0]], PATHS), ids=name_of)
+def test_an_argument_of_the_only_image(explainer: type, path: str) -> None:
     """It is repeated along with the samples, whatever runs inside."""
     factor, body = torch.tensor([3.0], dtype=torch.float64), smooth()
 
@@ -145,7 +154,7 @@ def test_an_argument_of_the_only_image(explainer: type, options: dict[str, bool]
         assert given.tolist() == [3.0] * len(x)
         return body(x) * given[:, None]
 
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = run(NoiseTunnel, explainer, model, cube(), 3, additional_forward_args=factor, n_samples=3)
     assert_close(found.attributes, 3 * run(NoiseTunnel, explainer, body, cube(), 3, n_samples=3).attributes, 1e-10)
 
@@ -155,20 +164,17 @@ def test_a_list_of_one_gives_the_bare_result(kind: type) -> None:
     assert isinstance(run(kind, Saliency, smooth(), [cube()]), HSIAttributes)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("explainer", INNERS)
-def test_models_that_give_one_number_for_a_batch(explainer: type, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(("explainer", "path"), each_value([*INNERS, INNERS[2], INNERS[0]], PATHS), ids=name_of)
+def test_models_that_give_one_number_for_a_batch(explainer: type, path: str) -> None:
     net = smooth(1)
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = run(NoiseTunnel, explainer, lambda x: net(x).mean(), cube(), 3, None, steps_per_batch=4, n_samples=4)
     wanted = run(NoiseTunnel, explainer, net, cube(), 3, n_samples=4)
     assert_close(found.attributes, wanted.attributes, 1e-10)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("most", [1, 2, None])
-@pytest.mark.parametrize("kind", TUNNELS)
-def test_models_that_write_into_their_input(kind: type, most: int | None, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(("kind", "most", "path"), each_pair(TUNNELS, [1, 2], ["default", "python calls"]), ids=name_of)
+def test_models_that_write_into_their_input(kind: type, most: int, path: str) -> None:
     plain = Elementwise()
 
     def model(x: torch.Tensor) -> torch.Tensor:
@@ -177,17 +183,13 @@ def test_models_that_write_into_their_input(kind: type, most: int | None, option
         return y
 
     given = {"n_samples": 3, "steps_per_batch": most}
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = run(kind, Occlusion, model, cube(), 3, **given)
     assert_close(found.attributes, run(kind, Occlusion, plain, cube(), 3, **given).attributes, 1e-12)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("most", [1, 2, None])
-@pytest.mark.parametrize("kind", TUNNELS)
-def test_products_are_with_the_sample_not_with_what_a_model_made_of_it(
-    kind: type, most: int | None, options: dict[str, bool]
-) -> None:
+@pytest.mark.parametrize(("kind", "most", "path"), each_pair(TUNNELS, [1, 2], ["default", "python calls"]), ids=name_of)
+def test_products_are_with_the_sample_not_with_what_a_model_made_of_it(kind: type, most: int, path: str) -> None:
     plain = Elementwise()
 
     def model(x: torch.Tensor) -> torch.Tensor:
@@ -197,7 +199,7 @@ def test_products_are_with_the_sample_not_with_what_a_model_made_of_it(
         return y
 
     given = {"n_samples": 3, "steps_per_batch": most}
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = run(kind, InputXGradient, model, cube(), 3, **given)
     assert_close(found.attributes, run(kind, InputXGradient, plain, cube(), 3, **given).attributes, 1e-12)
 
@@ -222,9 +224,11 @@ def test_a_model_on_arrays_has_outputs_only() -> None:
 # ---------------------------------------------------------------- memory
 
 
-@pytest.mark.parametrize("method", ["smoothgrad", "vargrad"])
-@pytest.mark.parametrize("explainer", [Saliency, InputXGradient])
-@pytest.mark.parametrize("kind", TUNNELS)
+@pytest.mark.parametrize(
+    ("kind", "explainer", "method"),
+    each_pair(TUNNELS, [Saliency, InputXGradient], ["smoothgrad", "vargrad"]),
+    ids=name_of,
+)
 def test_memory_does_not_depend_on_the_number_of_samples(kind: type, explainer: type, method: str) -> None:
     shape = (8, 32, 32)
     hsi = HSI(image=values(0, torch.float32, shape), wavelengths=list(range(8)))
@@ -236,8 +240,7 @@ def test_memory_does_not_depend_on_the_number_of_samples(kind: type, explainer: 
     assert many.peak_bytes <= 1.05 * few.peak_bytes
 
 
-@pytest.mark.parametrize("kind", TUNNELS)
-@pytest.mark.parametrize("explainer", [IntegratedGradients, Occlusion])
+@pytest.mark.parametrize(("kind", "explainer"), each_value(TUNNELS, [IntegratedGradients, Occlusion]), ids=name_of)
 def test_memory_of_nested_runs_does_not_depend_on_the_number_of_samples(kind: type, explainer: type) -> None:
     hsi = HSI(image=torch.ones(4, 4, 4), wavelengths=list(range(4)))
     few, many = (

@@ -11,10 +11,22 @@ import torch
 import meteors_c as mt
 from meteors_c import HSI
 from meteors_c.attr import HyperNoiseTunnel, InputXGradient, IntegratedGradients, NoiseTunnel, Occlusion, Saliency
-from tests.attr.tunnels import INNERS, MOMENTS, OPTIONS, TUNNELS, Elementwise, run, samples, threads
+from tests.attr.tunnels import INNERS, MOMENTS, TUNNELS, Elementwise, run, samples, threads
 from tests.parity.reference import assert_close, gradient
 from tests.parity.reference_perturbation import moment
-from tests.toys import SHAPE, Linear, Quadratic, cube, explainable, spatial_mask, values
+from tests.toys import (
+    PATHS,
+    SHAPE,
+    Linear,
+    Quadratic,
+    cube,
+    each_pair,
+    each_value,
+    explainable,
+    name_of,
+    spatial_mask,
+    values,
+)
 
 # ---------------------------------------------------------------- distribution
 
@@ -104,9 +116,7 @@ def test_gradients_of_the_quadratic_are_known() -> None:
 # ---------------------------------------------------------------- a seed repeats a run
 
 
-@pytest.mark.parametrize("method", MOMENTS)
-@pytest.mark.parametrize("explainer", INNERS)
-@pytest.mark.parametrize("kind", TUNNELS)
+@pytest.mark.parametrize(("kind", "explainer", "method"), each_pair(TUNNELS, INNERS, MOMENTS), ids=name_of)
 def test_the_same_bytes_whatever_the_batches_and_the_order(kind: type, explainer: type, method: str) -> None:
     images = [cube(0), cube(1, binary_mask=spatial_mask()), cube(2)]
     model = Elementwise()
@@ -123,8 +133,7 @@ def test_the_same_bytes_whatever_the_batches_and_the_order(kind: type, explainer
         assert torch.equal(run(kind, explainer, model, hsi, 6, **given).attributes, other.attributes)
 
 
-@pytest.mark.parametrize("kind", TUNNELS)
-@pytest.mark.parametrize("explainer", [Saliency, InputXGradient])
+@pytest.mark.parametrize(("kind", "explainer"), each_value(TUNNELS, [InputXGradient, Saliency]), ids=name_of)
 def test_the_same_bytes_whatever_the_threads(kind: type, explainer: type) -> None:
     """Large enough that threads share an image."""
     shape = (16, 96, 64)
@@ -135,7 +144,7 @@ def test_the_same_bytes_whatever_the_threads(kind: type, explainer: type) -> Non
     shown = samples(kind, hsi, 6)
     with threads(2):
         assert torch.equal(samples(kind, hsi, 6), shown)
-        for options in OPTIONS:
+        for options in PATHS.values():
             with mt.options(**options):
                 assert torch.equal(run(kind, explainer, model, hsi, 6, **given).attributes, wanted)
 

@@ -20,6 +20,7 @@ from tests.parity.reference import assert_close
 from tests.parity.reference_perturbation import occlusion
 from tests.toys import (
     ORIENTATIONS,
+    PATHS,
     SHAPE,
     WAVELENGTHS,
     Grid,
@@ -28,14 +29,13 @@ from tests.toys import (
     Watched,
     convolutional,
     cube,
+    each_value,
     explainable,
     smooth,
     spatial_mask,
     traced,
     values,
 )
-
-OPTIONS = [{}, {"shortcuts": False}, {"native": False}]
 
 
 def attribute(model: Any, hsi: Any, *args: Any, **kwargs: Any) -> Any:
@@ -114,12 +114,12 @@ GRIDS: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize(("window", "stride"), GRIDS, ids=str)
-def test_windows_in_three_directions(window: Any, stride: Any, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(("grid", "path"), each_value(GRIDS, ["plain", "default", "python calls"]), ids=str)
+def test_windows_in_three_directions(grid: tuple[Any, Any], path: str) -> None:
+    window, stride = grid
     model, baseline = convolutional(), values(3)
     hsi = cube(binary_mask=spatial_mask())
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = attribute(model, hsi, 1, window, stride, baseline)
     assert_close(found.attributes, occlusion(model, hsi.get_image(), window, stride, baseline, 1))
 
@@ -177,9 +177,13 @@ def ids(shape: Sequence[int], windows: Sequence[int], strides: Sequence[int], ax
     return mask
 
 
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-@pytest.mark.parametrize(("window", "stride"), [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3), (5, 4), (6, 5), (7, 2)])
-def test_mask_of_pixels(orientation: str, window: int, stride: int) -> None:
+@pytest.mark.parametrize(
+    ("grid", "orientation"),
+    each_value([(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3), (5, 4), (6, 5), (7, 2)], ORIENTATIONS),
+    ids=str,
+)
+def test_mask_of_pixels(grid: tuple[int, int], orientation: str) -> None:
+    window, stride = grid
     sizes = dict(zip("CHW", (2, 9, 7), strict=True))
     shape = [sizes[letter] for letter in orientation]
     hsi = HSI(image=torch.ones(shape), wavelengths=[1.0, 2.0], orientation=orientation)
@@ -192,9 +196,13 @@ def test_mask_of_pixels(orientation: str, window: int, stride: int) -> None:
     assert torch.equal(found.segmentation_mask, found.mask.select(hsi.spectral_axis, 0))
 
 
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-@pytest.mark.parametrize(("window", "stride"), [(1, 1), (2, 1), (3, 2), (4, 4), (4, 3), (8, 6), (11, 4), (11, 11)])
-def test_mask_and_names_of_bands(orientation: str, window: int, stride: int) -> None:
+@pytest.mark.parametrize(
+    ("grid", "orientation"),
+    each_value([(1, 1), (2, 1), (3, 2), (4, 4), (4, 3), (8, 6), (11, 4), (11, 11)], ORIENTATIONS),
+    ids=str,
+)
+def test_mask_and_names_of_bands(grid: tuple[int, int], orientation: str) -> None:
+    window, stride = grid
     sizes = dict(zip("CHW", (11, 2, 3), strict=True))
     shape = [sizes[letter] for letter in orientation]
     hsi = HSI(image=torch.ones(shape), wavelengths=list(range(11)), orientation=orientation)
@@ -321,14 +329,15 @@ def test_targets(target: Any) -> None:
 # ---------------------------------------------------------------- lists of images
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("most", [None, 1, 5])
-def test_a_list_is_as_its_images_one_by_one(options: dict[str, bool], most: int | None) -> None:
+@pytest.mark.parametrize(
+    ("path", "most"), [("default", None), ("plain", 1), ("plain", 5), ("default", 5), ("python calls", 5)]
+)
+def test_a_list_is_as_its_images_one_by_one(path: str, most: int | None) -> None:
     model = convolutional()
     images = [cube(0), cube(1, binary_mask=spatial_mask()), cube(2)]
     targets, baselines = [2, 0, 1], [values(5), 0.25, None]
     explainer = Occlusion(explainable(model))
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         for call in (explainer.attribute, explainer.get_spatial_attributes, explainer.get_spectral_attributes):
             found = call(images, targets, 2, 1, baselines, perturbations_per_eval=most)
             assert isinstance(found, list)
@@ -361,11 +370,10 @@ def test_additional_arguments_follow_their_image() -> None:
 # ---------------------------------------------------------------- batches, progress, memory
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("most", [1, 2, 7, 61, 1000])
-def test_the_model_never_sees_more_than_it_may(most: int, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(("most", "path"), each_value([1, 2, 7, 61, 1000], PATHS))
+def test_the_model_never_sees_more_than_it_may(most: int, path: str) -> None:
     model = Watched(smooth())
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = attribute(model, [cube(0), cube(1)], 0, perturbations_per_eval=most)
     assert max(model.sizes) <= most
     assert model.sizes[0] == min(most, 2 * 61)
@@ -378,7 +386,7 @@ def test_the_image_is_evaluated_once() -> None:
     assert sum(model.sizes) == 1 + 3
 
 
-@pytest.mark.parametrize("most", [1, 4, None])
+@pytest.mark.parametrize("most", [4, None])
 def test_progress_counts_every_window(most: int | None) -> None:
     told: list[tuple[int, int]] = []
     hsi = cube(binary_mask=spatial_mask())
@@ -399,13 +407,12 @@ def test_memory_does_not_depend_on_the_number_of_windows() -> None:
 # ---------------------------------------------------------------- what is not evaluated
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("most", [1, 3, None])
-def test_masked_windows_are_known_to_make_no_difference(most: int | None, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(("most", "path"), each_value([1, 3, None], PATHS))
+def test_masked_windows_are_known_to_make_no_difference(most: int | None, path: str) -> None:
     mask = torch.ones(1, 4, 3, dtype=torch.bool)
     mask[:, 2:] = False
     hsi, model = cube(binary_mask=mask), Watched(smooth())
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = Occlusion(explainable(model)).get_spatial_attributes(hsi, 0, 1, 1, perturbations_per_eval=most)
     assert found.report.evaluations_saved == 6
     assert found.report.evaluations == sum(model.sizes) == 7
@@ -445,13 +452,15 @@ def test_a_window_that_holds_one_other_value_is_evaluated() -> None:
 # ---------------------------------------------------------------- all targets from one sweep
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("name", ["attribute", "get_spatial_attributes", "get_spectral_attributes"])
-def test_all_targets_are_as_separate_runs_at_the_cost_of_one(name: str, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    ("name", "path"),
+    each_value(["get_spectral_attributes", "get_spatial_attributes", "attribute", "attribute"], PATHS),
+)
+def test_all_targets_are_as_separate_runs_at_the_cost_of_one(name: str, path: str) -> None:
     images = [cube(0), cube(1, binary_mask=spatial_mask())]
     model = Watched(convolutional())
     call = getattr(Occlusion(explainable(model)), name)
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         alone = [call(images, target, 2, 1) for target in range(3)]
         one_sweep = sum(model.sizes) // 3
         model.sizes.clear()
@@ -467,7 +476,7 @@ def test_all_targets_are_as_separate_runs_at_the_cost_of_one(name: str, options:
         assert (found[i][target].mask is None) == (name == "attribute")
 
 
-@pytest.mark.parametrize("most", [1, 4, None])
+@pytest.mark.parametrize("most", [4, None])
 def test_some_targets(most: int | None) -> None:
     explainer = Occlusion(explainable(convolutional()))
     found = explainer.attribute(cube(), [2, 0, -1, 2], 2, 2, perturbations_per_eval=most, per_target=True)
@@ -505,8 +514,7 @@ def test_all_targets_of_a_masked_image() -> None:
 # ---------------------------------------------------------------- models of every kind
 
 
-@pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("target", [0, "all"])
+@pytest.mark.parametrize(("native", "target"), [(True, 0), (False, "all")])
 def test_models_on_arrays(native: bool, target: Any) -> None:
     weight = Linear().weight.detach().numpy()
 
@@ -524,24 +532,24 @@ def test_models_on_arrays(native: bool, target: Any) -> None:
     assert_close((found[0] if target == "all" else found).attributes, wanted)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_models_that_have_no_gradient(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("path", ["default", "python calls"])
+def test_models_that_have_no_gradient(path: str) -> None:
     """Occlusion asks for outputs alone, outside autograd."""
 
     def model(x: torch.Tensor) -> torch.Tensor:
         assert not torch.is_grad_enabled()
         return torch.from_numpy(np.sort(x.numpy().reshape(len(x), -1))[:, -3:].copy())
 
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = attribute(model, cube(), 0, 2, 2).attributes
     assert_close(found, occlusion(model, values(), 2, 2, 0.0, 0))
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_models_that_give_one_number_for_a_batch(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("path", ["default", "python calls"])
+def test_models_that_give_one_number_for_a_batch(path: str) -> None:
     """A mean over the batch would make differences too small."""
     net = smooth(1)
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = attribute(lambda x: net(x).mean(), [cube(0), cube(1)], None, 2, 2, perturbations_per_eval=5)
         every = attribute(lambda x: net(x).mean(), cube(0), "all", 2, 2)
     for seed, one in enumerate(found):
@@ -549,19 +557,20 @@ def test_models_that_give_one_number_for_a_batch(options: dict[str, bool]) -> No
     assert_close(every[0].attributes, found[0].attributes, 1e-13)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("most", [1, 5, None])
-def test_models_that_write_into_their_input(options: dict[str, bool], most: int | None) -> None:
+@pytest.mark.parametrize(
+    ("path", "most"), [("default", 1), ("default", 5), ("python calls", 1), ("python calls", None)]
+)
+def test_models_that_write_into_their_input(path: str, most: int | None) -> None:
     def model(x: torch.Tensor) -> torch.Tensor:
         return total(x.mul_(2).add_(1) ** 2)
 
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         found = attribute(model, cube(), None, 2, 2, 0.5, perturbations_per_eval=most).attributes
     assert_close(found, occlusion(lambda x: total((2 * x + 1) ** 2), values(), 2, 2, 0.5))
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_models_that_keep_their_input(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("path", ["default", "python calls"])
+def test_models_that_keep_their_input(path: str) -> None:
     """What a model keeps is what it saw: the image, then every window in turn."""
 
     def model(x: torch.Tensor) -> torch.Tensor:
@@ -569,7 +578,7 @@ def test_models_that_keep_their_input(options: dict[str, bool]) -> None:
         return total(x)
 
     kept: list[torch.Tensor] = []
-    with mt.options(**options):
+    with mt.options(**PATHS[path]):
         Occlusion(explainable(model)).get_spectral_attributes(cube(), None, 2, 2, 9, perturbations_per_eval=1)
     wanted = [values(), *(values().clone() for _ in range(3))]
     for window in range(3):
@@ -577,15 +586,15 @@ def test_models_that_keep_their_input(options: dict[str, bool]) -> None:
     torch.testing.assert_close(torch.cat(kept), torch.stack(wanted), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("most", [1, 4, None])
+@pytest.mark.parametrize("most", [4, None])
 def test_torchscript(most: int | None) -> None:
     found = attribute(traced(convolutional()), cube(), 1, 2, 1, perturbations_per_eval=most)
     assert found.report.model == "TorchScript"
     assert_close(found.attributes, occlusion(convolutional(), values(), 2, 1, 0.0, 1))
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_a_model_whose_stem_is_wide(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("path", ["default", "plain"])
+def test_a_model_whose_stem_is_wide(path: str) -> None:
     """Shortcuts, where they are taken, give the plain numbers, whatever the windows touch."""
     torch.manual_seed(3)
     model = nn.Sequential(nn.Conv2d(12, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.LazyLinear(2))
@@ -594,7 +603,7 @@ def test_a_model_whose_stem_is_wide(options: dict[str, bool]) -> None:
     model(image[None])
     hsi = HSI(image=image, wavelengths=list(range(12)))
     for window, stride in [((12, 3, 3), (12, 2, 2)), ((4, 9, 8), (3, 9, 8)), ((5, 4, 3), (4, 3, 3))]:
-        with mt.options(**options):
+        with mt.options(**PATHS[path]):
             found = attribute(model, hsi, 1, window, stride, 0.25).attributes
         assert_close(found, occlusion(model, image, window, stride, 0.25, 1), 1e-9)
 

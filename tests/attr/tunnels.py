@@ -24,7 +24,6 @@ from tests.toys import SHAPE, explainable, values
 INNERS = [Saliency, InputXGradient, IntegratedGradients, Occlusion]
 MOMENTS = ["smoothgrad", "smoothgrad_sq", "vargrad"]
 TUNNELS = [NoiseTunnel, HyperNoiseTunnel]
-OPTIONS = [{}, {"shortcuts": False}, {"native": False}]
 
 
 class Elementwise(nn.Module):

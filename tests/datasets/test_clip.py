@@ -83,9 +83,9 @@ def test_outputs_are_of_useful_size(model: ClipRegressor) -> None:
 
 
 def test_bad_sizes(model: ClipRegressor) -> None:
-    with pytest.raises(ValidationError, match="size must be a multiple of patch, got size=30 and patch=14"):
+    with pytest.raises(ValidationError, match="size.*patch.*30.*14"):
         ClipRegressor(**(SMALL | {"size": 30}))
-    with pytest.raises(ValidationError, match="width must be a multiple of heads, got width=33 and heads=4"):
+    with pytest.raises(ValidationError, match="width.*heads.*33.*4"):
         ClipRegressor(**(SMALL | {"width": 33}))
-    with pytest.raises(ShapeMismatchError, match=r"\(n, 6, 28, 28\), got \(1, 6, 14, 28\)"):
+    with pytest.raises(ShapeMismatchError, match=r"6, 28, 28.*1, 6, 14, 28"):
         model(torch.zeros(1, 6, 14, 28))

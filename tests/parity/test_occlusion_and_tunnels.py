@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,24 @@ from torch import nn
 
 import meteors_c as mt
 from meteors_c.attr import HyperNoiseTunnel, NoiseTunnel, Occlusion
-from tests.parity.make_peer_numbers_occlusion import CALLS, NUMBERS, answer
+from tests.parity.make_peer_numbers_occlusion import CALLS, INNERS, NUMBERS, answer
 from tests.parity.reference import assert_close
 from tests.parity.reference_perturbation import inner, occlusion, tunnel
-from tests.toys import Grid, Segmenter, convolutional, cube, explainable, smooth, spatial_mask, values
+from tests.toys import (
+    PATHS,
+    Grid,
+    Segmenter,
+    convolutional,
+    cube,
+    each_pair,
+    each_value,
+    explainable,
+    smooth,
+    spatial_mask,
+    values,
+)
 
-OPTIONS = [{}, {"shortcuts": False}, {"native": False}]
+DTYPES = [torch.float64, torch.float32]
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +41,17 @@ def stored() -> dict[str, np.ndarray]:
 # ---------------------------------------------------------------- the peer
 
 
+WAYS = ["default, float64", "default, float32", "python calls, float64", "plain, float32"]
+
+
 @pytest.mark.parametrize(
-    ("dtype", "options"),
-    [(torch.float64, {}), (torch.float32, {}), (torch.float64, {"native": False})],
-    ids=["float64", "float32", "python calls"],
+    ("name", "way"), [(name, WAYS[(i + i // len(WAYS)) % len(WAYS)]) for i, name in enumerate(CALLS)]
 )
-@pytest.mark.parametrize("name", CALLS)
-def test_numbers(stored: dict[str, np.ndarray], name: str, dtype: torch.dtype, options: dict[str, bool]) -> None:
-    with mt.options(**options):
+def test_numbers(stored: dict[str, np.ndarray], name: str, way: str) -> None:
+    """Neighbours in the table go in different ways."""
+    path, number = way.split(", ")
+    dtype = getattr(torch, number)
+    with mt.options(**PATHS[path]):
         found = answer(mt, stored, name, dtype)
     wanted = stored[f"{name}: attributes"]
     # The peer takes Occlusion's differences, and the steps of integrated gradients, in float32.
@@ -66,24 +82,24 @@ MODELS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=["default", "no shortcuts", "python calls"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("name", MODELS)
-def test_occlusion_in_plain_torch(name: str, dtype: torch.dtype, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(("name", "dtype", "path"), each_pair(MODELS, DTYPES, PATHS), ids=str)
+def test_occlusion_in_plain_torch(name: str, dtype: torch.dtype, path: str) -> None:
     make, target = MODELS[name]
     model, hsi, baseline = make(dtype=dtype), cube(dtype=dtype, binary_mask=spatial_mask()), values(3, dtype)
     for window, stride in [(2, 1), ((5, 2, 2), (5, 2, 1)), ((2, 4, 3), (2, 4, 3))]:
-        with mt.options(**options):
+        with mt.options(**PATHS[path]):
             found = Occlusion(explainable(model)).attribute(hsi, target, window, stride, baseline).attributes
         wanted = occlusion(model, hsi.get_image(), window, stride, baseline, target)
         # One window moves the output by a part of it, which float32 rounds.
         assert_close(found, wanted, 1e-10 if dtype == torch.float64 else 2e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("explainer", ["Saliency", "InputXGradient", "IntegratedGradients", "Occlusion"])
-def test_tunnels_in_plain_torch(explainer: str, name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("explainer", "dtype", "name"),
+    [(*pair, name) for pair, name in each_value(itertools.product(INNERS, DTYPES), MODELS)],
+    ids=str,
+)
+def test_tunnels_in_plain_torch(explainer: str, dtype: torch.dtype, name: str) -> None:
     """The samples come from perturb_input under the same seed."""
     make, target = MODELS[name]
     model, hsi, baseline = make(dtype=dtype), cube(dtype=dtype, binary_mask=spatial_mask()), values(3, dtype)

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 import meteors_c as mt
-from tests.parity.make_peer_numbers import NUMBERS, answer, names
+from tests.parity.make_peer_numbers import CALLS, NUMBERS, answer, names
+from tests.toys import PATHS, each_value
+
+# Every call in float64 on the smooth network; on the one with kinks in the other ways, in turn.
+OTHERS = [f"{path}, {dtype}" for path in PATHS for dtype in ("float32", "float64")]
+CASES = [(name, "default, float64") for name in CALLS] + each_value([f"relu {name}" for name in CALLS], OTHERS)
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +21,11 @@ def stored() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"shortcuts": False}, {"native": False}], ids=["default", "no shortcuts", "python calls"]
-)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("name", names())
-def test_numbers(stored: dict[str, np.ndarray], name: str, dtype: torch.dtype, options: dict[str, bool]) -> None:
-    with mt.options(**options):
+@pytest.mark.parametrize(("name", "way"), CASES)
+def test_numbers(stored: dict[str, np.ndarray], name: str, way: str) -> None:
+    path, number = way.split(", ")
+    dtype = getattr(torch, number)
+    with mt.options(**PATHS[path]):
         found = answer(mt, stored, name, dtype)
     wanted = stored[f"{name}: attributes"]
     # The peer rounds the steps and weights of integrated gradients, and all scores, to float32.
