@@ -89,53 +89,28 @@ Targets = list[tuple[int, ...]]
 Arrays = list[NDArray[Any]]
 Counts = dict[str, Any]
 
-def saliency(
-    images: list[HSI], targets: Targets, model: object, options: dict[str, Any], absolute: bool
-) -> tuple[Arrays, Counts]: ...
-def input_x_gradient(
-    images: list[HSI], targets: Targets, model: object, options: dict[str, Any]
-) -> tuple[Arrays, Counts]: ...
-def integrated_gradients(
-    images: list[HSI],
-    targets: Targets,
-    baselines: list[Any],
-    model: object,
-    options: dict[str, Any],
-    n_steps: int,
-    method: str,
-    multiply_by_inputs: bool,
-    delta: bool,
-) -> tuple[Arrays, list[float] | None, Counts]: ...
-def occlusion(
-    images: list[HSI],
-    targets: Targets,
-    baselines: list[Any],
-    model: object,
-    options: dict[str, Any],
-    window: tuple[int, ...],
-    stride: tuple[int, ...],
-    outputs: str | Targets | None,
-) -> tuple[list[Arrays], tuple[int, ...], Counts]: ...
-def noise_tunnel(
-    images: list[HSI],
-    targets: Targets,
-    baselines: list[Any],
-    model: object,
-    options: dict[str, Any],
-    kind: str,
-    inner: str,
-    method: str,
-    n_samples: int,
-    seed: int,
-    stdevs: list[float],
-    selected: tuple[bytes | None, ...],
-    probability: float,
-    exact: int | None,
-    tolerance: float,
-    error: bool,
-    slope: bool,
-    inner_arguments: tuple[Any, ...],
-) -> tuple[Arrays, tuple[Arrays | None, Arrays | None, list[int]], Counts]: ...
+class Method:
+    """A method of the core; see src/core/method.h."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def arguments(self) -> tuple[str, ...]: ...
+    @property
+    def nests(self) -> bool: ...
+    def __call__(
+        self,
+        images: list[HSI],
+        targets: Targets,
+        baselines: list[Any] | None,
+        model: object,
+        options: dict[str, Any],
+        arguments: dict[str, Any],
+    ) -> tuple[list[Arrays], tuple[int, ...], dict[str, list[Any]], Counts]: ...
+
+methods: dict[str, Method]
+
+def find_method(name: str, /) -> Method: ...
 def perturb(
     image: torch.Tensor,
     baseline: torch.Tensor | None,

@@ -168,7 +168,7 @@ def make_model(
     additional_forward_args: Any,
     images: list[HSI],
     device: torch.device,
-    most: int | None = None,
+    max_batch_size: int | None = None,
 ) -> Driven:
     """Wrap a model for the core.
 
@@ -182,7 +182,7 @@ def make_model(
         Those of the call.
     device : torch.device
         Where the input goes.
-    most : int, optional
+    max_batch_size : int, optional
         The most samples that the model may see at once.
 
     Returns
@@ -202,7 +202,7 @@ def make_model(
         batch = images[image].get_image().detach().to(device, dtype).repeat(n, 1, 1, 1)
         return _attempt(model, batch, values)
 
-    extras = resolve_extras(additional_forward_args, len(images), model.array_input, attempt, most)
+    extras = resolve_extras(additional_forward_args, len(images), model.array_input, attempt, max_batch_size)
     name = str(engine).removeprefix("torch.")
     if model.array_input:
         return Driven(_array_model(function, extras), "callable on arrays", name)

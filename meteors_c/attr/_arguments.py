@@ -47,33 +47,33 @@ _AXES = {"C": "band", "H": "row", "W": "column"}
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How the model is called, whatever the method; as the user gave it but for `most`.
+    """How the model is called, whatever the method; as the user gave it but for `max_batch_size`.
 
     Attributes
     ----------
     additional_forward_args : Any
         What the model takes after the input.
-    most : int or None
+    max_batch_size : int or None
         The most samples that the model may see at once; the engine chooses where None.
     show_progress : bool or callable
         A bar, or what is called with the evaluations done and to do.
     """
 
     additional_forward_args: Any = None
-    most: int | None = None
+    max_batch_size: int | None = None
     show_progress: ShowProgress = False
 
 
 # ---------------------------------------------------------------- numbers
 
 
-def integer(value: Any, name: str, wanted: str, least: int, most: int | None = None) -> int:
+def integer(value: Any, name: str, wanted: str, least: int, largest: int | None = None) -> int:
     """Return an int within bounds; `wanted` says in the error what it must be."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be {wanted}, not {value!r}") from None
-    if number < least or (most is not None and number > most):
+    if number < least or (largest is not None and number > largest):
         raise ValueError(f"{name} must be {wanted}, not {number}")
     return number
 

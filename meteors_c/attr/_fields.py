@@ -7,19 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from meteors_c.attr._registry import AVAILABLE_ATTRIBUTION_METHODS
 from meteors_c.exceptions import HSIAttributesError, MaskCreationError, ShapeMismatchError, ValidationError
 from meteors_c.hsi import HSI, resolve_inference_device_hsi
 from meteors_c.utils import tensor_from_array, warn_caller
-
-AVAILABLE_ATTRIBUTION_METHODS = [
-    "Lime",
-    "Integrated Gradients",
-    "Saliency",
-    "Input X Gradient",
-    "Occlusion",
-    "Hyper Noise Tunnel",
-    "Noise Tunnel",
-]
 
 # The tensors of a result that have the shape and orientation of its image; all but the first may be None.
 IMAGE_SHAPED = ("attributes", "mask", "standard_error")

@@ -1,4 +1,4 @@
-"""The noise of the tunnels: its arguments as the core takes them, and images that it disturbs."""
+"""The noise of the tunnels: its arguments as the core takes them, and images that it perturbs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _METHODS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 
 @dataclass(frozen=True)
 class Noise:
-    """What disturbs the copies of each image, in the words of the core.
+    """What perturbs the copies of each image, in the words of the core.
 
     ``kind`` is ``"noise"``, normal noise of ``stdevs`` at the ``selected`` positions, or ``"bands"``, of which
     ``exact`` ones, or each with a ``probability``, take the values of ``baselines``.
@@ -32,6 +32,16 @@ class Noise:
     selected: tuple[bytes | None, ...] = EVERYWHERE
     probability: float = 0.0
     exact: int | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return it in the words of the core, but for the baselines."""
+        return {
+            "perturbation": self.kind,
+            "stdevs": self.stdevs,
+            "selected": self.selected,
+            "probability": self.probability,
+            "exact": self.exact,
+        }
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Moment:
             "method": self.method,
             "n_samples": positive(self.n_samples, "n_samples"),
             "tolerance": float(self.tolerance or 0),
-            "error": self.standard_error,
+            "standard_error": self.standard_error,
         }
 
 
@@ -66,7 +76,7 @@ def perturbed(
     probability: float = 0.0,
     exact: int | None = None,
 ) -> torch.Tensor:
-    """Return disturbed copies of an image, ``(n_samples, *image.shape)``; see `Noise`, bands where a baseline is."""
+    """Return perturbed copies of an image, ``(n_samples, *image.shape)``; see `Noise`, bands where a baseline is."""
     drawn = _core.perturb(image, baseline, n_samples, new_seed(), stdev, selected, probability, exact)
     dtype = image.dtype if image.is_floating_point() else floating_dtype(image)
     return torch.from_numpy(drawn).to(device=image.device, dtype=dtype)
@@ -93,7 +103,7 @@ def number_of_bands(value: Any, bands: int) -> int | None:
 
 
 def selected_positions(axes: Any, shape: Sequence[int]) -> tuple[bytes | None, ...]:
-    """Return, for each of three axes, flags of the positions to disturb, or None for all."""
+    """Return, for each of three axes, flags of the positions to perturb, or None for all."""
     if axes is None:
         return EVERYWHERE
     if not isinstance(axes, tuple):

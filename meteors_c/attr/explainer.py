@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
-import re
+import inspect
 import warnings
 from abc import ABC
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
+from meteors_c import _core
 from meteors_c._native import make_model, parallel
 from meteors_c._options import current, memory_budget
-from meteors_c.attr._arguments import ShowProgress, validate_and_transform_baseline
+from meteors_c.attr._arguments import RunSettings, validate_and_transform_baseline
 from meteors_c.attr._progress import progress
+from meteors_c.attr._registry import name_in_words, register
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.report import Report
 from meteors_c.exceptions import HSIAttributesError
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
-from meteors_c.utils import floating_dtype
+from meteors_c.utils import floating_dtype, warn_caller
 
 __all__ = ["Explainer", "validate_and_transform_baseline"]
 
 Result = TypeVar("Result", bound=HSIAttributes)
+
+
+class Computed(NamedTuple):
+    """What the core computed for the images of a call.
+
+    Attributes
+    ----------
+    arrays : list of list of numpy.ndarray
+        For each image, one for each explained output.
+    shape : tuple of int
+        Of a sample's outputs, where all of them are explained.
+    further : dict
+        Further results by name, each a list with one entry for each image.
+    report : Report
+        What the run did.
+    """
+
+    arrays: list[list[np.ndarray]]
+    shape: tuple[int, ...]
+    further: dict[str, list[Any]]
+    report: Report
+
+    def tensors(self, images: list[HSI]) -> list[torch.Tensor]:
+        """Return the tensor of each image, where one output is explained."""
+        return [result_tensor(of[0], image) for of, image in zip(self.arrays, images, strict=True)]
 
 
 class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as users of meteors expect
@@ -50,11 +77,20 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         If `callable` is an explainer of an explainer.
     """
 
+    native_method: ClassVar[_core.Method | None] = None
     _attribution_method: Callable[..., Any] | None = None
     multiplies_by_inputs: bool = False
 
+    def __init_subclass__(cls, native: str | None = None, **arguments: Any) -> None:
+        """Register a method of the core: `native` is its name there."""
+        super().__init_subclass__(**arguments)
+        if native is not None:
+            cls.native_method = _core.methods[native]
+            register(cls)
+
     def __init__(self, callable: ExplainableModel | Explainer) -> None:
         self.chained_explainer: Explainer | None = None
+        self._attribution_method = self.native_method
         self.explainable_model: ExplainableModel
         if isinstance(callable, Explainer):
             if callable.chained_explainer is not None:
@@ -86,7 +122,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
     @classmethod
     def get_name(cls) -> str:
         """Return the method's name in words, such as ``Integrated Gradients``."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", cls.__name__)
+        return name_in_words(cls.__name__)
 
     def has_convergence_delta(self) -> bool:
         """Return whether the method can tell its error of completeness."""
@@ -107,6 +143,23 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         self.explainable_model.to(device)
         return self
 
+    # ---- inside a noise tunnel
+
+    @property
+    def is_product_with_image(self) -> bool:
+        """Whether the attribution is the image times something that does not hold it."""
+        return False
+
+    def nested_arguments(self) -> dict[str, Any]:
+        """Return the arguments, in the words of the core, with which the method runs inside a noise tunnel."""
+        return {}
+
+    @classmethod
+    def _defaults(cls, *names: str) -> dict[str, Any]:
+        """Return defaults of `attribute` by name."""
+        parameters = inspect.signature(cls.attribute).parameters  # type: ignore[attr-defined]
+        return {name: parameters[name].default for name in names}
+
     # ---- one call of the core
 
     def _native(self) -> Callable[..., Any]:
@@ -114,42 +167,37 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
             raise RuntimeError(f"{self.get_name()} has no attribution method: it was set to None")
         return self._attribution_method
 
-    def _call(
+    def _compute(
         self,
         native: Callable[..., Any],
         images: list[HSI],
         targets: list[tuple[int, ...]],
-        *,
-        additional_forward_args: Any = None,
-        most: int | None = None,
-        show_progress: ShowProgress = False,
+        settings: RunSettings,
+        baselines: list[Any] | None = None,
         **arguments: Any,
-    ) -> tuple[list[Any], Any, Report]:
-        """Call the core and return its arrays for each image, whatever else it tells, and the report."""
+    ) -> Computed:
+        """Call a method of the core; `arguments` are its own."""
         device = self.explainable_model.device
         device = images[0].image.device if device is None else device
-        driven = make_model(self.explainable_model, additional_forward_args, images, device, most)
-        model = driven.capsule
+        driven = make_model(
+            self.explainable_model, settings.additional_forward_args, images, device, settings.max_batch_size
+        )
         # The model needs autograd, also where the caller works in inference mode.
-        with torch.inference_mode(False), progress(show_progress, self.get_name()) as bar:
+        with torch.inference_mode(False), progress(settings.show_progress, self.get_name()) as bar:
             options = {
-                "most": most,
-                "memory": memory_budget(),
+                "max_batch_size": settings.max_batch_size,
+                "memory_budget": memory_budget(),
                 "dtype": driven.dtype,
                 "shortcuts": current().shortcuts,
+                "finite": current().finite,
+                "tune_allocator": current().tune_allocator,
                 "parallel": parallel(),
                 "progress": bar,
             }
-            arrays, *rest, counts = native(images=images, targets=targets, model=model, options=options, **arguments)
+            arrays, shape, further, counts = native(images, targets, baselines, driven.capsule, options, arguments)
         report = Report(method=self.get_name(), model=driven.how, images=len(images), **counts)
-        return arrays, rest[0] if rest else None, report
-
-    def _run(
-        self, native: Callable[..., Any], images: list[HSI], targets: list[tuple[int, ...]], **arguments: Any
-    ) -> tuple[list[torch.Tensor], Any, Report]:
-        """Call the core, as `_call`, and return one tensor for each image."""
-        arrays, more, report = self._call(native, images, targets, **arguments)
-        return list(map(result_tensor, arrays, images)), more, report
+        _warn(report)
+        return Computed(arrays, shape, further, report)
 
     def _result(
         self,
@@ -192,6 +240,21 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.chained_explainer or self.explainable_model!r})"
+
+
+def _warn(report: Report) -> None:
+    """Tell the caller what makes the results slower or less useful than expected."""
+    if report.one_at_a_time is not None:
+        warn_caller(
+            f"the model gets one sample at a time, which takes longer: {report.one_at_a_time}. Where it normalises over "
+            "the batch or gives one number for a batch, let it treat each sample by itself"
+        )
+    if report.nonfinite is not None and current().finite == "warn":
+        warn_caller(
+            f"there are values that are NaN or infinite, and the result keeps what they make of it: {report.nonfinite} "
+            f"(outputs {report.nonfinite_outputs}, gradients {report.nonfinite_gradients}, attributions "
+            f'{report.nonfinite_results}). meteors_c.options(finite="raise") makes this an error'
+        )
 
 
 def bare(results: list[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from meteors_c import _core
-from meteors_c.attr._arguments import ShowProgress, Target, images_of, targets_of
+from meteors_c.attr._arguments import RunSettings, ShowProgress, Target, images_of, targets_of
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.explainer import Explainer, differentiable_image
 from meteors_c.hsi import HSI
@@ -14,7 +14,7 @@ from meteors_c.models import ExplainableModel
 __all__ = ["InputXGradient"]
 
 
-class InputXGradient(Explainer):
+class InputXGradient(Explainer, native="input_x_gradient"):
     """The image times the gradient of the target output with respect to it [1]_.
 
     Parameters
@@ -32,7 +32,11 @@ class InputXGradient(Explainer):
 
     def __init__(self, explainable_model: ExplainableModel) -> None:
         super().__init__(explainable_model)
-        self._attribution_method = _core.input_x_gradient
+
+    @property
+    def is_product_with_image(self) -> bool:
+        """Return True."""
+        return True
 
     def attribute(
         self,
@@ -70,17 +74,13 @@ class InputXGradient(Explainer):
         """
         native, images = self._native(), images_of(hsi)
         targets = targets_of(target, len(images))
-        arguments: dict[str, Any] = {"absolute": False} if keep_gradient else {}
-        attributes, _, report = self._run(
-            _core.saliency if keep_gradient else native,
-            images,
-            targets,
-            additional_forward_args=additional_forward_args,
-            show_progress=show_progress,
-            **arguments,
-        )
-        if keep_gradient:
-            attributes = [
-                differentiable_image(image) * values for image, values in zip(images, attributes, strict=True)
-            ]
-        return self._results(images, attributes, targets, report)
+        settings = RunSettings(additional_forward_args, show_progress=show_progress)
+        if not keep_gradient:
+            computed = self._compute(native, images, targets, settings)
+            return self._results(images, computed.tensors(images), targets, computed.report)
+        computed = self._compute(_core.methods["saliency"], images, targets, settings, absolute=False)
+        products = [
+            differentiable_image(image) * gradient
+            for image, gradient in zip(images, computed.tensors(images), strict=True)
+        ]
+        return self._results(images, products, targets, computed.report)

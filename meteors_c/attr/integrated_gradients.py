@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from meteors_c import _core
 from meteors_c.attr._arguments import (
     Baseline,
+    RunSettings,
     ShowProgress,
     Target,
     baselines_of,
@@ -25,7 +25,7 @@ from meteors_c.models import ExplainableModel
 __all__ = ["IntegratedGradients"]
 
 
-class IntegratedGradients(Explainer):
+class IntegratedGradients(Explainer, native="integrated_gradients"):
     """The gradient averaged on the straight way from a baseline to the image, times their difference [1]_.
 
     Parameters
@@ -45,7 +45,15 @@ class IntegratedGradients(Explainer):
     def __init__(self, explainable_model: ExplainableModel, multiply_by_inputs: bool = True) -> None:
         super().__init__(explainable_model)
         self.multiplies_by_inputs = bool(multiply_by_inputs)
-        self._attribution_method = _core.integrated_gradients
+
+    @property
+    def is_product_with_image(self) -> bool:
+        """Whether the averaged gradient is multiplied, inside a tunnel by the image itself: its baseline is 0."""
+        return self.multiplies_by_inputs
+
+    def nested_arguments(self) -> dict[str, Any]:
+        """Return the arguments inside a noise tunnel: the defaults of `attribute`."""
+        return self._defaults("n_steps", "method") | {"multiply_by_inputs": self.multiplies_by_inputs}
 
     def has_convergence_delta(self) -> bool:
         """Return True: see ``return_convergence_delta`` of `attribute`."""
@@ -117,19 +125,20 @@ class IntegratedGradients(Explainer):
         native, images = self._native(), images_of(hsi)
         targets, baselines = targets_of(target, len(images)), baselines_of(baseline, images)
         in_graph = keep_gradient and self.multiplies_by_inputs
-        attributes, deltas, report = self._run(
+        computed = self._compute(
             native,
             images,
             targets,
-            additional_forward_args=additional_forward_args,
-            most=batch_size(internal_batch_size, "internal_batch_size"),
-            show_progress=show_progress,
-            baselines=baselines,
+            RunSettings(
+                additional_forward_args, batch_size(internal_batch_size, "internal_batch_size"), show_progress
+            ),
+            baselines,
             n_steps=positive(n_steps, "n_steps"),
             method=method,
             multiply_by_inputs=self.multiplies_by_inputs and not in_graph,
             delta=return_convergence_delta,
         )
+        attributes, deltas = computed.tensors(images), computed.further.get("delta")
         if in_graph:
             gradients = attributes
             attributes = [
@@ -141,4 +150,4 @@ class IntegratedGradients(Explainer):
                     delta + float(product.detach().double().sum() - values.double().sum())
                     for delta, product, values in zip(deltas, attributes, gradients, strict=True)
                 ]
-        return self._results(images, attributes, targets, report, deltas)
+        return self._results(images, attributes, targets, computed.report, deltas)

@@ -1,4 +1,4 @@
-"""Noise tunnels: moments of the attributions of disturbed images."""
+"""Noise tunnels: moments of the attributions of perturbed images."""
 
 from __future__ import annotations
 
@@ -32,12 +32,9 @@ from meteors_c.attr._noise import (
     selected_positions,
     tensor_given,
 )
+from meteors_c.attr._registry import METHODS
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.explainer import Explainer, bare, differentiable_image, result_tensor
-from meteors_c.attr.input_x_gradients import InputXGradient
-from meteors_c.attr.integrated_gradients import IntegratedGradients
-from meteors_c.attr.occlusion import Occlusion
-from meteors_c.attr.saliency import Saliency
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -77,7 +74,7 @@ class BaseNoiseTunnel(Explainer):
     Parameters
     ----------
     callable : Explainer
-        A Saliency, InputXGradient, IntegratedGradients or Occlusion. It runs with its default arguments (Saliency
+        A Saliency, InputXGradient, IntegratedGradients, Occlusion or FeatureAblation. It runs with its default arguments (Saliency
         without the absolute value) and is left as it is.
 
     Raises
@@ -92,23 +89,20 @@ class BaseNoiseTunnel(Explainer):
         if not isinstance(callable, Explainer):
             raise RuntimeError(f"callable must be an Explainer, not {type(callable).__name__}")
         super().__init__(callable)
+        self._attribution_method = None  # the inner explainer has one
 
-    def _inner(self) -> tuple[str, tuple[Any, ...], bool]:
-        """Return the core's name and arguments of the inner explainer, and whether it multiplies by the image."""
+    def _inner(self) -> tuple[_core.Method, dict[str, Any]]:
+        """Return the inner explainer in the words of the core."""
         inner = self.chained_explainer
         assert inner is not None
-        known: dict[type[Explainer], tuple[str, tuple[Any, ...]]] = {
-            Saliency: ("saliency", ()),
-            InputXGradient: ("input_x_gradient", ()),
-            IntegratedGradients: ("integrated_gradients", (50, "gausslegendre", inner.multiplies_by_inputs)),
-            Occlusion: ("occlusion", ((1, 1, 1), (1, 1, 1))),
-        }
-        kind = next((kind for kind in known if isinstance(inner, kind)), None)
-        if kind is None or getattr(inner.attribute, "__func__", None) is not kind.attribute:  # type: ignore[attr-defined]
-            names = ", ".join(kind.__name__ for kind in known)
+        owner = next((kind for kind in type(inner).__mro__ if kind in METHODS.values()), None)
+        method = None if owner is None else inner.native_method
+        own_attribute = owner is not None and getattr(inner.attribute, "__func__", None) is vars(owner)["attribute"]  # type: ignore[attr-defined]
+        if method is None or not method.nests or not own_attribute:
+            names = ", ".join(name for name, kind in METHODS.items() if kind.native_method and kind.native_method.nests)
             raise TypeError(f"a {self.get_name()} runs around {names}, not around {type(inner).__name__}")
         inner._native()
-        return *known[kind], kind in (InputXGradient, IntegratedGradients) and inner.multiplies_by_inputs
+        return method, inner.nested_arguments()
 
     def _tunnel(
         self,
@@ -120,45 +114,49 @@ class BaseNoiseTunnel(Explainer):
         settings: RunSettings,
     ) -> Any:
         """Call the core's tunnel."""
-        inner, inner_arguments, product = self._inner()
-        tunnel = {**vars(noise), **moment.arguments()}
+        assert self.chained_explainer is not None
+        assert self.native_method is not None
         targets = targets_of(target, len(images))
-        attributes, (errors, slopes, used), report = self._run(
-            _core.noise_tunnel,
+        computed = self._compute(
+            self.native_method,
             images,
             targets,
-            inner=inner,
-            inner_arguments=inner_arguments,
+            settings,
+            noise.baselines,
+            inner=self._inner(),
             seed=new_seed(),
-            slope=keep_gradient and product,
-            **tunnel,
-            **vars(settings),
+            input_derivative=keep_gradient and self.chained_explainer.is_product_with_image,
+            samples_used=True,
+            **noise.arguments(),
+            **moment.arguments(),
         )
-        if slopes is not None:
-            attributes = list(map(_with_slope, attributes, map(result_tensor, slopes, images), images))
+        attributes, further = computed.tensors(images), computed.further
+        if "input_derivative" in further:
+            derivatives = map(result_tensor, further["input_derivative"], images)
+            attributes = list(map(_with_derivative, attributes, derivatives, images))
         results: list[HSIAttributes] = [
-            self._result(image, values, one, replace(report, samples_used=count))
-            for image, values, one, count in zip(images, attributes, targets, used, strict=True)
+            self._result(image, values, one, replace(computed.report, samples_used=count))
+            for image, values, one, count in zip(images, attributes, targets, further["samples_used"], strict=True)
         ]
-        if errors is not None:
-            for result, error in zip(results, errors, strict=True):
+        if "standard_error" in further:
+            for result, error in zip(results, further["standard_error"], strict=True):
                 result.standard_error = result_tensor(error, result.hsi)
         return bare(results)
 
 
-def _with_slope(values: torch.Tensor, slope: torch.Tensor, hsi: HSI) -> torch.Tensor:
-    """Return values whose derivative by the image is the slope."""
+def _with_derivative(values: torch.Tensor, derivative: torch.Tensor, hsi: HSI) -> torch.Tensor:
+    """Return values that have this derivative by the image."""
     image = differentiable_image(hsi)
-    return values + (image - image.detach()) * slope
+    return values + (image - image.detach()) * derivative
 
 
-class NoiseTunnel(BaseNoiseTunnel):
+class NoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
     """A moment of the attributions of the image with normal noise: SmoothGrad [1]_, its square [2]_, VarGrad [3]_.
 
     Parameters
     ----------
     callable : Explainer
-        A Saliency, InputXGradient, IntegratedGradients or Occlusion. It runs with its default arguments (Saliency
+        A Saliency, InputXGradient, IntegratedGradients, Occlusion or FeatureAblation. It runs with its default arguments (Saliency
         without the absolute value) and is left as it is.
 
     References
@@ -200,14 +198,14 @@ class NoiseTunnel(BaseNoiseTunnel):
         additional_forward_args : Any, optional
             What the model takes after the input; see `Saliency.attribute`.
         n_samples : int, default 5
-            Disturbed copies of each image.
+            Perturbed copies of each image.
         steps_per_batch : int, optional
             The most samples that the model may see at once. The engine chooses where None.
         perturbation_axis : tuple of int and slice, optional
-            The part of the image, in its own axes, that is disturbed; all of it where None.
+            The part of the image, in its own axes, that is perturbed; all of it where None.
         stdevs : float, or list or tuple of float, default 1.0
             Standard deviation of the noise, in image units; one for each image or for all. The mask is applied to
-            the disturbed image.
+            the perturbed image.
         method : {"smoothgrad", "smoothgrad_sq", "vargrad"}
             Mean, mean of squares, or variance of the attributions.
         keep_gradient : bool, default False
@@ -267,7 +265,7 @@ class NoiseTunnel(BaseNoiseTunnel):
         n_samples : int, default 1
             Copies.
         perturbation_axis : tuple of int and slice, optional
-            The part that is disturbed; all of it where None.
+            The part that is perturbed; all of it where None.
         stdevs : float, default 1
             Standard deviation.
         **kwargs : Any
@@ -288,7 +286,7 @@ class NoiseTunnel(BaseNoiseTunnel):
         return perturbed(image, samples, stdev=stdev, selected=selected_positions(perturbation_axis, image.shape))
 
 
-class HyperNoiseTunnel(BaseNoiseTunnel):
+class HyperNoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
     """A moment of the attributions of the image with random bands replaced by a baseline.
 
     The moments are those of SmoothGrad and its relatives, see `NoiseTunnel`; the noise suits data of many bands, whose
@@ -297,7 +295,7 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
     Parameters
     ----------
     callable : Explainer
-        A Saliency, InputXGradient, IntegratedGradients or Occlusion. It runs with its default arguments (Saliency
+        A Saliency, InputXGradient, IntegratedGradients, Occlusion or FeatureAblation. It runs with its default arguments (Saliency
         without the absolute value) and is left as it is.
     """
 
@@ -325,7 +323,7 @@ class HyperNoiseTunnel(BaseNoiseTunnel):
             The images, of one shape, in any orientation.
         baseline : int, float, "mean", tensor, array or list, optional
             What the values of a chosen band become; see `IntegratedGradients.attribute`. The mask is applied to the
-            disturbed image.
+            perturbed image.
         perturbation_prob : float, default 0.5
             Probability that a band is replaced, for each band on its own.
         num_perturbed_bands : int, optional

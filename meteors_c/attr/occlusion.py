@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from meteors_c import _core
 from meteors_c.attr._arguments import (
     Baseline,
     RunSettings,
@@ -73,7 +72,7 @@ class _Windows:
         return {"mask": mask, "band_names": dict(zip(map(str, ids), ids, strict=True))}
 
 
-class Occlusion(Explainer):
+class Occlusion(Explainer, native="occlusion"):
     """The mean, over the windows that cover a value, of what the output loses when the window is covered [1]_.
 
     Parameters
@@ -91,7 +90,11 @@ class Occlusion(Explainer):
 
     def __init__(self, explainable_model: ExplainableModel) -> None:
         super().__init__(explainable_model)
-        self._attribution_method = _core.occlusion
+
+    def nested_arguments(self) -> dict[str, Any]:
+        """Return the arguments inside a noise tunnel: the defaults of `attribute`."""
+        defaults = self._defaults("sliding_window_shapes", "strides")
+        return {"window": defaults["sliding_window_shapes"], "stride": defaults["strides"], "outputs": None}
 
     def attribute(
         self,
@@ -252,12 +255,12 @@ class Occlusion(Explainer):
         targets: list[tuple[int, ...]] = [()] * len(images)
         if wanted is None:
             targets = targets_of(target, len(images))
-        arrays, shape, report = self._call(
+        arrays, shape, _, report = self._compute(
             self._native(),
             images,
             targets,
-            **vars(settings),
-            baselines=baselines_of(baseline, images),
+            settings,
+            baselines_of(baseline, images),
             window=windows.sizes,
             stride=windows.strides,
             outputs=wanted,

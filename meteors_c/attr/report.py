@@ -21,11 +21,17 @@ class Report:
     images : int
         Images of the call.
     evaluations : int
-        Samples that the model evaluated.
+        Samples that the model evaluated and whose results were used.
     evaluations_saved : int
         Samples whose result was known without the model.
+    evaluations_verifying : int
+        Samples that were evaluated once more, alone: to see that batches leave a sample's result alone, and that a
+        shortcut gives what the model gives.
+    evaluations_discarded : int
+        Samples whose results were not used: of a batch whose samples influence each other, or of a shortcut that
+        declined half-way.
     model_calls : int
-        Calls of the model that evaluated them.
+        Calls of the model that evaluated `evaluations`.
     chunk_first, chunk_size, chunk_largest : int
         Samples in the first call, where the engine came to rest, and the most in one call.
     seconds, seconds_in_model : float
@@ -33,13 +39,25 @@ class Report:
     peak_bytes : int
         The most that the engine's own buffers took at one time, without what the model allocates.
     shortcut : str or None
-        The shortcut that was taken.
+        The shortcut that was taken; where there is none, `shortcut_declined` says why.
     shortcut_evaluations : int
         Samples that went through it.
     shortcut_declined : str or None
-        Why a shortcut was not taken.
+        Why no shortcut was taken, in words.
+    decline_reason : str or None
+        The same as one of ``switched_off``, ``not_offered`` (a model driven in this way has none),
+        ``nothing_shared`` (by the samples of this method), ``little_work``, ``model_state`` (train mode, hooks),
+        ``structure`` (no part of the model can be computed once for all samples), ``values``, ``verification`` (it
+        gave other numbers), ``failure``.
+    one_at_a_time : str or None
+        Why the model was given one sample at a time, where it was: samples of a batch influence each other, or it
+        gives one number for a batch.
+    nonfinite : str or None
+        Where the first value was that is NaN or infinite.
+    nonfinite_outputs, nonfinite_gradients, nonfinite_results : int
+        Outputs that were not finite, samples whose gradient had such a value, and such values in the attributions.
     samples_used : int or None
-        For the noise tunnels, the disturbed copies that this image's result is made of: `n_samples`, or fewer where
+        For the noise tunnels, the perturbed copies that this image's result is made of: `n_samples`, or fewer where
         `tolerance` stopped earlier. None for other methods.
     """
 
@@ -48,6 +66,8 @@ class Report:
     images: int
     evaluations: int
     evaluations_saved: int
+    evaluations_verifying: int
+    evaluations_discarded: int
     model_calls: int
     chunk_first: int
     chunk_size: int
@@ -58,6 +78,12 @@ class Report:
     shortcut: str | None
     shortcut_evaluations: int
     shortcut_declined: str | None
+    decline_reason: str | None
+    one_at_a_time: str | None
+    nonfinite: str | None
+    nonfinite_outputs: int
+    nonfinite_gradients: int
+    nonfinite_results: int
     samples_used: int | None = None
 
     @property
@@ -79,7 +105,15 @@ class Report:
             shortcut = f"{self.shortcut} ({self.shortcut_evaluations} evaluations)"
         else:
             shortcut = "none" + (f" ({self.shortcut_declined})" if self.shortcut_declined else "")
-        saved = f", {self.evaluations_saved} saved" if self.evaluations_saved else ""
+        saved = "".join(
+            f", {count} {what}"
+            for count, what in [
+                (self.evaluations_saved, "saved"),
+                (self.evaluations_verifying, "to verify"),
+                (self.evaluations_discarded, "discarded"),
+            ]
+            if count
+        )
         plural = "" if self.images == 1 else "s"
         samples = [] if self.samples_used is None else [f"  samples      {self.samples_used} used for this image"]
         return "\n".join(
@@ -92,5 +126,7 @@ class Report:
                 f"{self.seconds_outside_model:.3f} s outside ({100 * self.overhead:.1f} %)",
                 f"  memory       {self.peak_bytes / 1e6:.1f} MB at most in the engine's buffers",
                 f"  shortcut     {shortcut}",
+                *([] if self.one_at_a_time is None else [f"  batches      one sample at a time: {self.one_at_a_time}"]),
+                *([] if self.nonfinite is None else [f"  not finite   {self.nonfinite}"]),
             ]
         )

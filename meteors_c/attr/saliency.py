@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meteors_c import _core
-from meteors_c.attr._arguments import ShowProgress, Target, images_of, targets_of
+from meteors_c.attr._arguments import RunSettings, ShowProgress, Target, images_of, targets_of
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.explainer import Explainer
 from meteors_c.hsi import HSI
@@ -14,7 +13,7 @@ from meteors_c.models import ExplainableModel
 __all__ = ["Saliency"]
 
 
-class Saliency(Explainer):
+class Saliency(Explainer, native="saliency"):
     """The gradient of the target output with respect to the image [1]_.
 
     Parameters
@@ -30,7 +29,10 @@ class Saliency(Explainer):
 
     def __init__(self, explainable_model: ExplainableModel) -> None:
         super().__init__(explainable_model)
-        self._attribution_method = _core.saliency
+
+    def nested_arguments(self) -> dict[str, Any]:
+        """Return the arguments inside a noise tunnel: signed gradients."""
+        return {"absolute": False}
 
     def attribute(
         self,
@@ -79,12 +81,6 @@ class Saliency(Explainer):
         """
         native, images = self._native(), images_of(hsi)
         targets = targets_of(target, len(images))
-        attributes, _, report = self._run(
-            native,
-            images,
-            targets,
-            additional_forward_args=additional_forward_args,
-            show_progress=show_progress,
-            absolute=abs,
-        )
-        return self._results(images, attributes, targets, report)
+        settings = RunSettings(additional_forward_args, show_progress=show_progress)
+        computed = self._compute(native, images, targets, settings, absolute=abs)
+        return self._results(images, computed.tensors(images), targets, computed.report)

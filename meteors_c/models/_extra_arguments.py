@@ -75,7 +75,7 @@ def _rows(values: Any, images: np.ndarray | torch.Tensor) -> Any:
 
 
 def resolve_extras(
-    given: Any, images: int, takes_arrays: bool, attempt: Attempt, most: int | None
+    given: Any, images: int, takes_arrays: bool, attempt: Attempt, max_batch_size: int | None
 ) -> list[ExtraArgument]:
     """Decide of each argument after the input whether it goes as it is or has one value for each image.
 
@@ -98,7 +98,7 @@ def resolve_extras(
     attempt : callable
         ``attempt(image, n, values)``: what the model gives for n copies of an image with these arguments, as a tensor,
         or None where it fails. The same arguments give the same outputs.
-    most : int, optional
+    max_batch_size : int, optional
         The most samples that the model may see at once.
 
     Returns
@@ -128,7 +128,7 @@ def resolve_extras(
         extras = _with_kinds(extras, doubtful)
         as_they_are = [position for position in doubtful if not _is_per_image(extras, position, images, attempt)]
         return [ExtraArgument(extra.value, extra.per_image and i not in as_they_are) for i, extra in enumerate(extras)]
-    if doubtful and (most is None or most > 1):
+    if doubtful and (max_batch_size is None or max_batch_size > 1):
         return _that_works(extras, doubtful, attempt)
     return extras
 

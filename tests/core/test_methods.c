@@ -1,8 +1,12 @@
 #include "check.h"
+#include "input_x_gradient.h"
+#include "integrated_gradients.h"
 #include "pool.h"
+#include "saliency.h"
 #include "toy_model.h"
 
 #include <math.h>
+#include <string.h>
 
 #define IMAGES 2
 
@@ -27,11 +31,7 @@ static void make_inputs(void) {
 
 /* d f / d x of the last output. */
 static void expected_gradient(const toy *t, const double *x, double *out) {
-    double z[TOY_FEATURES];
-    toy_features(t, x, z);
-    for (size_t v = 0; v < TOY_SIZE; v++) {
-        out[v] = TOY_OUTPUTS * z[0] * t->a[0][v] + (TOY_OUTPUTS + 1) * z[1] * t->a[1][v];
-    }
+    toy_gradient(t, x, TOY_OUTPUTS - 1, out);
 }
 
 void test_saliency_and_input_x_gradient(void) {
@@ -44,7 +44,7 @@ void test_saliency_and_input_x_gradient(void) {
     toy_init(&t, true);
     for (int absolute = 0; absolute < 2; absolute++) {
         const met_saliency_options method = {absolute != 0};
-        REQUIRE(met_saliency(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) == MET_OK);
+        REQUIRE(toy_run(&met_saliency, inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) == MET_OK);
         for (size_t i = 0; i < IMAGES; i++) {
             expected_gradient(&t, images[i], want);
             for (size_t v = 0; v < TOY_SIZE; v++) {
@@ -53,7 +53,7 @@ void test_saliency_and_input_x_gradient(void) {
             CHECK_CLOSE_N(out[i], want, TOY_SIZE, 1e-14);
         }
     }
-    REQUIRE(met_input_x_gradient(inputs, IMAGES, MET_FLOAT64, &t.model, &options, outs, &report) == MET_OK);
+    REQUIRE(toy_run(&met_input_x_gradient, inputs, IMAGES, MET_FLOAT64, NULL, &t.model, &options, outs, &report) == MET_OK);
     for (size_t i = 0; i < IMAGES; i++) {
         expected_gradient(&t, images[i], want);
         for (size_t v = 0; v < TOY_SIZE; v++) {
@@ -62,7 +62,7 @@ void test_saliency_and_input_x_gradient(void) {
         CHECK_CLOSE_N(out[i], want, TOY_SIZE, 1e-14);
     }
     CHECK_INT(report.evaluations, 3 * IMAGES);
-    CHECK_STR(report.declined, ""); /* one gradient: there is nothing to cut short */
+    CHECK_INT(report.decline_reason, MET_DECLINE_NOTHING_SHARED); /* one gradient: there is nothing to cut short */
 }
 
 /* On a quadratic the gradient is linear in alpha: two Gauss nodes, or the middle, give the integral exactly. */
@@ -75,14 +75,14 @@ void test_integrated_gradients_of_a_quadratic(void) {
     for (int shortcut = 0; shortcut < 2; shortcut++) {
         for (size_t e = 0; e < 3; e++) {
             toy t;
-            met_report report = {0};
+            met_report report = {.seconds_alone = 1}; /* a shortcut pays */
             double out[IMAGES][TOY_SIZE], delta[IMAGES] = {9, 9}, at_x[TOY_SIZE], at_b[TOY_SIZE], want[TOY_SIZE];
             void *outs[IMAGES] = {out[0], out[1]};
             const met_options options = {.max_batch_size = 3, .pool = &backwards, .shortcuts = true};
-            const met_integrated_gradients_options method = {exact[e].quadrature, exact[e].steps, true, delta};
+            const met_integrated_gradients_options method = {exact[e].steps, (int)exact[e].quadrature, true, delta};
             toy_init(&t, shortcut != 0);
             delta[0] = delta[1] = 0;
-            REQUIRE(met_integrated_gradients(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) ==
+            REQUIRE(toy_run(&met_integrated_gradients, inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) ==
                     MET_OK);
             for (size_t i = 0; i < IMAGES; i++) {
                 double b[TOY_SIZE];
@@ -111,14 +111,14 @@ void test_integrated_gradients_delta(void) {
     double x[TOY_SIZE], zx[TOY_FEATURES], sum = 0, delta = 0;
     void *outs[1] = {out};
     const met_options options = {.shortcuts = false};
-    const met_integrated_gradients_options method = {MET_RIEMANN_LEFT, 4, true, &delta};
+    const met_integrated_gradients_options method = {4, MET_RIEMANN_LEFT, true, &delta};
     for (size_t v = 0; v < TOY_SIZE; v++) {
         image[v] = (float)toy_value(3, v);
         x[v] = image[v];
     }
     met_input input = toy_input(image, MET_FLOAT32);
     toy_init(&t, false);
-    REQUIRE(met_integrated_gradients(&input, 1, MET_FLOAT32, &method, &t.model, &options, outs, &report) == MET_OK);
+    REQUIRE(toy_run(&met_integrated_gradients, &input, 1, MET_FLOAT32, &method, &t.model, &options, outs, &report) == MET_OK);
     for (size_t v = 0; v < TOY_SIZE; v++) {
         sum += (double)out[v];
     }
@@ -133,12 +133,114 @@ void test_integrated_gradients_refuses(void) {
     double out[TOY_SIZE];
     void *outs[1] = {out};
     const met_options options = {0};
-    met_integrated_gradients_options method = {MET_GAUSS_LEGENDRE, (size_t)1000000000, true, NULL};
+    met_integrated_gradients_options method = {(size_t)1000000000, MET_GAUSS_LEGENDRE, true, NULL};
     make_inputs();
     toy_init(&t, false);
-    CHECK_INT(met_integrated_gradients(inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
-    method.quadrature = MET_RIEMANN_TRAPEZOID;
+    CHECK_INT(toy_run(&met_integrated_gradients, inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
+    method.rule = MET_RIEMANN_TRAPEZOID;
     method.steps = 1;
-    CHECK_INT(met_integrated_gradients(inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
+    CHECK_INT(toy_run(&met_integrated_gradients, inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
     CHECK_INT(t.calls, 0);
+}
+
+/* ---- the records */
+
+/* Bytes that an argument is read into. */
+static size_t bytes_of(met_argument_kind kind) {
+    switch (kind) {
+    case MET_FLAG: return sizeof(bool);
+    case MET_COUNT: return sizeof(size_t);
+    case MET_NUMBER: return sizeof(double);
+    case MET_SEED: return sizeof(uint64_t);
+    case MET_CHOICE: return sizeof(int);
+    case MET_SIZES: return sizeof(size_t[MET_AXES]);
+    case MET_AXIS_FLAGS: return sizeof(const uint8_t *[MET_AXES]);
+    case MET_SEGMENT_IDS: return sizeof(met_segments);
+    case MET_TARGETS: return sizeof(met_targets);
+    case MET_METHOD: return sizeof(met_nested);
+    case MET_NUMBERS:
+    case MET_RESULT_NUMBERS:
+    case MET_RESULT_COUNTS:
+    case MET_RESULT_ARRAYS: return sizeof(void *);
+    }
+    return SIZE_MAX;
+}
+
+static void check_arguments(const met_method *method) {
+    for (const met_argument *a = method->arguments; a->name != NULL; a++) {
+        const size_t bytes = bytes_of(a->kind);
+        CHECK(a->name[0] != '\0');
+        CHECK(bytes <= method->options && a->offset <= method->options - bytes);
+        CHECK((a->kind == MET_CHOICE) == (a->choices != NULL));
+        CHECK(a->choices == NULL || a->choices[0] != NULL);
+        for (const met_argument *b = method->arguments; b != a; b++) {
+            CHECK(strcmp(a->name, b->name) != 0);
+            CHECK(a->offset >= b->offset + bytes_of(b->kind) || b->offset >= a->offset + bytes); /* no field twice */
+        }
+    }
+}
+
+/* Hosts find methods by their names and fill options by their arguments: none is ambiguous or outside. */
+void test_records_of_methods(void) {
+    size_t methods = 0;
+    for (; met_methods[methods] != NULL; methods++) {
+        const met_method *method = met_methods[methods];
+        REQUIRE(method->name != NULL && method->doc != NULL && method->arguments != NULL && method->run != NULL);
+        CHECK(method->name[0] != '\0' && method->doc[0] != '\0');
+        for (size_t other = 0; other < methods; other++) {
+            CHECK(strcmp(method->name, met_methods[other]->name) != 0);
+        }
+        check_arguments(method);
+        const met_nesting *nesting = method->nesting;
+        if (nesting != NULL && !nesting->of_gradient) {
+            CHECK(nesting->run != NULL && nesting->evaluations != NULL);
+        }
+    }
+    CHECK(methods >= 5);
+}
+
+/* A method that nests says how many evaluations it makes of an image, and makes as many. */
+void test_records_count_their_evaluations(void) {
+    const met_options options = {.max_batch_size = 1};
+    make_inputs();
+    for (size_t k = 0; met_methods[k] != NULL; k++) {
+        const met_nesting *nesting = met_methods[k]->nesting;
+        if (nesting == NULL || nesting->of_gradient) {
+            continue;
+        }
+        /* counts are 3 and windows 2 x 2 x 2: what each of the methods accepts */
+        union {
+            double aligned;
+            uint8_t bytes[512];
+        } given = {0};
+        REQUIRE(met_methods[k]->options <= sizeof given.bytes);
+        for (const met_argument *a = met_methods[k]->arguments; a->name != NULL; a++) {
+            const size_t count = 3, sizes[MET_AXES] = {2, 2, 2};
+            if (a->kind == MET_COUNT) {
+                memcpy(given.bytes + a->offset, &count, sizeof count);
+            } else if (a->kind == MET_SIZES) {
+                memcpy(given.bytes + a->offset, sizes, sizeof sizes);
+            }
+        }
+        toy t;
+        met_report report = {0};
+        double out[IMAGES][TOY_SIZE];
+        void *outs[IMAGES] = {out[0], out[1]};
+        toy_init(&t, false);
+        const met_call call = {inputs, IMAGES, MET_FLOAT64, &t.model, &options, &report};
+        met_results results = {.out = outs, .outputs = 1};
+        REQUIRE(nesting->run(&call, given.bytes, &results) == MET_OK);
+        CHECK_INT(IMAGES * nesting->evaluations(&call, given.bytes), report.evaluations + report.evaluations_saved);
+    }
+}
+
+/* Names of choices stand in the order of the enumeration. */
+void test_records_name_their_choices(void) {
+    size_t rules = 0;
+    while (met_quadrature_names[rules] != NULL) {
+        rules++;
+    }
+    CHECK_INT(rules, MET_RIEMANN_TRAPEZOID + 1);
+    CHECK_STR(met_quadrature_names[MET_GAUSS_LEGENDRE], "gausslegendre");
+    CHECK_STR(met_quadrature_names[MET_RIEMANN_TRAPEZOID], "riemann_trapezoid");
 }

@@ -9,10 +9,16 @@ void test_status_in_words(void) {
     CHECK_INT(met_fail(MET_EVALUE, "%s must be %d", "n", 3), MET_EVALUE);
     CHECK_STR(met_detail(), "n must be 3");
     CHECK_STR(met_status_text(MET_ENOMEM), "out of memory");
-    for (int status = MET_OK; status <= MET_EDECLINED; status++) {
+    for (int status = MET_OK; status <= MET_ESINGLE; status++) {
         CHECK(strcmp(met_status_text(status), "unknown status") != 0);
     }
     CHECK_STR(met_status_text(99), "unknown status");
+}
+
+void test_decline_has_a_reason(void) {
+    CHECK_INT(met_declined(MET_DECLINE_VALUES, "digits of %s", "band 3"), MET_EDECLINED);
+    CHECK_INT(met_decline_reason(), MET_DECLINE_VALUES);
+    CHECK_STR(met_detail(), "digits of band 3");
 }
 
 void test_buffer_is_counted(void) {
@@ -66,9 +72,9 @@ void test_target_by_hand(void) {
 }
 
 /* Run a tuner against a cost function until it rests; the size where it rests. */
-static size_t rest(size_t first, size_t most, bool may_grow, double (*seconds)(size_t n), size_t *largest) {
+static size_t rest(size_t first, size_t limit, bool may_grow, double (*seconds)(size_t n), size_t *largest) {
     met_tuner t;
-    met_tuner_start(&t, first, most, may_grow);
+    met_tuner_start(&t, first, limit, may_grow);
     size_t n = t.chunk;
     *largest = n;
     for (int i = 0; i < 100; i++) {

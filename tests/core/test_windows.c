@@ -1,7 +1,9 @@
 #include "check.h"
+#include "occlusion.h"
 #include "pool.h"
 #include "toy_model.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static uint32_t draw(uint32_t n) {
@@ -120,10 +122,12 @@ static void make_inputs(void) {
     inputs[1].baseline_value = 0.5;
 }
 
+static const met_occlusion_options sliding = {.window = {2, 3, 2}, .stride = {1, 2, 2}};
+
 static met_windows make_windows(void) {
-    static const size_t shape[] = TOY_SHAPE, window[] = {2, 3, 2}, stride[] = {1, 2, 2};
+    static const size_t shape[] = TOY_SHAPE;
     met_windows w;
-    met_windows_new(shape, window, stride, &w);
+    met_windows_new(shape, sliding.window, sliding.stride, &w);
     return w;
 }
 
@@ -142,43 +146,53 @@ static double difference(const toy *t, size_t image, const met_box *box, size_t 
     return toy_output(whole, target) - toy_output(part, target);
 }
 
+/* The attributions of one output by definition. */
+static void occlude(const toy *t, size_t image, size_t target, double out[TOY_SIZE]) {
+    const met_windows w = make_windows();
+    double d[64];
+    for (size_t k = 0; k < met_windows_number(&w); k++) {
+        met_box box;
+        met_windows_box(&w, k, &box);
+        d[k] = difference(t, image, &box, target);
+    }
+    met_windows_mean(&w, d, MET_FLOAT64, NULL, out);
+}
+
 void test_occlusion_by_definition(void) {
+    const met_windows w = make_windows();
+    const size_t n = met_windows_number(&w);
     make_inputs();
     for (int shortcut = 0; shortcut < 2; shortcut++) {
-        for (size_t most = 0; most < 9; most += 4) {
+        for (size_t limit = 0; limit < 9; limit += 4) {
             toy t;
-            met_report report = {0};
-            met_occlusion_result result;
-            const met_options options = {.max_batch_size = most, .shortcuts = true};
-            const met_occlusion_options method = {.windows = make_windows()};
-            const size_t n = met_windows_number(&method.windows);
+            met_report report = {.seconds_alone = 1}; /* a shortcut pays */
+            double out[IMAGES][TOY_SIZE], want[TOY_SIZE];
+            void *outs[IMAGES] = {out[0], out[1]};
+            const met_options options = {.max_batch_size = limit, .pool = &backwards, .shortcuts = true};
             toy_init(&t, shortcut != 0);
-            REQUIRE(met_occlusion(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, &result, &report) ==
+            REQUIRE(toy_run(&met_occlusion, inputs, IMAGES, MET_FLOAT64, &sliding, &t.model, &options, outs, &report) ==
                     MET_OK);
-            CHECK_INT(result.outputs, 1);
             for (size_t i = 0; i < IMAGES; i++) {
-                for (size_t k = 0; k < n; k++) {
-                    met_box box;
-                    met_windows_box(&method.windows, k, &box);
-                    CHECK_CLOSE(result.differences[i * n + k], difference(&t, i, &box, i), 1e-12);
-                }
+                occlude(&t, i, i, want);
+                CHECK_CLOSE_N(out[i], want, TOY_SIZE, 1e-12);
             }
-            met_deallocate(result.differences);
             CHECK_INT(report.evaluations, IMAGES * (n + 1)); /* the image itself once */
             CHECK_INT(report.shortcut_evaluations, shortcut ? IMAGES * (n + 1) : 0);
+            CHECK_INT(report.memory.bytes, 0);
         }
     }
 }
 
 /* Windows that hold the baseline already cost nothing and differ by exactly 0, wherever they lie among the others. */
 void test_occlusion_skips_copies(void) {
-    for (size_t most = 0; most < 4; most++) {
+    const met_windows w = make_windows();
+    const size_t n = met_windows_number(&w);
+    for (size_t limit = 0; limit < 4; limit++) {
         toy t;
         met_report report = {0};
-        met_occlusion_result result;
-        const met_options options = {.max_batch_size = most};
-        const met_occlusion_options method = {.windows = make_windows()};
-        const size_t n = met_windows_number(&method.windows);
+        double out[IMAGES][TOY_SIZE], want[TOY_SIZE];
+        void *outs[IMAGES] = {out[0], out[1]};
+        const met_options options = {.max_batch_size = limit};
         size_t copies = 0;
         make_inputs();
         for (size_t v = 0; v < TOY_SIZE; v++) { /* the first rows of one image, the last columns of the other */
@@ -186,49 +200,81 @@ void test_occlusion_skips_copies(void) {
             images[1][v] = v % 5 > 1 ? 0.5 : images[1][v];
         }
         toy_init(&t, false);
-        REQUIRE(met_occlusion(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, &result, &report) == MET_OK);
+        REQUIRE(toy_run(&met_occlusion, inputs, IMAGES, MET_FLOAT64, &sliding, &t.model, &options, outs, &report) ==
+                MET_OK);
         for (size_t i = 0; i < IMAGES; i++) {
             for (size_t k = 0; k < n; k++) {
                 met_box box;
-                met_windows_box(&method.windows, k, &box);
-                const bool copy = i == 0 ? box.stop[1] <= 3 : box.start[2] >= 2;
-                copies += copy;
-                CHECK_CLOSE(result.differences[i * n + k], copy ? 0 : difference(&t, i, &box, i), copy ? 0 : 1e-12);
+                met_windows_box(&w, k, &box);
+                copies += i == 0 ? box.stop[1] <= 3 : box.start[2] >= 2;
             }
+            occlude(&t, i, i, want);
+            CHECK_CLOSE_N(out[i], want, TOY_SIZE, 1e-12);
         }
-        met_deallocate(result.differences);
+        for (size_t v = 0; v < TOY_SIZE; v++) { /* where no other window reaches */
+            CHECK(v / 5 % 4 > 1 || out[0][v] == 0);
+            CHECK(v % 5 < 4 || out[1][v] == 0);
+        }
         CHECK(copies > 4);
         CHECK_INT(report.evaluations_saved, copies);
         CHECK_INT(report.evaluations, IMAGES * (n + 1) - copies);
-        CHECK_INT(t.samples, report.evaluations);
+        CHECK_INT(t.samples, report.evaluations + report.evaluations_verifying);
     }
+}
+
+/* Room for the attributions of several outputs, made when they are reserved. */
+typedef struct room {
+    met_results results; /* first */
+    double *values;      /* (IMAGES, outputs, TOY_SIZE) */
+} room;
+
+static int make_room(met_results *results, size_t outputs) {
+    room *r = (room *)results;
+    r->values = malloc(IMAGES * outputs * TOY_SIZE * sizeof(double));
+    results->out = malloc(IMAGES * outputs * sizeof(void *));
+    results->outputs = outputs;
+    for (size_t i = 0; i < IMAGES * outputs; i++) {
+        results->out[i] = r->values + i * TOY_SIZE;
+    }
+    return MET_OK;
 }
 
 void test_occlusion_of_many_outputs(void) {
     static const met_target wanted[2] = {{1, {-1}}, {1, {0}}}, outside[1] = {{1, {TOY_OUTPUTS}}};
+    const met_windows w = make_windows();
+    const met_options options = {.max_batch_size = 3};
     make_inputs();
     for (int all = 0; all < 2; all++) {
         toy t;
         met_report report = {0};
-        met_occlusion_result result;
-        const met_options options = {.max_batch_size = 3};
-        const met_occlusion_options method = {
-            .windows = make_windows(), .all_targets = all != 0, .targets = wanted, .n_targets = all ? 0 : 2};
-        const size_t n = met_windows_number(&method.windows), outputs = all ? TOY_OUTPUTS : 2;
+        met_occlusion_options method = sliding;
+        room r = {.results = {.outputs = 1, .reserve = make_room}};
+        const size_t outputs = all ? TOY_OUTPUTS : 2;
+        method.outputs = (met_targets){.all = all != 0, .target = wanted, .count = all ? 0 : 2};
         toy_init(&t, false);
-        REQUIRE(met_occlusion(inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, &result, &report) == MET_OK);
-        CHECK_INT(result.outputs, outputs);
-        CHECK_INT(report.evaluations, IMAGES * (n + 1));
+        const met_call call = {inputs, IMAGES, MET_FLOAT64, &t.model, &options, &report};
+        REQUIRE(met_method_run(&met_occlusion, &call, &method, &r.results) == MET_OK);
+        CHECK_INT(r.results.outputs, outputs);
+        CHECK_INT(r.results.axes, 1);
+        CHECK_INT(r.results.shape[0], TOY_OUTPUTS);
+        CHECK_INT(report.evaluations, IMAGES * (met_windows_number(&w) + 1));
         for (size_t i = 0; i < IMAGES; i++) {
             for (size_t o = 0; o < outputs; o++) {
-                met_box box;
-                met_windows_box(&method.windows, 5, &box);
-                const size_t target = all ? o : o == 0 ? TOY_OUTPUTS - 1 : 0;
-                CHECK_CLOSE(result.differences[(i * outputs + o) * n + 5], difference(&t, i, &box, target), 1e-12);
+                double want[TOY_SIZE];
+                occlude(&t, i, all ? o : o == 0 ? TOY_OUTPUTS - 1 : 0, want);
+                CHECK_CLOSE_N(r.values + (i * outputs + o) * TOY_SIZE, want, TOY_SIZE, 1e-12);
             }
         }
-        met_deallocate(result.differences);
-        const met_occlusion_options wrong = {.windows = make_windows(), .targets = outside, .n_targets = 1};
-        CHECK_INT(met_occlusion(inputs, 1, MET_FLOAT64, &wrong, &t.model, &options, &result, &report), MET_EINDEX);
+        free(r.values);
+        free(r.results.out);
+        double out[IMAGES][TOY_SIZE];
+        void *outs[IMAGES] = {out[0], out[1]};
+        method.outputs = (met_targets){.target = outside, .count = 1};
+        CHECK_INT(toy_run(&met_occlusion, inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report),
+                  MET_EINDEX);
+        method.outputs = (met_targets){.target = wanted, .count = 2}; /* and room for one */
+        CHECK_INT(toy_run(&met_occlusion, inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report),
+                  MET_EVALUE);
+        CHECK_INT(report.memory.bytes, 0);
     }
 }

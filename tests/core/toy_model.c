@@ -1,5 +1,6 @@
 #include "toy_model.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,11 +15,69 @@ static double at(const met_batch *x, size_t sample, size_t i) {
     return x->dtype == MET_FLOAT64 ? ((const double *)x->data)[position] : (double)((const float *)x->data)[position];
 }
 
-void toy_features(const toy *t, const double *x, double z[TOY_FEATURES]) {
+static void stem(const toy *t, const met_batch *x, size_t sample, double z[TOY_FEATURES]) {
     for (size_t j = 0; j < TOY_FEATURES; j++) {
         z[j] = 0;
         for (size_t i = 0; i < TOY_SIZE; i++) {
-            z[j] += t->a[j][i] * x[i];
+            z[j] += t->a[j][i] * at(x, sample, i);
+        }
+    }
+}
+
+/* What a batch does to the features of each of its samples: z becomes scale z - shift. */
+typedef struct company {
+    double scale;
+    double shift[TOY_FEATURES];
+} company;
+
+static company company_of(const toy *t, const met_batch *x) {
+    company c = {.scale = 1};
+    if (t->coupling == TOY_DIVIDES) {
+        double largest = 0;
+        for (size_t i = 0; i < x->n * TOY_SIZE; i++) {
+            largest = fmax(largest, fabs(at(x, 0, i)));
+        }
+        c.scale = 1 / largest;
+    }
+    for (size_t s = 0; s < x->n && t->coupling == TOY_SHIFTS; s++) {
+        double z[TOY_FEATURES];
+        stem(t, x, s, z);
+        for (size_t j = 0; j < TOY_FEATURES; j++) {
+            c.shift[j] += z[j] / (double)x->n / 2;
+        }
+    }
+    c.scale *= t->rounds ? 1 + 1e-4 * (double)x->n : 1;
+    return c;
+}
+
+static void features(const toy *t, const met_batch *x, const company *c, size_t sample, double z[TOY_FEATURES]) {
+    stem(t, x, sample, z);
+    for (size_t j = 0; j < TOY_FEATURES; j++) {
+        z[j] = c->scale * z[j] - c->shift[j];
+        z[j] += t->random ? 1e-2 * toy_value(1000 + t->calls, sample * TOY_FEATURES + j) : 0;
+    }
+}
+
+/* A float64 image as a batch of its own. */
+static met_batch alone(const double *x) {
+    return (met_batch){.dtype = MET_FLOAT64, .n = 1, .shape = TOY_SHAPE, .data = (void *)x};
+}
+
+void toy_features(const toy *t, const double *x, double z[TOY_FEATURES]) {
+    const met_batch batch = alone(x);
+    const company c = company_of(t, &batch);
+    features(t, &batch, &c, 0, z);
+}
+
+void toy_gradient(const toy *t, const double *x, size_t target, double out[TOY_SIZE]) {
+    const met_batch batch = alone(x);
+    const company c = company_of(t, &batch);
+    double z[TOY_FEATURES];
+    features(t, &batch, &c, 0, z);
+    for (size_t i = 0; i < TOY_SIZE; i++) {
+        out[i] = 0;
+        for (size_t j = 0; j < TOY_FEATURES; j++) {
+            out[i] += c.scale * (double)(target + 1 + j) * z[j] * t->a[j][i];
         }
     }
 }
@@ -29,14 +88,6 @@ double toy_output(const double z[TOY_FEATURES], size_t target) {
         sum += (double)(target + 1 + j) * z[j] * z[j] / 2;
     }
     return sum;
-}
-
-static void batch_features(const toy *t, const met_batch *x, size_t sample, double z[TOY_FEATURES]) {
-    double values[TOY_SIZE];
-    for (size_t i = 0; i < TOY_SIZE; i++) {
-        values[i] = at(x, sample, i);
-    }
-    toy_features(t, values, z);
 }
 
 static int answer(met_outputs *y, size_t i, const double z[TOY_FEATURES], size_t *target) {
@@ -68,6 +119,16 @@ static int enter(toy *t, size_t n) {
     return t->calls == t->fail_at ? MET_ECALLBACK : MET_OK;
 }
 
+static void work(const toy *t) {
+    const double start = met_seconds();
+    while (t->seconds > 0 && met_seconds() - start < t->seconds) {
+    }
+}
+
+static bool is_poisoned(const toy *t, const met_batch *x, size_t sample) {
+    return t->poisoned && at(x, sample, 0) == t->poison;
+}
+
 static void leave(toy *t, met_batch *x) {
     if (t->keep_batches && t->kept_count < 64) {
         x->owner->retain(x->owner);
@@ -83,11 +144,19 @@ static void leave(toy *t, met_batch *x) {
 static int forward(void *ctx, met_batch *x, met_outputs *y) {
     toy *t = ctx;
     int status = enter(t, x->n);
+    work(t);
+    if (status == MET_OK && t->lone && x->n > 1) {
+        status = MET_ESINGLE;
+    }
+    const company c = company_of(t, x);
     for (size_t i = 0; i < x->n && status == MET_OK && !t->no_output; i++) {
         double z[TOY_FEATURES];
         size_t target;
-        batch_features(t, x, i, z);
+        features(t, x, &c, i, z);
         status = answer(y, i, z, &target);
+        if (status == MET_OK && is_poisoned(t, x, i)) {
+            y->value[i * y->width] += t->poison_output;
+        }
     }
     leave(t, x);
     return status;
@@ -144,22 +213,32 @@ static void stem_backward(const toy *t, const met_batch *dx, size_t sample, cons
 static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
     toy *t = ctx;
     int status = enter(t, x->n);
+    work(t);
     if (status != MET_OK) {
         return status;
     }
     if (!t->no_gradient) {
         lend(t, x->dtype, x->n, dx);
     }
+    if (t->lone && x->n > 1) { /* found out after the gradient was made */
+        status = MET_ESINGLE;
+    }
+    const company c = company_of(t, x);
     for (size_t i = 0; i < x->n && status == MET_OK; i++) {
         double z[TOY_FEATURES];
         size_t target;
-        batch_features(t, x, i, z);
+        features(t, x, &c, i, z);
         status = answer(y, i, z, &target);
-        if (status == MET_OK && !t->no_gradient) {
-            for (size_t j = 0; j < TOY_FEATURES; j++) {
-                z[j] *= (double)(target + 1 + j);
-            }
-            stem_backward(t, dx, i, z);
+        if (status != MET_OK || t->no_gradient) {
+            continue;
+        }
+        for (size_t j = 0; j < TOY_FEATURES; j++) {
+            z[j] *= c.scale * (double)(target + 1 + j);
+        }
+        stem_backward(t, dx, i, z);
+        if (is_poisoned(t, x, i)) {
+            y->value[i] += t->poison_output;
+            put(dx, i, 7, at(dx, i, 7) + t->poison_gradient);
         }
     }
     leave(t, x);
@@ -188,13 +267,22 @@ static void release(void *ctx, met_prepared *p) {
     free(p);
 }
 
-static int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t most, met_prepared **out) {
+/* What every call of the shortcut does besides its work. */
+static int enter_shortcut(toy *t) {
+    t->shortcut_calls++;
+    const bool declines =
+        t->shortcut_calls == t->decline_at || (t->decline_on && t->shortcut_calls > t->decline_at);
+    return declines ? met_declined(MET_DECLINE_VERIFICATION, "changed my mind at call %zu", t->shortcut_calls) : MET_OK;
+}
+
+static int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t max_batch,
+                   met_prepared **out) {
     toy *t = ctx;
+    const int status = enter_shortcut(t);
     (void)example;
-    (void)most;
-    t->prepares++;
-    if (t->decline_prepare) {
-        return met_fail(MET_EDECLINED, "not today");
+    (void)max_batch;
+    if (status != MET_OK) {
+        return status;
     }
     met_prepared *p = calloc(1, sizeof *p);
     *p = (met_prepared){.n = x->n, .dtype = x->dtype};
@@ -208,8 +296,8 @@ static int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *exam
             p->image[i * TOY_SIZE + v] = at(x, i, v);
             p->baseline[i * TOY_SIZE + v] = at(b, i, v);
         }
-        batch_features(t, x, i, p->z[i]);
-        batch_features(t, b, i, p->zb[i]);
+        stem(t, x, i, p->z[i]);
+        stem(t, b, i, p->zb[i]);
     }
     t->prepared++;
     *out = p;
@@ -246,30 +334,35 @@ static void sample_features(const toy *t, const met_prepared *p, const met_sampl
     }
 }
 
-static int enter_shortcut(toy *t, size_t n) {
-    t->shortcut_calls++;
-    if (t->decline_later && t->shortcut_calls == 2) {
-        return met_fail(MET_EDECLINED, "changed my mind");
+/* Count n evaluations by the shortcut. */
+static int enter_evaluation(toy *t, size_t n) {
+    const int status = enter_shortcut(t);
+    return status == MET_OK ? enter(t, n) : status;
+}
+
+static void exaggerate(const toy *t, met_outputs *y) {
+    for (size_t i = 0; y->value != NULL && i < y->n * y->width; i++) {
+        y->value[i] *= 1 + t->exaggerate;
     }
-    return enter(t, n);
 }
 
 static int shortcut_forward(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y) {
     toy *t = ctx;
-    int status = enter_shortcut(t, n);
+    int status = enter_evaluation(t, n);
     for (size_t i = 0; i < n && status == MET_OK; i++) {
         double z[TOY_FEATURES];
         size_t target;
         sample_features(t, p, &s[i], z);
         status = answer(y, i, z, &target);
     }
+    exaggerate(t, y);
     return status;
 }
 
 static int shortcut_gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n,
                              met_outputs *y) {
     toy *t = ctx;
-    int status = enter_shortcut(t, n);
+    int status = enter_evaluation(t, n);
     for (size_t i = 0; i < n && status == MET_OK; i++) {
         double z[TOY_FEATURES];
         size_t target;
@@ -279,11 +372,16 @@ static int shortcut_gradient(void *ctx, met_prepared *p, const met_sample *s, co
             p->sum[s[i].image][j] += weight[i] * (double)(target + 1 + j) * z[j];
         }
     }
+    exaggerate(t, y);
     return status;
 }
 
 static int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
     toy *t = ctx;
+    const int status = enter_shortcut(t);
+    if (status != MET_OK) {
+        return status;
+    }
     lend(t, p->dtype, p->n, dx_sum);
     for (size_t i = 0; i < p->n; i++) {
         stem_backward(t, dx_sum, i, p->sum[i]);
@@ -323,6 +421,13 @@ met_input toy_input(const void *data, met_dtype dtype) {
     input.image.strides[2] = bytes;
     input.target.axes = 1;
     return input;
+}
+
+int toy_run(const met_method *method, const met_input *inputs, size_t images, met_dtype dtype, const void *options,
+            const met_model *model, const met_options *run, void **out, met_report *report) {
+    const met_call call = {inputs, images, dtype, model, run, report};
+    met_results results = {.out = out, .outputs = 1};
+    return met_method_run(method, &call, options, &results);
 }
 
 long toy_allocations_left;

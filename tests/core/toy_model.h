@@ -6,12 +6,19 @@
 #ifndef METEORS_C_TESTS_TOY_MODEL_H
 #define METEORS_C_TESTS_TOY_MODEL_H
 
-#include "engine.h"
+#include "method.h"
 
 #define TOY_FEATURES 2
 #define TOY_OUTPUTS 3
 #define TOY_SHAPE {3, 4, 5}
 #define TOY_SIZE 60
+
+/* What a sample's features have to do with the other samples of its batch. */
+typedef enum toy_coupling {
+    TOY_APART,   /* nothing */
+    TOY_DIVIDES, /* they are divided by the largest |value| of the batch */
+    TOY_SHIFTS   /* half of the batch's mean features is taken off */
+} toy_coupling;
 
 typedef struct toy {
     met_model model;
@@ -21,33 +28,47 @@ typedef struct toy {
     size_t largest;
     size_t samples;
     size_t prepared; /* minus released */
-    size_t prepares;
-    size_t shortcut_calls;
-    size_t lent;        /* gradients not yet given back */
-    met_batch kept[64]; /* batches kept by keep_batches, with what they held */
+    size_t shortcut_calls; /* prepare() and collect() included */
+    size_t lent;           /* gradients not yet given back */
+    met_batch kept[64];    /* batches kept by keep_batches, with what they held */
     double kept_first[64];
     size_t kept_count;
     /* misbehaviour */
-    size_t fail_at;       /* call that returns MET_ECALLBACK, counted from 1 */
-    bool scribble;        /* overwrite the input, and say so */
-    bool keep_batches;    /* retain every batch */
-    bool decline_prepare; /* the shortcut declines at once */
-    bool decline_later;   /* ... or at its second call */
-    bool no_gradient;     /* gradient() forgets to lend one */
-    bool no_output;       /* forward() forgets to answer */
+    size_t fail_at;    /* call that returns MET_ECALLBACK, counted from 1 */
+    bool scribble;     /* overwrite the input, and say so */
+    bool keep_batches; /* retain every batch */
+    size_t decline_at; /* call of the shortcut that declines, counted from 1 */
+    bool decline_on;   /* ... and all that follow */
+    double exaggerate; /* the shortcut's outputs are larger by this part */
+    bool no_gradient;  /* gradient() forgets to lend one */
+    bool no_output;    /* forward() forgets to answer */
+    toy_coupling coupling;
+    bool lone;       /* one number for a batch: MET_ESINGLE for more than one sample */
+    bool random;     /* features move a little at each call */
+    bool rounds;     /* features depend a little on the size of the batch */
+    double seconds;  /* what a call of the model takes at least */
+    bool poisoned;   /* a sample whose first value is `poison` ... */
+    double poison;
+    double poison_output;   /* ... has this added to its output ... */
+    double poison_gradient; /* ... and this to its gradient's value 7 */
 } toy;
 
 void toy_init(toy *t, bool shortcut);
 /* Release what keep_batches kept. */
 void toy_release(toy *t);
-/* z and outputs of one float64 image. */
+/* z, and the gradient of an output, of one float64 image that is alone in its batch. */
 void toy_features(const toy *t, const double *x, double z[TOY_FEATURES]);
+void toy_gradient(const toy *t, const double *x, size_t target, double out[TOY_SIZE]);
 double toy_output(const double z[TOY_FEATURES], size_t target);
 
 /* An input over `data` (TOY_SIZE values), all used, baseline 0, target 0. */
 met_input toy_input(const void *data, met_dtype dtype);
 /* Values that look random and stay put: value i of series s, in [-1, 1). */
 double toy_value(size_t s, size_t i);
+
+/* met_method_run() with one explained output: out (images,) pointers to (TOY_SIZE,) values. */
+int toy_run(const met_method *method, const met_input *inputs, size_t images, met_dtype dtype, const void *options,
+            const met_model *model, const met_options *run, void **out, met_report *report);
 
 /* Let toy_allocations_left allocations of the core succeed; met_set_allocator(NULL, NULL) ends it. */
 void toy_ration_memory(void);
