@@ -66,8 +66,6 @@ class Report:
     images: int
     evaluations: int
     evaluations_saved: int
-    evaluations_verifying: int
-    evaluations_discarded: int
     model_calls: int
     chunk_first: int
     chunk_size: int
@@ -78,12 +76,14 @@ class Report:
     shortcut: str | None
     shortcut_evaluations: int
     shortcut_declined: str | None
-    decline_reason: str | None
-    one_at_a_time: str | None
-    nonfinite: str | None
-    nonfinite_outputs: int
-    nonfinite_gradients: int
-    nonfinite_results: int
+    decline_reason: str | None = None
+    evaluations_verifying: int = 0
+    evaluations_discarded: int = 0
+    one_at_a_time: str | None = None
+    nonfinite: str | None = None
+    nonfinite_outputs: int = 0
+    nonfinite_gradients: int = 0
+    nonfinite_results: int = 0
     samples_used: int | None = None
 
     @property

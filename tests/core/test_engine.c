@@ -1,6 +1,6 @@
 #include "check.h"
-#include "integrated_gradients.h"
 #include "input_x_gradient.h"
+#include "integrated_gradients.h"
 #include "pool.h"
 #include "script.h"
 
@@ -196,8 +196,12 @@ void test_engine_stops_when_told(void) {
     script_make_inputs();
     for (int shortcut = 0; shortcut < 2; shortcut++) {
         met_job job = script_job(&m, MET_BOX);
-        const met_options options = {
-            .max_batch_size = 4, .shortcuts = true, .progress = stop_at_twenty, .progress_ctx = &seen, .evaluations_before = 7, .evaluations_after = 5};
+        const met_options options = {.max_batch_size = 4,
+                                     .shortcuts = true,
+                                     .progress = stop_at_twenty,
+                                     .progress_ctx = &seen,
+                                     .evaluations_before = 7,
+                                     .evaluations_after = 5};
         toy_init(&t, shortcut != 0);
         CHECK_INT(met_run(&job, &t.model, &options, &report), MET_ECANCELLED);
         CHECK(seen >= 20 && seen < 24);
@@ -316,7 +320,8 @@ void test_engine_memory_is_flat(void) {
         const met_options options = {.max_batch_size = 4};
         const met_integrated_gradients_options method = {run == 0 ? 10 : 5000, MET_RIEMANN_MIDDLE, true, NULL};
         toy_init(&t, false);
-        REQUIRE(toy_run(&met_integrated_gradients, script_inputs, run == 2 ? IMAGES : 1, MET_FLOAT64, &method, &t.model, &options, outs, &report) == MET_OK);
+        REQUIRE(toy_run(&met_integrated_gradients, script_inputs, run == 2 ? IMAGES : 1, MET_FLOAT64, &method, &t.model,
+                        &options, outs, &report) == MET_OK);
         peak[run] = report.memory.peak;
     }
     CHECK_INT(peak[1], peak[0]);

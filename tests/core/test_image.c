@@ -1,7 +1,7 @@
 /* Views, reading, masks and bands: values by hand on an image whose value at (c, h, w) is 10000 c + 100 h + w. */
-#include "check.h"
 #include "band.h"
 #include "buffer.h"
+#include "check.h"
 #include "image.h"
 #include "pool.h"
 

@@ -44,7 +44,8 @@ void test_saliency_and_input_x_gradient(void) {
     toy_init(&t, true);
     for (int absolute = 0; absolute < 2; absolute++) {
         const met_saliency_options method = {absolute != 0};
-        REQUIRE(toy_run(&met_saliency, inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) == MET_OK);
+        REQUIRE(toy_run(&met_saliency, inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) ==
+                MET_OK);
         for (size_t i = 0; i < IMAGES; i++) {
             expected_gradient(&t, images[i], want);
             for (size_t v = 0; v < TOY_SIZE; v++) {
@@ -53,7 +54,8 @@ void test_saliency_and_input_x_gradient(void) {
             CHECK_CLOSE_N(out[i], want, TOY_SIZE, 1e-14);
         }
     }
-    REQUIRE(toy_run(&met_input_x_gradient, inputs, IMAGES, MET_FLOAT64, NULL, &t.model, &options, outs, &report) == MET_OK);
+    REQUIRE(toy_run(&met_input_x_gradient, inputs, IMAGES, MET_FLOAT64, NULL, &t.model, &options, outs, &report) ==
+            MET_OK);
     for (size_t i = 0; i < IMAGES; i++) {
         expected_gradient(&t, images[i], want);
         for (size_t v = 0; v < TOY_SIZE; v++) {
@@ -70,7 +72,7 @@ void test_integrated_gradients_of_a_quadratic(void) {
     static const struct {
         met_quadrature quadrature;
         size_t steps;
-    } exact[] = {{MET_GAUSS_LEGENDRE, 1}, {MET_GAUSS_LEGENDRE, 5}, {MET_RIEMANN_MIDDLE, 7}};
+    } exact[] = {{MET_GAUSS_LEGENDRE, 1}, {MET_GAUSS_LEGENDRE, 12}, {MET_RIEMANN_MIDDLE, 14}};
     make_inputs();
     for (int shortcut = 0; shortcut < 2; shortcut++) {
         for (size_t e = 0; e < 3; e++) {
@@ -82,8 +84,8 @@ void test_integrated_gradients_of_a_quadratic(void) {
             const met_integrated_gradients_options method = {exact[e].steps, (int)exact[e].quadrature, true, delta};
             toy_init(&t, shortcut != 0);
             delta[0] = delta[1] = 0;
-            REQUIRE(toy_run(&met_integrated_gradients, inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs, &report) ==
-                    MET_OK);
+            REQUIRE(toy_run(&met_integrated_gradients, inputs, IMAGES, MET_FLOAT64, &method, &t.model, &options, outs,
+                            &report) == MET_OK);
             for (size_t i = 0; i < IMAGES; i++) {
                 double b[TOY_SIZE];
                 for (size_t v = 0; v < TOY_SIZE; v++) {
@@ -98,7 +100,7 @@ void test_integrated_gradients_of_a_quadratic(void) {
                 CHECK_CLOSE(delta[i], 0, 1e-11);
             }
             CHECK_INT(report.evaluations, IMAGES * (exact[e].steps + 2));
-            CHECK_INT(report.shortcut_evaluations, shortcut && exact[e].steps > 2 ? IMAGES * exact[e].steps : 0);
+            CHECK_INT(report.shortcut_evaluations, shortcut && exact[e].steps > 1 ? IMAGES * exact[e].steps : 0);
         }
     }
 }
@@ -118,7 +120,8 @@ void test_integrated_gradients_delta(void) {
     }
     met_input input = toy_input(image, MET_FLOAT32);
     toy_init(&t, false);
-    REQUIRE(toy_run(&met_integrated_gradients, &input, 1, MET_FLOAT32, &method, &t.model, &options, outs, &report) == MET_OK);
+    REQUIRE(toy_run(&met_integrated_gradients, &input, 1, MET_FLOAT32, &method, &t.model, &options, outs, &report) ==
+            MET_OK);
     for (size_t v = 0; v < TOY_SIZE; v++) {
         sum += (double)out[v];
     }
@@ -136,10 +139,12 @@ void test_integrated_gradients_refuses(void) {
     met_integrated_gradients_options method = {(size_t)1000000000, MET_GAUSS_LEGENDRE, true, NULL};
     make_inputs();
     toy_init(&t, false);
-    CHECK_INT(toy_run(&met_integrated_gradients, inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
+    CHECK_INT(toy_run(&met_integrated_gradients, inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report),
+              MET_EVALUE);
     method.rule = MET_RIEMANN_TRAPEZOID;
     method.steps = 1;
-    CHECK_INT(toy_run(&met_integrated_gradients, inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report), MET_EVALUE);
+    CHECK_INT(toy_run(&met_integrated_gradients, inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs, &report),
+              MET_EVALUE);
     CHECK_INT(t.calls, 0);
 }
 

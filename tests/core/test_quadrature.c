@@ -1,4 +1,5 @@
 #include "check.h"
+#include "platform.h"
 #include "quadrature.h"
 
 #include <math.h>

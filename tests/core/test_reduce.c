@@ -1,6 +1,6 @@
 #include "check.h"
-#include "reduce.h"
 #include "pool.h"
+#include "reduce.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,19 +1,19 @@
 #include "check.h"
-#include "sample.h"
 #include "pool.h"
+#include "sample.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A small random image, its baseline and masks, in both floating types. */
-#define MOST 600
+#define LIMIT 600
 typedef struct scene {
     met_base base;
     size_t size;
-    double image[MOST], baseline[MOST], out[MOST]; /* floats lie in the first half */
+    double image[LIMIT], baseline[LIMIT], out[LIMIT]; /* floats lie in the first half */
     uint8_t replaced[16];
-    int32_t segments[MOST];
+    int32_t segments[LIMIT];
 } scene;
 
 static met_stream numbers = {.seed = 5, .stream = 0};

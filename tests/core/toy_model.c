@@ -39,11 +39,12 @@ static company company_of(const toy *t, const met_batch *x) {
         }
         c.scale = 1 / largest;
     }
-    for (size_t s = 0; s < x->n && t->coupling == TOY_SHIFTS; s++) {
+    const double part = t->coupling == TOY_SHIFTS ? 0.5 : t->coupling == TOY_CENTERS ? 1 : 0;
+    for (size_t s = 0; s < x->n && part > 0; s++) {
         double z[TOY_FEATURES];
         stem(t, x, s, z);
         for (size_t j = 0; j < TOY_FEATURES; j++) {
-            c.shift[j] += z[j] / (double)x->n / 2;
+            c.shift[j] += part * z[j] / (double)x->n;
         }
     }
     c.scale *= t->rounds ? 1 + 1e-4 * (double)x->n : 1;
@@ -121,8 +122,7 @@ static int enter(toy *t, size_t n) {
 
 static void work(const toy *t) {
     const double start = met_seconds();
-    while (t->seconds > 0 && met_seconds() - start < t->seconds) {
-    }
+    while (t->seconds > 0 && met_seconds() - start < t->seconds) {}
 }
 
 static bool is_poisoned(const toy *t, const met_batch *x, size_t sample) {
@@ -270,8 +270,7 @@ static void release(void *ctx, met_prepared *p) {
 /* What every call of the shortcut does besides its work. */
 static int enter_shortcut(toy *t) {
     t->shortcut_calls++;
-    const bool declines =
-        t->shortcut_calls == t->decline_at || (t->decline_on && t->shortcut_calls > t->decline_at);
+    const bool declines = t->shortcut_calls == t->decline_at || (t->decline_on && t->shortcut_calls > t->decline_at);
     return declines ? met_declined(MET_DECLINE_VERIFICATION, "changed my mind at call %zu", t->shortcut_calls) : MET_OK;
 }
 

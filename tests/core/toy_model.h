@@ -17,7 +17,8 @@
 typedef enum toy_coupling {
     TOY_APART,   /* nothing */
     TOY_DIVIDES, /* they are divided by the largest |value| of the batch */
-    TOY_SHIFTS   /* half of the batch's mean features is taken off */
+    TOY_SHIFTS,  /* half of the batch's mean features is taken off */
+    TOY_CENTERS  /* all of it: a sample alone has outputs and gradients of 0 */
 } toy_coupling;
 
 typedef struct toy {
@@ -27,7 +28,7 @@ typedef struct toy {
     size_t calls;
     size_t largest;
     size_t samples;
-    size_t prepared; /* minus released */
+    size_t prepared;       /* minus released */
     size_t shortcut_calls; /* prepare() and collect() included */
     size_t lent;           /* gradients not yet given back */
     met_batch kept[64];    /* batches kept by keep_batches, with what they held */
@@ -43,11 +44,11 @@ typedef struct toy {
     bool no_gradient;  /* gradient() forgets to lend one */
     bool no_output;    /* forward() forgets to answer */
     toy_coupling coupling;
-    bool lone;       /* one number for a batch: MET_ESINGLE for more than one sample */
-    bool random;     /* features move a little at each call */
-    bool rounds;     /* features depend a little on the size of the batch */
-    double seconds;  /* what a call of the model takes at least */
-    bool poisoned;   /* a sample whose first value is `poison` ... */
+    bool lone;      /* one number for a batch: MET_ESINGLE for more than one sample */
+    bool random;    /* features move a little at each call */
+    bool rounds;    /* features depend a little on the size of the batch */
+    double seconds; /* what a call of the model takes at least */
+    bool poisoned;  /* a sample whose first value is `poison` ... */
     double poison;
     double poison_output;   /* ... has this added to its output ... */
     double poison_gradient; /* ... and this to its gradient's value 7 */
