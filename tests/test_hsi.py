@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from meteors_c import attr, models
 from meteors_c.exceptions import DeviceError, OrientationError, ShapeMismatchError, ValidationError
@@ -159,6 +160,31 @@ def test_a_mapped_file_is_not_copied(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.25  # of the 64 MiB of the file
+
+
+class Copies(TorchDispatchMode):
+    """Names the operators of torch whose results are tensors of a size, views inside a mode included."""
+
+    def __init__(self, numel: int) -> None:
+        super().__init__()
+        self.numel, self.names = numel, []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.numel() == self.numel and result._base is None:
+            self.names.append(func.overloadpacket.__name__)
+        return result
+
+
+@pytest.mark.parametrize("orientation", ["CHW", "HWC"])
+def test_reading_an_image_makes_no_copy_on_the_way(orientation: str) -> None:
+    values = np.ones((10, 4, 5), np.float32)
+    values.flags.writeable = False
+    hsi = make(image=values, binary_mask=torch.rand(4, 5) > 0.5).change_orientation(orientation)
+    with Copies(values.size) as copies:
+        hsi.get_image()
+    assert set(copies.names) <= {"empty", "detach", "expand"}  # the result, and views
+    assert copies.names.count("empty") == 1
 
 
 def test_buffers_and_dlpack() -> None:
