@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from meteors_c import attr, models
 from meteors_c.exceptions import DeviceError, OrientationError, ShapeMismatchError, ValidationError
 from meteors_c.hsi import HSI
 
@@ -158,6 +160,31 @@ def test_a_mapped_file_is_not_copied(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.25  # of the 64 MiB of the file
+
+
+class Copies(TorchDispatchMode):
+    """Names the operators of torch whose results are tensors of a size, views inside a mode included."""
+
+    def __init__(self, numel: int) -> None:
+        super().__init__()
+        self.numel, self.names = numel, []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.numel() == self.numel and result._base is None:
+            self.names.append(func.overloadpacket.__name__)
+        return result
+
+
+@pytest.mark.parametrize("orientation", ["CHW", "HWC"])
+def test_reading_an_image_makes_no_copy_on_the_way(orientation: str) -> None:
+    values = np.ones((10, 4, 5), np.float32)
+    values.flags.writeable = False
+    hsi = make(image=values, binary_mask=torch.rand(4, 5) > 0.5).change_orientation(orientation)
+    with Copies(values.size) as copies:
+        hsi.get_image()
+    assert set(copies.names) <= {"empty", "detach", "expand"}  # the result, and views
+    assert copies.names.count("empty") == 1
 
 
 def test_buffers_and_dlpack() -> None:
@@ -437,7 +464,9 @@ def test_two_axes_are_rows_and_columns_in_any_orientation(orientation: str, kind
     assert torch.equal(hsi.get_image(), torch.where(mask.unsqueeze(axis), values, 0.0))
     hsi.binary_mask = None
     hsi.binary_mask = kind(mask)
-    assert torch.equal(hsi.change_orientation("CHW").binary_mask, hsi.binary_mask.permute(*map(orientation.index, "CHW")))
+    assert torch.equal(
+        hsi.change_orientation("CHW").binary_mask, hsi.binary_mask.permute(*map(orientation.index, "CHW"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -565,6 +594,23 @@ def test_what_is_under_the_mask_has_no_effect(dtype: torch.dtype, orientation: s
         assert hsi.image.grad is not None
         used = permuted(mask & ~expected.isnan(), orientation)
         assert torch.equal(hsi.image.grad, used.to(dtype))
+
+
+@pytest.mark.parametrize("hidden", [math.nan, math.inf, -9999.0])
+@pytest.mark.parametrize("name", ["Saliency", "InputXGradient", "IntegratedGradients", "Occlusion", "HyperNoiseTunnel"])
+def test_what_is_under_the_mask_does_not_reach_a_model(name: str, hidden: float) -> None:
+    mask = torch.rand(10, 4, 5) > 0.3
+    values = image().double()
+    model = models.ExplainableModel(lambda x: x.square().sum((1, 2, 3)).sqrt()[:, None], "regression")
+    results = []
+    for under in (0.0, hidden):
+        hsi = make(image=torch.where(mask, values, under), binary_mask=mask)
+        method = getattr(attr, name)(attr.Saliency(model) if name == "HyperNoiseTunnel" else model)
+        torch.manual_seed(0)  # the tunnel draws from it
+        explain = method.get_spatial_attributes if name == "Occlusion" else method.attribute
+        results.append(explain(hsi, target=0).attributes)
+    assert torch.equal(results[0], results[1])
+    assert results[0].isfinite().all()
 
 
 def test_get_image_is_differentiable() -> None:

@@ -173,7 +173,15 @@ def test_documentation_is_reachable() -> None:
     ]  # fmt: skip
     assert inspect.signature(HSI).parameters["orientation"].default == ("C", "H", "W")
     assert HSI.__module__ == "meteors_c.hsi"
-    for name in ("to", "get_image", "change_orientation", "extract_band_by_name", "get_rgb_image", "get_picture", "model_copy"):
+    for name in (
+        "to",
+        "get_image",
+        "change_orientation",
+        "extract_band_by_name",
+        "get_rgb_image",
+        "get_picture",
+        "model_copy",
+    ):
         method = getattr(HSI, name)
         assert "Returns" in method.__doc__
         assert next(iter(inspect.signature(method).parameters)) == "self"
@@ -257,9 +265,11 @@ def test_nothing_is_leaked() -> None:
         with contextlib.suppress(ValueError):
             HSI(image=values[:4, :, :4], wavelengths=range(1, 5), orientation="HWC", binary_mask=torch.ones(4, 4))
 
+    things = (values, wavelengths, mask, read_only, HSI, torch.bool, torch.float32)
+
     def counts() -> list[int]:
         gc.collect()
-        return [sys.getrefcount(thing) for thing in (values, wavelengths, mask, read_only, HSI, torch.bool, torch.float32)]
+        return [sys.getrefcount(thing) for thing in things]
 
     for _ in range(100):  # caches fill
         use()
