@@ -26,7 +26,7 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def blank_non_finite(values: np.ndarray, name: str, valid: np.ndarray | bool = True) -> np.ndarray:
-    """Replace infinity by NaN, which matplotlib leaves blank, and warn of both at once with their number.
+    """Replace infinity by NaN, which figures leave blank, and warn of both at once with their number.
 
     Parameters
     ----------
@@ -144,6 +144,10 @@ class Canvas:
         if self.is_given:
             return self.axes
         self.figure.tight_layout()
+        # tight_layout does not see the colour bars below the maps.
+        overhang = -self.figure.get_tightbbox().y0 / self.figure.get_figheight()
+        if overhang > 0:
+            self.figure.subplots_adjust(bottom=self.figure.subplotpars.bottom + 1.5 * overhang)
         if use_pyplot:
             import matplotlib.pyplot as plt
 

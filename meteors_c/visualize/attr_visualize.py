@@ -83,7 +83,7 @@ def visualize_attributes(
     Warns
     -----
     UserWarning
-        All attributions are zero: nothing is drawn. Or some are NaN or infinite.
+        All attributions are zero: nothing is drawn. Or some are NaN or infinite: the warning says how many.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def visualize_attributes(
     As in ``meteors``, attributions that are all zero give None, so that ``figure, axes = ...`` fails on them; code that
     must not stop there looks at the result first, as in the example.
 
-    NaN and infinity are left out: the heat map is blank at their pixels and the sums over the pixels are those of the
+    NaN and infinity are left out: the heat map is grey at their pixels and the sums over the pixels are those of the
     finite values. Pixels that the image's mask excludes are drawn, but do not count for the scale of the heat map.
 
     Examples

@@ -70,7 +70,7 @@ def visualize_spatial_attributes(
     Notes
     -----
     An image without red, green or blue is drawn as in `visualize_hsi`: from three other bands, which the title over it
-    names. NaN and infinity are blank in the heat map, with one warning that says how many they are. Pixels that the
+    names. NaN and infinity are grey in the heat map, with one warning that says how many they are. Pixels that the
     image's mask excludes are drawn, but do not count for the scale.
 
     Examples

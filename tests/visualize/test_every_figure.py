@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from meteors_c import visualize
+from meteors_c import HSI, visualize
+from meteors_c.attr import HSIAttributes, HSIAttributesSpatial
 
 FIGURES = {
     "hsi": lambda s: visualize.visualize_hsi(s.hsi(), title="Original image"),
@@ -224,3 +225,30 @@ def test_pixels_that_are_not_finite_do_not_dim_the_picture(make_scene):
     assert pixels.min() == 0
     assert pixels.max() == 1
     assert not pixels[[2, 3], [2, 3]].any()
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 20)])
+def test_nothing_lies_outside_the_figure(shape):
+    hsi = HSI(image=torch.rand(3, *shape), wavelengths=[450.0, 550.0, 650.0])
+    values = torch.rand(3, *shape)
+    spatial = HSIAttributesSpatial(hsi=hsi, attributes=values, mask=torch.ones(3, *shape))
+    for figure, _ in (
+        visualize.visualize_attributes(HSIAttributes(hsi=hsi, attributes=values)),
+        visualize.visualize_spatial_attributes(spatial),
+        visualize.visualize_bands_spatial_attributes(spatial),
+    ):
+        figure.canvas.draw()
+        box = figure.get_tightbbox()
+        assert min(box.x0, box.y0) >= 0
+        assert box.x1 <= figure.get_figwidth()
+        assert box.y1 <= figure.get_figheight()
+
+
+def test_missing_values_do_not_look_like_zero(make_scene):
+    scene = make_scene("CHW")
+    scene.values[0, 1, 1] = float("nan")
+    with pytest.warns(UserWarning, match="NaN"):
+        axes = visualize.visualize_attributes(scene.result())[1]
+    for ax in axes[0]:
+        missing, zero = ax.images[0].cmap([np.nan, 0.5 if ax is axes[0, 0] else 0.0])
+        assert np.abs(missing - zero).max() > 0.1
