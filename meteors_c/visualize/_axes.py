@@ -35,7 +35,7 @@ def blank_non_finite(values: np.ndarray, name: str, valid: np.ndarray | bool = T
     name : str
         What the values are, for the warning.
     valid : numpy.ndarray of bool or bool, default True
-        Which of them the image's mask includes: the warning is about these only.
+        Which of them the image's mask includes, broadcast to ``values``: the warning is about these only.
 
     Returns
     -------
@@ -68,10 +68,10 @@ def as_height_width(attributes: Result) -> tuple[Result, np.ndarray]:
     Returns
     -------
     tuple of HSIAttributes and numpy.ndarray
-        The turned result, and the mask of its image, ``(height, width, bands)``.
+        The turned result, and which pixels the mask of its image includes in any band, ``(height, width)``.
     """
     turned = attributes.change_orientation(("H", "W", "C"))
-    return turned, turned.hsi.binary_mask.cpu().numpy()
+    return turned, turned.hsi.binary_mask.any(dim=2).cpu().numpy()
 
 
 def hsv_palette(count: int) -> list[tuple[float, float, float]]:

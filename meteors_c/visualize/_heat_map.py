@@ -67,13 +67,10 @@ def draw_heat_map(ax: Axes, scaled: np.ndarray, title: str, signed: bool = True)
     from matplotlib.colors import LinearSegmentedColormap
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-    if signed:
-        low, colours = -1.0, LinearSegmentedColormap.from_list("RdWhGn", ["red", "white", "green"])
-    else:
-        low, colours = 0.0, matplotlib.colormaps["Blues"]
-    # White is the colour of 0: what is missing must look different.
-    colours = colours.with_extremes(bad="lightgrey")
-    image = ax.imshow(scaled if signed else np.abs(scaled), cmap=colours, vmin=low, vmax=1.0)
+    signed_colours = LinearSegmentedColormap.from_list("RdWhGn", ["red", "white", "green"])
+    cmap = (signed_colours if signed else matplotlib.colormaps["Blues"]).with_extremes(bad="lightgrey")  # white is 0
+    low = -1.0 if signed else 0.0
+    image = ax.imshow(scaled if signed else np.abs(scaled), cmap=cmap, vmin=low, vmax=1.0)
     ax.set_title(title)
     ax.set_axis_off()
 

@@ -20,7 +20,8 @@ def visualize_hsi(
     """Draw an image in natural colours, from its red, green and blue bands.
 
     An image without red, green or blue is drawn from three other bands, spread over its range, the one of the longest
-    wavelength as red. The title then names them, also where none was given, as in ``"Original image (bands at 1000, 1300, 1600 nm)"``.
+    wavelength as red. The title then names them, also where none was given, as in
+    ``"Original image (bands at 1000, 1300, 1600 nm)"``.
 
     Parameters
     ----------

@@ -95,9 +95,8 @@ def visualize_spatial_attributes(
             each.set_anchor("N")  # the colour bar below the map must not push the images apart
 
     visualize_hsi(turned.hsi, axes[0], title="Original image")
-    included = valid.any(axis=2)
-    values = blank_non_finite(to_numpy(turned.flattened_attributes), "the attribution map", included)
-    draw_heat_map(axes[1], scale_heat_map(values, included), "Attribution Map")
+    values = blank_non_finite(to_numpy(turned.flattened_attributes), "the attribution map", valid)
+    draw_heat_map(axes[1], scale_heat_map(values, valid), "Attribution Map")
     if has_mask:
         mask = to_numpy(turned.segmentation_mask)
         axes[2].imshow(mask, cmap="gray")
@@ -174,6 +173,14 @@ def visualize_bands_spatial_attributes(
         An index is negative or beyond the last band.
     ValueError
         A wavelength is not in the image, no band is chosen, or ``ax`` is not a 1-D array of enough axes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, attr, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.rand(3, 20, 20))
+    >>> figure, axes = visualize.visualize_bands_spatial_attributes(result, spectral_wavelengths=[550.0, 650.0])
     """
     check_type(attributes, HSIAttributes, "attributes")
     hsi = attributes.hsi
