@@ -13,6 +13,7 @@ from meteors_c.utils import warn_caller
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     # What a figure function gives: a new figure with its axes, the axes that were given, or None if it was shown.
     Drawn: TypeAlias = tuple[Figure, np.ndarray] | np.ndarray | None
@@ -163,6 +164,15 @@ def current_axes(ax: Axes | None) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.gca()
+
+
+def draw_image(ax: Axes, pixels: np.ndarray, title: str | None, **options: Any) -> AxesImage:
+    """Draw ``pixels`` with ``imshow`` and its options, without ticks and under a title if there is one."""
+    image = ax.imshow(pixels, **options)
+    ax.set_axis_off()
+    if title is not None:
+        ax.set_title(title)
+    return image
 
 
 def setup_visualization(ax: Axes | None, title: str, xlabel: str, ylabel: str) -> Axes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from meteors_c.utils import warn_caller
+from meteors_c.visualize._axes import draw_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,9 +71,7 @@ def draw_heat_map(ax: Axes, scaled: np.ndarray, title: str, signed: bool = True)
     signed_colours = LinearSegmentedColormap.from_list("RdWhGn", ["red", "white", "green"])
     cmap = (signed_colours if signed else matplotlib.colormaps["Blues"]).with_extremes(bad="lightgrey")  # white is 0
     low = -1.0 if signed else 0.0
-    image = ax.imshow(scaled if signed else np.abs(scaled), cmap=cmap, vmin=low, vmax=1.0)
-    ax.set_title(title)
-    ax.set_axis_off()
+    image = draw_image(ax, scaled if signed else np.abs(scaled), title, cmap=cmap, vmin=low, vmax=1.0)
 
     divider = make_axes_locatable(ax)
     divider.set_anchor(ax.get_anchor())

@@ -10,7 +10,15 @@ import torch
 
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial
 from meteors_c.utils import floating_dtype
-from meteors_c.visualize._axes import Canvas, as_height_width, blank_non_finite, check_type, hsv_palette, to_numpy
+from meteors_c.visualize._axes import (
+    Canvas,
+    as_height_width,
+    blank_non_finite,
+    check_type,
+    draw_image,
+    hsv_palette,
+    to_numpy,
+)
 from meteors_c.visualize._heat_map import draw_heat_map, scale_heat_map
 from meteors_c.visualize.hsi_visualize import visualize_hsi
 
@@ -99,9 +107,7 @@ def visualize_spatial_attributes(
     draw_heat_map(axes[1], scale_heat_map(values, valid), "Attribution Map")
     if has_mask:
         mask = to_numpy(turned.segmentation_mask)
-        axes[2].imshow(mask, cmap="gray")
-        axes[2].set_title("Mask")
-        axes[2].set_axis_off()
+        draw_image(axes[2], mask, "Mask", cmap="gray")
         _write_segment_ids(axes[1], mask)
         _write_segment_ids(axes[2], mask)
     return canvas.finish(use_pyplot)
