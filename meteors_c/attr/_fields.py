@@ -38,6 +38,11 @@ def ensure_torch_tensor(value: np.ndarray | torch.Tensor, context: str) -> torch
     ------
     TypeError
         ``value`` is neither, or an array that holds no numbers.
+
+    Examples
+    --------
+    >>> ensure_torch_tensor(np.array([1, 2]), "Mask")
+    tensor([1, 2])
     """
     if isinstance(value, torch.Tensor):
         return value
@@ -117,6 +122,11 @@ def align_band_names_with_mask(band_names: BandNames, band_mask: torch.Tensor) -
     ------
     MaskCreationError
         More than one id has no name, or ``"not_included"`` is taken.
+
+    Examples
+    --------
+    >>> align_band_names_with_mask({"red": 1}, torch.tensor([0, 0, 1]))
+    {'red': 1, 'not_included': 0}
     """
     mask_ids = set(distinct_ids(band_mask))
     named_ids = set(band_names.values())
@@ -158,6 +168,11 @@ def validate_attribution_method(value: str | None) -> str | None:
     ------
     ValidationError
         ``value`` is neither a string nor None.
+
+    Examples
+    --------
+    >>> validate_attribution_method("integrated gradients")
+    'Integrated Gradients'
     """
     if value is None:
         return None

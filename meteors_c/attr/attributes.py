@@ -170,7 +170,8 @@ class HSIAttributes:
                     self.hsi.to(device)
         except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
             raise DeviceError(f"Can't move the attributes to device {device}: {error}") from error
-        vars(self).update(moved, device=device)
+        vars(self).update(moved)
+        self.device = device
         return self
 
     def change_orientation(
@@ -318,6 +319,13 @@ class HSIAttributesSpatial(HSIAttributes):
     """Attributions that are the same in all bands: one per superpixel or window.
 
     Takes the arguments of `HSIAttributes`; ``mask`` holds the id of the superpixel of each value.
+
+    Examples
+    --------
+    >>> hsi = HSI(image=torch.rand(3, 4, 5), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = HSIAttributesSpatial(hsi=hsi, attributes=torch.rand(1, 4, 5).expand(3, 4, 5))
+    >>> result.flattened_attributes.shape
+    torch.Size([4, 5])
     """
 
     @property
@@ -357,6 +365,14 @@ class HSIAttributesSpectral(HSIAttributes):
         ``band_names`` is not a dict of names to ids.
     MaskCreationError
         The names do not cover the ids in the mask.
+
+    Examples
+    --------
+    >>> hsi = HSI(image=torch.rand(3, 4, 5), wavelengths=[450.0, 550.0, 650.0])
+    >>> mask = torch.tensor([1, 2, 2]).reshape(3, 1, 1).expand(3, 4, 5)
+    >>> result = HSIAttributesSpectral(hsi=hsi, attributes=2.0 * mask, mask=mask, band_names={"blue": 1, "other": 2})
+    >>> result.flattened_attributes
+    tensor([2., 4., 4.])
     """
 
     def __init__(self, *, band_names: BandNames = _REQUIRED, **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ from meteors_c.utils import warn_caller
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     # What a figure function gives: a new figure with its axes, the axes that were given, or None if it was shown.
     Drawn: TypeAlias = tuple[Figure, np.ndarray] | np.ndarray | None
@@ -26,7 +27,7 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def blank_non_finite(values: np.ndarray, name: str, valid: np.ndarray | bool = True) -> np.ndarray:
-    """Replace infinity by NaN, which matplotlib leaves blank, and warn of both at once with their number.
+    """Replace infinity by NaN, which figures leave blank, and warn of both at once with their number.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def blank_non_finite(values: np.ndarray, name: str, valid: np.ndarray | bool = T
     name : str
         What the values are, for the warning.
     valid : numpy.ndarray of bool or bool, default True
-        Which of them the image's mask includes: the warning is about these only.
+        Which of them the image's mask includes, broadcast to ``values``: the warning is about these only.
 
     Returns
     -------
@@ -68,10 +69,10 @@ def as_height_width(attributes: Result) -> tuple[Result, np.ndarray]:
     Returns
     -------
     tuple of HSIAttributes and numpy.ndarray
-        The turned result, and the mask of its image, ``(height, width, bands)``.
+        The turned result, and which pixels the mask of its image includes in any band, ``(height, width)``.
     """
     turned = attributes.change_orientation(("H", "W", "C"))
-    return turned, turned.hsi.binary_mask.cpu().numpy()
+    return turned, turned.hsi.binary_mask.any(dim=2).cpu().numpy()
 
 
 def hsv_palette(count: int) -> list[tuple[float, float, float]]:
@@ -144,6 +145,10 @@ class Canvas:
         if self.is_given:
             return self.axes
         self.figure.tight_layout()
+        # tight_layout does not see the colour bars below the maps.
+        overhang = -self.figure.get_tightbbox().y0 / self.figure.get_figheight()
+        if overhang > 0:
+            self.figure.subplots_adjust(bottom=self.figure.subplotpars.bottom + 1.5 * overhang)
         if use_pyplot:
             import matplotlib.pyplot as plt
 
@@ -159,6 +164,15 @@ def current_axes(ax: Axes | None) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.gca()
+
+
+def draw_image(ax: Axes, pixels: np.ndarray, title: str | None, **options: Any) -> AxesImage:
+    """Draw ``pixels`` with ``imshow`` and its options, without ticks and under a title if there is one."""
+    image = ax.imshow(pixels, **options)
+    ax.set_axis_off()
+    if title is not None:
+        ax.set_title(title)
+    return image
 
 
 def setup_visualization(ax: Axes | None, title: str, xlabel: str, ylabel: str) -> Axes:

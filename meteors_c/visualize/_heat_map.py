@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from meteors_c.utils import warn_caller
+from meteors_c.visualize._axes import draw_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ def scale_heat_map(values: np.ndarray, valid: np.ndarray | None = None) -> np.nd
     Returns
     -------
     numpy.ndarray
-        The scaled values, all zero if the divisor is; NaN, which is drawn blank, for NaN and infinity.
+        The scaled values, all zero if the divisor is; NaN for NaN and infinity.
     """
     finite = np.isfinite(values)
     counted = finite if valid is None else finite & valid
@@ -57,20 +58,20 @@ def draw_heat_map(ax: Axes, scaled: np.ndarray, title: str, signed: bool = True)
     ax : Axes
         Where to draw.
     scaled : numpy.ndarray
-        From `scale_heat_map`, ``(height, width)``.
+        From `scale_heat_map`, ``(height, width)``; NaN is drawn in grey.
     title : str
         Title of the axes.
     signed : bool, default True
         Whether to draw the values (red, white, green from -1 to 1) or their magnitude (blue from 0 to 1).
     """
+    import matplotlib
     from matplotlib.colors import LinearSegmentedColormap
     from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-    cmap = LinearSegmentedColormap.from_list("RdWhGn", ["red", "white", "green"]) if signed else "Blues"
+    signed_colours = LinearSegmentedColormap.from_list("RdWhGn", ["red", "white", "green"])
+    cmap = (signed_colours if signed else matplotlib.colormaps["Blues"]).with_extremes(bad="lightgrey")  # white is 0
     low = -1.0 if signed else 0.0
-    image = ax.imshow(scaled if signed else np.abs(scaled), cmap=cmap, vmin=low, vmax=1.0)
-    ax.set_title(title)
-    ax.set_axis_off()
+    image = draw_image(ax, scaled if signed else np.abs(scaled), title, cmap=cmap, vmin=low, vmax=1.0)
 
     divider = make_axes_locatable(ax)
     divider.set_anchor(ax.get_anchor())

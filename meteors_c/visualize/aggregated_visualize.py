@@ -59,7 +59,7 @@ def visualize_spatial_aggregated_attributes(
     ax, use_pyplot
         As in `visualize_spatial_attributes`, with a mask.
     aggregate_func : callable, default torch.mean
-        Takes the 1-D values of a segment and returns one.
+        Takes the 1-D values of a segment and returns one; ``torch.nanmean`` leaves out NaN.
     title : str, optional
         Title of the figure, ``"Spatial Attributes Visualization Aggregated"`` by default.
 
@@ -118,7 +118,7 @@ def visualize_spectral_aggregated_attributes(
     band_mask : torch.Tensor or numpy.ndarray
         The id of each band, ``(bands,)``, or a mask that `expand_spectral_mask` takes.
     aggregate_func : callable, default torch.mean
-        Takes the 1-D values of a superband and returns one.
+        Takes the 1-D values of a superband and returns one; ``torch.nanmean`` leaves out NaN.
     ax, use_pyplot, color_palette, show_not_included, title
         As in `visualize_spectral_attributes`.
 

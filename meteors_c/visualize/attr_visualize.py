@@ -83,7 +83,7 @@ def visualize_attributes(
     Warns
     -----
     UserWarning
-        All attributions are zero: nothing is drawn. Or some are NaN or infinite.
+        All attributions are zero: nothing is drawn. Or some are NaN or infinite: the warning says how many.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def visualize_attributes(
     As in ``meteors``, attributions that are all zero give None, so that ``figure, axes = ...`` fails on them; code that
     must not stop there looks at the result first, as in the example.
 
-    NaN and infinity are left out: the heat map is blank at their pixels and the sums over the pixels are those of the
+    NaN and infinity are left out: the heat map is grey at their pixels and the sums over the pixels are those of the
     finite values. Pixels that the image's mask excludes are drawn, but do not count for the scale of the heat map.
 
     Examples
@@ -116,22 +116,22 @@ def visualize_attributes(
         return None
 
     turned, valid = as_height_width(image_attributes)
-    values = blank_non_finite(to_numpy(turned.attributes), "the attributions", valid)
+    values = blank_non_finite(to_numpy(turned.attributes), "the attributions", valid[..., None])
     wavelengths = to_numpy(turned.hsi.wavelengths)
     canvas = Canvas(ax, (2, 2), (9, 7), title or f"HSI Attributes of: {image_attributes.attribution_method}")
-    (map_axes, magnitude_axes), *_ = canvas.axes[:, :2]
+    axes = canvas.axes
 
-    scaled = scale_heat_map(values.sum(axis=2), valid.any(axis=2))
-    draw_heat_map(map_axes, scaled, "Attribution Heatmap")
-    draw_heat_map(magnitude_axes, scaled, "Attribution Module Values", signed=False)
+    scaled = scale_heat_map(values.sum(axis=2), valid)
+    draw_heat_map(axes[0, 0], scaled, "Attribution Heatmap")
+    draw_heat_map(axes[0, 1], scaled, "Attribution Module Values", signed=False)
 
     # A band without a finite value has no sum, rather than one of 0.
     measured = np.isfinite(values).any(axis=(0, 1))
-    for axes, name, label, colour, drawn in (
-        (canvas.axes[1, 0], "Spectral Attribution", "Attribution", "red", values),
-        (canvas.axes[1, 1], "Spectral Attribution Absolute Values", "Attribution Absolute Value", "blue", abs(values)),
+    for each, name, label, colour, summed in (
+        (axes[1, 0], "Spectral Attribution", "Attribution", "red", values),
+        (axes[1, 1], "Spectral Attribution Absolute Values", "Attribution Absolute Value", "blue", np.abs(values)),
     ):
-        setup_visualization(axes, name, "Wavelength", label)
-        axes.scatter(wavelengths[measured], np.nansum(drawn, axis=(0, 1))[measured], color=colour)
-        axes.grid(True)
+        setup_visualization(each, name, "Wavelength", label)
+        each.scatter(wavelengths[measured], np.nansum(summed, axis=(0, 1))[measured], color=colour)
+        each.grid(True)
     return canvas.finish(use_pyplot)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.hsi import HSI
-from meteors_c.visualize._axes import current_axes, to_numpy
+from meteors_c.visualize._axes import current_axes, draw_image, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,8 @@ def visualize_hsi(
     """Draw an image in natural colours, from its red, green and blue bands.
 
     An image without red, green or blue is drawn from three other bands, spread over its range, the one of the longest
-    wavelength as red. The title then names them, also where none was given, as in ``"Original image (bands at 1000, 1300, 1600 nm)"``.
+    wavelength as red. The title then names them, also where none was given, as in
+    ``"Original image (bands at 1000, 1300, 1600 nm)"``.
 
     Parameters
     ----------
@@ -65,11 +66,8 @@ def visualize_hsi(
     picture, substitute = hsi.change_orientation(("H", "W", "C")).get_picture(
         apply_mask=use_mask, output_channel_axis=2
     )
-    ax = current_axes(ax)
-    ax.imshow(to_numpy(picture).clip(0.0, 1.0))
-    ax.set_axis_off()
     if substitute is not None:
         title = f"{title} ({substitute})" if title else substitute
-    if title is not None:
-        ax.set_title(title)
+    ax = current_axes(ax)
+    draw_image(ax, to_numpy(picture).clip(0.0, 1.0), title)
     return ax

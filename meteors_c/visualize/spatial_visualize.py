@@ -10,7 +10,15 @@ import torch
 
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial
 from meteors_c.utils import floating_dtype
-from meteors_c.visualize._axes import Canvas, as_height_width, blank_non_finite, check_type, hsv_palette, to_numpy
+from meteors_c.visualize._axes import (
+    Canvas,
+    as_height_width,
+    blank_non_finite,
+    check_type,
+    draw_image,
+    hsv_palette,
+    to_numpy,
+)
 from meteors_c.visualize._heat_map import draw_heat_map, scale_heat_map
 from meteors_c.visualize.hsi_visualize import visualize_hsi
 
@@ -70,7 +78,7 @@ def visualize_spatial_attributes(
     Notes
     -----
     An image without red, green or blue is drawn as in `visualize_hsi`: from three other bands, which the title over it
-    names. NaN and infinity are blank in the heat map, with one warning that says how many they are. Pixels that the
+    names. NaN and infinity are grey in the heat map, with one warning that says how many they are. Pixels that the
     image's mask excludes are drawn, but do not count for the scale.
 
     Examples
@@ -95,14 +103,11 @@ def visualize_spatial_attributes(
             each.set_anchor("N")  # the colour bar below the map must not push the images apart
 
     visualize_hsi(turned.hsi, axes[0], title="Original image")
-    included = valid.any(axis=2)
-    values = blank_non_finite(to_numpy(turned.flattened_attributes), "the attribution map", included)
-    draw_heat_map(axes[1], scale_heat_map(values, included), "Attribution Map")
+    values = blank_non_finite(to_numpy(turned.flattened_attributes), "the attribution map", valid)
+    draw_heat_map(axes[1], scale_heat_map(values, valid), "Attribution Map")
     if has_mask:
         mask = to_numpy(turned.segmentation_mask)
-        axes[2].imshow(mask, cmap="gray")
-        axes[2].set_title("Mask")
-        axes[2].set_axis_off()
+        draw_image(axes[2], mask, "Mask", cmap="gray")
         _write_segment_ids(axes[1], mask)
         _write_segment_ids(axes[2], mask)
     return canvas.finish(use_pyplot)
@@ -174,6 +179,14 @@ def visualize_bands_spatial_attributes(
         An index is negative or beyond the last band.
     ValueError
         A wavelength is not in the image, no band is chosen, or ``ax`` is not a 1-D array of enough axes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, attr, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.rand(3, 20, 20))
+    >>> figure, axes = visualize.visualize_bands_spatial_attributes(result, spectral_wavelengths=[550.0, 650.0])
     """
     check_type(attributes, HSIAttributes, "attributes")
     hsi = attributes.hsi

@@ -51,6 +51,13 @@ def validate_consistent_band_and_wavelengths(
     ------
     ValueError
         A result has others.
+
+    Examples
+    --------
+    ::
+
+        first = results[0]
+        validate_consistent_band_and_wavelengths(first.band_names, first.hsi.wavelengths, results)
     """
     merged, expected = merge_band_names_segments(band_names), to_numpy(wavelengths)
     for index, result in enumerate(spectral_attributes):
@@ -81,6 +88,12 @@ def calculate_average_magnitudes(
     -------
     torch.Tensor
         The means, ``(names,)`` for one result and ``(results, names)`` for several; 0 for an id without bands.
+
+    Examples
+    --------
+    >>> names, mask = {"blue": 1, "green and red": 2}, torch.tensor([1, 2, 2])
+    >>> calculate_average_magnitudes(names, mask, torch.tensor([[0.5, -1.0, -3.0]]))
+    tensor([ 0.5000, -2.0000])
     """
     zero = attribution_map.new_zeros(len(attribution_map))
     means = [
@@ -95,7 +108,7 @@ class _Groups:
     """What the spectral figures draw: the superbands of one or several results, after all checks.
 
     Attributes: ``names`` (merged, without the excluded one), ``mask`` ``(bands,)``, ``wavelengths`` ``(bands,)``,
-    ``values`` ``(results, bands)`` with NaN for what is not finite, ``colours``, one per name unless a palette was given.
+    ``values`` ``(results, bands)`` with NaN for what is not finite, ``colours``, one per name or those of a palette.
     """
 
     def __init__(
@@ -204,6 +217,23 @@ def visualize_spectral_attributes_by_waveband(
         The results have different superbands or wavelengths.
     IndexError
         The list is empty, or the palette too short.
+
+    Notes
+    -----
+    Here and in the figures by magnitude NaN and infinity are left out, with one warning that says how many they are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from meteors_c import HSI, attr, visualize
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = attr.HSIAttributesSpectral(
+    ...     hsi=hsi,
+    ...     attributes=torch.tensor([0.5, -1.0, -3.0]).reshape(3, 1, 1).expand(3, 20, 20),
+    ...     mask=torch.tensor([1, 2, 2]).reshape(3, 1, 1).expand(3, 20, 20),
+    ...     band_names={"blue": 1, "green and red": 2},
+    ... )
+    >>> ax = visualize.visualize_spectral_attributes_by_waveband(result, None)
     """
     groups = _Groups(spectral_attributes, color_palette, show_not_included)
     groups.require_colours()
@@ -243,6 +273,12 @@ def visualize_spectral_attributes_by_magnitude(
         The results have different superbands or wavelengths.
     IndexError
         The list is empty.
+
+    Examples
+    --------
+    With the result of the example of `visualize_spectral_attributes_by_waveband`::
+
+        ax = visualize.visualize_spectral_attributes_by_magnitude(result, None)
     """
     groups = _Groups(spectral_attributes, color_palette, show_not_included)
     return _draw_by_magnitude(ax, groups, annotate_bars)
@@ -294,6 +330,12 @@ def visualize_spectral_attributes(
         The results have different superbands or wavelengths, or ``ax`` is not a 1-D array of enough axes.
     IndexError
         The list is empty, or the palette too short.
+
+    Examples
+    --------
+    With the result of the example of `visualize_spectral_attributes_by_waveband`::
+
+        figure, axes = visualize.visualize_spectral_attributes([result, result])
     """
     # All checks come before the first figure is made.
     groups = _Groups(spectral_attributes, color_palette, show_not_included)

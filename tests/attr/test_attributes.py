@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import pickle
 import types
 import warnings
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from meteors_c.attr import _fields
 from meteors_c.attr import attributes as module
 from meteors_c.attr.attributes import (
     AVAILABLE_ATTRIBUTION_METHODS,
@@ -107,7 +109,8 @@ class TestConstruction:
             HSIAttributes(**{"hsi": hsi, "attributes": like(hsi), field: value})
 
     @pytest.mark.parametrize(
-        ("field", "shape"), [("attributes", (4, 3, 4)), ("mask", (1, 3, 4)), ("mask", (3, 4)), ("standard_error", (5, 3, 4, 1))]
+        ("field", "shape"),
+        [("attributes", (4, 3, 4)), ("mask", (1, 3, 4)), ("mask", (3, 4)), ("standard_error", (5, 3, 4, 1))],
     )
     def test_other_shapes_are_refused_with_both_shapes(self, field, shape):
         hsi = image()
@@ -226,7 +229,13 @@ class TestDevice:
 class TestOrientation:
     @pytest.mark.parametrize(
         ("source", "target", "inplace"),
-        [("CHW", "HWC", False), ("HWC", "WCH", True), ("WCH", "CHW", True), ("CWH", "HCW", False), ("WHC", "WHC", True)],
+        [
+            ("CHW", "HWC", False),
+            ("HWC", "WCH", True),
+            ("WCH", "CHW", True),
+            ("CWH", "HCW", False),
+            ("WHC", "WHC", True),
+        ],
     )
     def test_image_attributes_and_mask_turn_together(self, source, target, inplace):
         hsi = image(source)
@@ -406,7 +415,9 @@ class TestObject:
         hsi = image()
         error = np.ones((5, 3, 4), dtype=np.float32)
         with torch.inference_mode():
-            made = HSIAttributes(hsi=hsi, attributes=torch.ones(5, 3, 4), mask=torch.ones(5, 3, 4), standard_error=error)
+            made = HSIAttributes(
+                hsi=hsi, attributes=torch.ones(5, 3, 4), mask=torch.ones(5, 3, 4), standard_error=error
+            )
             turned, twin = made.change_orientation("HWC"), copy.deepcopy(made)
             made.save(tmp_path / "r")
             loaded = HSIAttributes.load(tmp_path / "r")
@@ -469,3 +480,9 @@ def test_small_helpers():
     with pytest.raises(ShapeMismatchError):
         module.validate_shapes(tensor, hsi)
     module.validate_shapes(hsi.image, hsi)
+
+
+def test_the_examples_run():
+    for part in (module, _fields):
+        results = doctest.testmod(part)
+        assert (results.failed, results.attempted > 0) == (0, True)

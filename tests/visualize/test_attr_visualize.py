@@ -76,18 +76,9 @@ def test_all_zero_warns_and_draws_nothing(chw):
 def test_bands_that_cancel_draw_flat_and_warn(chw):
     values = torch.ones(6, 4, 5)
     values[::2] = -1
-    with pytest.warns(UserWarning, match="zero everywhere"):
+    with pytest.warns(UserWarning, match="zero"):
         _, axes = visualize_attributes(chw.result(values))
     assert not heat_map(axes[0, 0]).get_array().any()
-
-
-def test_nan_draws_and_warns(chw):
-    values = chw.values.clone()
-    values[0, 1, 1] = float("nan")
-    with pytest.warns(UserWarning, match="NaN"):
-        figure, axes = visualize_attributes(chw.result(values))
-    figure.canvas.draw()
-    assert np.ma.getmaskarray(heat_map(axes[0, 0]).get_array()).sum() == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.bool])
@@ -112,7 +103,7 @@ def test_pyplot_shows_and_gives_nothing(chw, shown):
     assert shown == [1]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (4,), (2, 2, 2), ()])
+@pytest.mark.parametrize("shape", [(1, 4), (4,), (2, 2, 2), ()])
 def test_other_axes_are_refused(chw, shape):
     axes = np.array([plt.subplots()[1] for _ in range(int(np.prod(shape)))]).reshape(shape)
     with pytest.raises(ValueError, match="2 x 2"):

@@ -58,10 +58,10 @@ def test_images_that_require_grad_can_be_drawn(chw):
     assert drawn(visualize_hsi(hsi)).shape == (4, 5, 3)
 
 
-@pytest.mark.parametrize("value", [None, 3, "text", [], torch.ones(3, 4, 5)])
-def test_other_types_are_refused(value):
-    with pytest.raises(TypeError, match="HSI or HSIAttributes"):
-        visualize_hsi(value)
+def test_other_types_are_refused():
+    for value in (None, 3, "text", [], torch.ones(3, 4, 5)):
+        with pytest.raises(TypeError, match="HSI"):
+            visualize_hsi(value)
 
 
 def test_a_list_is_no_axes(chw):

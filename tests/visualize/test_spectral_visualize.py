@@ -58,11 +58,10 @@ class TestWaveband:
         assert [points.get_label() for points in ax.collections] == ["G", "N,R"]
         assert ax.get_legend() is None
 
-    @pytest.mark.parametrize("several", [False, True])
-    def test_a_short_palette_is_refused(self, chw, several):
-        results = [chw.spectral()] * 2 if several else chw.spectral()
-        with pytest.raises(IndexError, match="2 colours"):
-            visualize_spectral_attributes_by_waveband(results, None, ["red", "blue"])
+    def test_a_short_palette_is_refused(self, chw):
+        for results in (chw.spectral(), [chw.spectral()] * 2):
+            with pytest.raises(IndexError, match="color_palette"):
+                visualize_spectral_attributes_by_waveband(results, None, ["red", "blue"])
 
 
 class TestMagnitude:
@@ -90,21 +89,20 @@ class TestMagnitude:
         heights = ax.patches[2].get_path().vertices[:, 1]
         assert (heights.min(), heights.max()) == (1.5, 4.0)  # the quartiles of 1, 2, 6
 
-    @pytest.mark.parametrize("several", [False, True])
-    def test_colours_of_a_short_palette_repeat(self, chw, several):
-        results = [chw.spectral()] * 2 if several else chw.spectral()
-        ax = visualize_spectral_attributes_by_magnitude(results, None, ["red", "blue"])
-        assert [patch.get_facecolor()[:3] for patch in ax.patches] == [to_rgb(c) for c in ("red", "blue", "red")]
+    def test_colours_of_a_short_palette_repeat(self, chw):
+        for results in (chw.spectral(), [chw.spectral()] * 2):
+            ax = visualize_spectral_attributes_by_magnitude(results, plt.figure().gca(), ["red", "blue"])
+            assert [patch.get_facecolor()[:3] for patch in ax.patches] == [to_rgb(c) for c in ("red", "blue", "red")]
 
-    @pytest.mark.parametrize("several", [False, True])
-    def test_the_excluded_group_can_be_left_out(self, chw, several):
-        results = [chw.spectral()] * 2 if several else chw.spectral()
-        ax = visualize_spectral_attributes_by_magnitude(results, None, show_not_included=False)
-        assert labels(ax) == ["G", "N,R"]
-        assert len(ax.patches) == 2
+    def test_the_excluded_group_can_be_left_out(self, chw):
+        for results in (chw.spectral(), [chw.spectral()] * 2):
+            ax = visualize_spectral_attributes_by_magnitude(results, plt.figure().gca(), show_not_included=False)
+            assert labels(ax) == ["G", "N,R"]
+            assert len(ax.patches) == 2
 
     def test_nan_stays_in_its_group(self, chw):
-        ax = visualize_spectral_attributes_by_magnitude(chw.spectral([0.5, float("nan"), 2.0]), None)
+        with pytest.warns(UserWarning, match="NaN"):
+            ax = visualize_spectral_attributes_by_magnitude(chw.spectral([0.5, float("nan"), 2.0]), None)
         np.testing.assert_array_equal([bar.get_height() for bar in ax.patches], [2.0, 0.5, float("nan")])
 
 
@@ -131,6 +129,10 @@ class TestBothHalves:
             half([chw.spectral(), chw.spectral(names={"X": 1, "G": 2})], None)
         with pytest.raises(ValueError, match="Wavelengths"):
             half([chw.spectral(), chw.spectral(wavelengths=[451.0, 500.0, 550.0, 600.0, 650.0, 700.0])], None)
+        other = chw.spectral()
+        other.mask = 3 - other.mask  # the same names, but other bands
+        with pytest.raises(ValueError, match="masks"):
+            half([chw.spectral(), other], None)
 
     def test_results_are_untouched_and_may_require_grad(self, chw, half):
         result = chw.spectral()
@@ -163,9 +165,8 @@ class TestWholeFigure:
         assert mean.get_xdata()[0] == 0.75
         assert mean.get_linestyle() == "--"
 
-    @pytest.mark.parametrize("score", [None, float("nan")])
-    def test_no_scores(self, chw, score):
-        _, axes = visualize_spectral_attributes([chw.spectral(score=score)])
+    def test_no_scores(self, chw):
+        _, axes = visualize_spectral_attributes([chw.spectral(score=None), chw.spectral(score=float("nan"))])
         assert not axes[2].patches
 
     def test_the_excluded_group_can_be_left_out(self, chw):
@@ -182,15 +183,16 @@ class TestWholeFigure:
 
     def test_other_axes_are_refused(self, chw):
         for axes in (plt.subplots()[1], plt.subplots(2, 2)[1], plt.subplots(1, 2, squeeze=False)[1]):
-            with pytest.raises(ValueError, match="at least 2"):
+            with pytest.raises(ValueError, match="2"):
                 visualize_spectral_attributes(chw.spectral(), axes)
-        with pytest.raises(ValueError, match="at least 3"):
+        with pytest.raises(ValueError, match="3"):
             visualize_spectral_attributes([chw.spectral()], plt.subplots(1, 2)[1])
 
-    @pytest.mark.parametrize(("value", "error"), [(3, TypeError), ([], IndexError)])
-    def test_errors_leave_no_figure(self, chw, value, error):
-        with pytest.raises(error):
-            visualize_spectral_attributes(value)
+    def test_errors_leave_no_figure(self, chw):
+        with pytest.raises(TypeError):
+            visualize_spectral_attributes(3)
+        with pytest.raises(IndexError):
+            visualize_spectral_attributes([])
         with pytest.raises(IndexError):
             visualize_spectral_attributes(chw.spectral(), color_palette=["red"])
         assert not plt.get_fignums()
