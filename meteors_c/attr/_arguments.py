@@ -80,7 +80,10 @@ def integer(value: Any, name: str, wanted: str, least: int, most: int | None = N
 
 def positive(value: Any, name: str) -> int:
     """Return a number of samples or steps."""
-    return integer(value, name, f"a positive int of at most {sys.maxsize}", 1, sys.maxsize)
+    number = integer(value, name, "a positive int", 1)
+    if number > sys.maxsize:
+        raise ValueError(f"{name} must be at most {sys.maxsize}, not {number}")
+    return number
 
 
 def batch_size(value: Any, name: str) -> int | None:

@@ -97,7 +97,7 @@ struct Model {
     at::Device device = at::kCPU;
     at::ScalarType input_dtype = at::kFloat; /* of the batches that the model is given */
     std::optional<at::ScalarType> dtype;     /* the same where that is neither float32 nor float64 */
-    bool one_at_a_time = false;          /* gave one number for a whole batch */
+    bool one_at_a_time = false;              /* gave one number for a whole batch */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */

@@ -111,6 +111,10 @@ def default(net: nn.Module) -> Callable[..., torch.Tensor]:
     return predict
 
 
+def around(model: ExplainableModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: model(x)
+
+
 MODULES: dict[str, Callable[[nn.Module], Any]] = {
     "eager": lambda net: net,
     "scripted": torch.jit.script,
@@ -141,7 +145,7 @@ FUNCTIONS: dict[str, Callable[[nn.Module], Any]] = {
     "decorated": decorated,
     "global": as_global,
     "default": default,
-    "model in a function": lambda net: lambda x, m=ExplainableModel(net, "regression"): m(x),
+    "model in a function": lambda net: around(ExplainableModel(net, "regression")),
 }
 ALL = {**MODULES, **FROZEN, **FUNCTIONS}
 
