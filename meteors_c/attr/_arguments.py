@@ -215,7 +215,8 @@ def validate_and_transform_baseline(baseline: Baseline, hsi: HSI) -> torch.Tenso
 def baselines_of(baseline: Any, images: list[HSI]) -> list[float | torch.Tensor]:
     """Return one baseline for each image, as the core takes them."""
     given = baseline if isinstance(baseline, list) else [baseline] * len(images)
-    return list(map(checked_baseline, one_for_each_image(given, "baseline", len(images)), images))
+    name = "baseline, a list (a spectrum is a tensor or array),"
+    return list(map(checked_baseline, one_for_each_image(given, name, len(images)), images))
 
 
 def checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:

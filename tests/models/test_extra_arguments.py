@@ -238,6 +238,15 @@ def test_a_tensor_as_long_as_the_list_that_is_meant_per_image(method: Any, path:
     assert_all_close(found, alone(method, PerSample(), [f[None] for f in factors]))
 
 
+@pytest.mark.parametrize("size", [None, 1, 2])
+def test_weights_of_three_classes_beside_three_images(size: int | None) -> None:
+    """Ones of 3 x 2 x 2, times the weight 10 of class 1: 120 for each image, as meteors 0.2 has it image by image."""
+    image = mt.HSI(image=torch.ones(3, 2, 2), wavelengths=[500.0, 600.0, 700.0])
+    model = ExplainableModel(lambda x, w: x.sum((1, 2, 3))[:, None].expand(-1, 3) * w, "classification")
+    found = integrated(model, [image] * 3, torch.tensor([1.0, 10.0, 100.0]), size)
+    assert [float(one.attributes.sum()) for one in found] == pytest.approx([120.0] * 3)
+
+
 body = smooth()
 AS_THEY_ARE: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "weights of outputs": lambda x, w: body(x) * w,
