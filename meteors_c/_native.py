@@ -99,6 +99,11 @@ def _say_once(module: nn.Module, subject: str, message: str) -> None:
         warnings.warn(message, UserWarning, stacklevel=level_of_caller())
 
 
+def _name_of(module: nn.Module) -> str:
+    """Return the class of a network, that which TorchScript was made from too."""
+    return getattr(module, "original_name", None) or type(module).__name__
+
+
 def _note_train_mode(module: nn.Module) -> None:
     if "mode" in _said.get(module, ()):
         return
@@ -112,7 +117,7 @@ def _note_train_mode(module: nn.Module) -> None:
         _say_once(
             module,
             "mode",
-            f"{type(module).__name__} is in train mode: dropout and batch statistics make attributions vary."
+            f"{_name_of(module)} is in train mode: dropout and batch statistics make attributions vary."
             f"{statistics} Call model.eval() first; meteors_c leaves the mode as it is.",
         )
 
@@ -139,7 +144,7 @@ def _note_conversion(model: ExplainableModel, dtype: torch.dtype, images: list[t
         _say_once(
             module,
             f"{image_type} to {model_type}",
-            f"the image is {image_type} and {type(module).__name__} {model_type}: the model is given {model_type}, "
+            f"the image is {image_type} and {_name_of(module)} {model_type}: the model is given {model_type}, "
             f"results come as {image_type}",
         )
 

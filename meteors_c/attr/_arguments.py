@@ -80,7 +80,10 @@ def integer(value: Any, name: str, wanted: str, least: int, largest: int | None 
 
 def positive(value: Any, name: str) -> int:
     """Return a number of samples or steps."""
-    return integer(value, name, f"a positive int of at most {sys.maxsize}", 1, sys.maxsize)
+    number = integer(value, name, "a positive int", 1)
+    if number > sys.maxsize:
+        raise ValueError(f"{name} must be at most {sys.maxsize}, not {number}")
+    return number
 
 
 def batch_size(value: Any, name: str) -> int | None:
@@ -212,7 +215,8 @@ def validate_and_transform_baseline(baseline: Baseline, hsi: HSI) -> torch.Tenso
 def baselines_of(baseline: Any, images: list[HSI]) -> list[float | torch.Tensor]:
     """Return one baseline for each image, as the core takes them."""
     given = baseline if isinstance(baseline, list) else [baseline] * len(images)
-    return list(map(checked_baseline, one_for_each_image(given, "baseline", len(images)), images))
+    name = "baseline, a list (a spectrum is a tensor or array),"
+    return list(map(checked_baseline, one_for_each_image(given, name, len(images)), images))
 
 
 def checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:

@@ -53,6 +53,8 @@ def modules_of(function: Any) -> tuple[nn.Module, ...]:
             found.append(value)
         elif depth < _DEPTH:
             queue.extend((part, depth + 1) for part in _parts(value))
+    if len(found) < 2:
+        return tuple(found)
     inside = {id(part) for module in found for part in itertools.islice(module.modules(), 1, None)}
     return tuple(module for module in found if id(module) not in inside)
 

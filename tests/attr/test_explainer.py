@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import meteors_c as mt
-from meteors_c.attr import Explainer, HSIAttributes, InputXGradient, IntegratedGradients, Saliency
+from meteors_c.attr import Explainer, HSIAttributes, InputXGradient, IntegratedGradients, Occlusion, Saliency
 from meteors_c.attr.explainer import validate_and_transform_baseline
 from meteors_c.exceptions import HSIAttributesError, ShapeMismatchError
 from meteors_c.models import ExplainableModel
@@ -98,6 +98,15 @@ def test_without_its_native_method_an_explainer_stops_before_any_other_check(met
         explainer.attribute("no image", target="no target")
     with pytest.raises(RuntimeError):
         explainer.attribute(cube(), target=0)
+
+
+@pytest.mark.parametrize("name", ["attribute", "get_spatial_attributes", "get_spectral_attributes"])
+def test_occlusion_without_its_native_method_stops_first_too(name: str) -> None:
+    explainer = Occlusion(explainable(smooth()))
+    explainer._attribution_method = None
+    wrong = {"sliding_window_shapes": "none", "strides": (1,) * 9, "perturbations_per_eval": -1, "target": "none"}
+    with pytest.raises(RuntimeError, match="Occlusion"):
+        getattr(explainer, name)("no image", **wrong)
 
 
 @each_method
