@@ -112,8 +112,8 @@ int fill_module(PyObject *module) {
         return -1;
     }
     if (host->version != MET_HOST_VERSION) {
-        PyErr_Format(PyExc_ImportError, "meteors_c._torch was built for core interface %d, not %d",
-                     MET_HOST_VERSION, host->version);
+        PyErr_Format(PyExc_ImportError, "meteors_c._torch was built for core interface %d, not %d", MET_HOST_VERSION,
+                     host->version);
         return -1;
     }
     PyObject *threads = PyCapsule_New(const_cast<met_parallel *>(&torch_threads), MET_PARALLEL_CAPSULE, nullptr);
