@@ -278,10 +278,13 @@ class Model:
         target = int(target) if isinstance(target, torch.Tensor) else target
         return 0 if target is None and self.outputs == (1,) else target
 
-    def largest(self, x: torch.Tensor) -> float:
-        """The largest output for x (bands, rows, columns), which float32 rounds before it is subtracted."""
+    def largest(self, *inputs: torch.Tensor | float) -> float:
+        """The largest output for inputs (bands, rows, columns), which float32 rounds before it is subtracted."""
+        shape = next(x.shape for x in inputs if isinstance(x, torch.Tensor))
         with torch.no_grad():
-            return float(self.exact(x.double()[None]).abs().max())
+            return max(
+                float(self.exact(torch.as_tensor(x, dtype=torch.float64).expand(1, *shape)).abs().max()) for x in inputs
+            )
 
 
 @st.composite

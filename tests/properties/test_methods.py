@@ -141,7 +141,7 @@ def test_integrated_gradients(
         wanted = (x - start) * mean if product else mean
         assert_near(one.attributes, wanted, dtype, largest)
         delta = convergence_delta(model.exact, wanted, x, start, target)
-        size = largest * x.numel() + model.largest(image.masked)
+        size = largest * x.numel() + model.largest(image.masked, start)
         assert abs(one.score - delta) <= (1e-10 if dtype == torch.float64 else 1e-5) * size
         check_report(one.report, most, told)
 
@@ -180,7 +180,7 @@ def test_occlusion(data: st.DataObject, images: list[Image], path: str, most: in
     for image, start, target, one in zip(images, starts, plain_targets, listed(found), strict=True):
         x = image.masked.double()
         wanted = occlusion(model.exact, x, whole_window, whole_stride, start, target)
-        assert_near(one.attributes, wanted, image.masked.dtype, model.largest(image.masked))
+        assert_near(one.attributes, wanted, image.masked.dtype, model.largest(image.masked, start))
         check_report(one.report, most, told)
 
 
@@ -200,7 +200,7 @@ def test_small_windows_of_larger_images(data: st.DataObject, most: int | None, d
         plain = explainer.attribute(image.hsi, 1, window, stride, given_baseline, perturbations_per_eval=most)
     start = plain_baseline(given_baseline, dtype)
     wanted = occlusion(model.exact, image.masked.double(), window, stride, start, 1)
-    largest = model.largest(image.masked)
+    largest = model.largest(image.masked, start)
     assert_near(found.attributes, wanted, dtype, largest)
     assert_near(plain.attributes, wanted, dtype, largest)
     assert found.report.evaluations_saved == plain.report.evaluations_saved
@@ -224,7 +224,7 @@ def test_all_outputs_from_one_sweep(data: st.DataObject, images: list[Image], pa
                     1,
                     perturbations_per_eval=most,
                 )
-                assert_near(one.attributes, alone.attributes, image.masked.dtype, model.largest(image.masked))
+                assert_near(one.attributes, alone.attributes, image.masked.dtype, model.largest(image.masked, 0.0))
 
 
 # ---------------------------------------------------------------- noise tunnels
@@ -300,7 +300,7 @@ def test_noise_tunnels(
         drawn = torch.where(image.mask, drawn, 0.0).double()
         each = torch.stack([inner(name, model.exact, target)(sample) for sample in drawn])
         size = max(float(each.abs().max()), 1e-30)
-        outputs = max(model.largest(image.masked), *(model.largest(sample) for sample in drawn))
+        outputs = model.largest(image.masked, 0.0, *drawn)
         size = size if name != "Occlusion" else max(size, outputs)
         assert_near(one.attributes.detach(), moment(method, each), dtype, size if method == "smoothgrad" else size**2)
         if error:
