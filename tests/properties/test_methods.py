@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from hypothesis import given
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 import meteors_c as mt
@@ -28,15 +29,17 @@ from tests.properties.strategies import (
     Model,
     assert_near,
     baselines,
+    floating,
     image_lists,
     limits,
     networks,
     paths,
     plain_baseline,
-    plain_target,
     seeds,
+    targets,
     windows,
 )
+from tests.properties.strategies import images as images_of
 from tests.toys import METHODS, PATHS
 
 # ---------------------------------------------------------------- what the tests share
@@ -60,17 +63,31 @@ def baselines_of(data: st.DataObject, images: list[Image]) -> tuple[Any, list[An
     """A baseline for all images, or one for each, and each in the words of the reference."""
     first = images[0].masked
     shape, dtype = tuple(first.shape), first.dtype
-    if data.draw(st.booleans(), "one baseline for all"):
+    if len(images) == 1 or data.draw(st.booleans(), "one baseline for all"):
         given = data.draw(baselines(shape), "baseline")
         return given, [plain_baseline(given, dtype)] * len(images)
     each = [data.draw(baselines(shape), "baseline") for _ in images]
     return each, [plain_baseline(one, dtype) for one in each]
 
 
-def size_of(model: Model, image: Image) -> float:
-    """How large outputs are, which float32 rounds before they are subtracted."""
-    with torch.no_grad():
-        return float(model.exact(image.masked.double()[None]).abs().max())
+def targets_of(data: st.DataObject, model: Model, images: list[Image]) -> tuple[Any, list[Any]]:
+    """A target for all images, or one for each, and each in the words of the reference."""
+    each = [data.draw(targets(model.outputs), "target") for _ in images]
+    if len(images) == 1 or data.draw(st.booleans(), "one target for all"):
+        return each[0], [model.plain(each[0])] * len(images)
+    return each, [model.plain(one) for one in each]
+
+
+def check_report(report: Any, most: int | None, told: list[tuple[int, int]] | None = None) -> None:
+    """What a report and what was told on the way say must fit together."""
+    event(f"shortcut: {report.shortcut}")
+    assert most is None or report.chunk_largest <= most
+    assert report.shortcut_evaluations <= report.evaluations
+    assert report.shortcut is None or report.shortcut_evaluations > 0
+    if told is not None:
+        done = [one for one, _ in told]
+        assert done == sorted(set(done))
+        assert {of for _, of in told} == {done[-1]}
 
 
 # ---------------------------------------------------------------- gradients
@@ -79,11 +96,11 @@ def size_of(model: Model, image: Image) -> float:
 @given(data=st.data(), images=image_lists(), path=paths)
 def test_saliency_and_input_x_gradient(data: st.DataObject, images: list[Image], path: str) -> None:
     model, signed = model_of(data, images), data.draw(st.booleans(), "signed")
-    target = plain_target(model)
+    given_target, plain_targets = targets_of(data, model, images)
     with mt.options(**PATHS[path]):
-        slopes = Saliency(model.explained).attribute(call_of(images), target=model.target, abs=not signed)
-        products = InputXGradient(model.explained).attribute(call_of(images), target=model.target)
-    for image, slope, product in zip(images, listed(slopes), listed(products), strict=True):
+        slopes = Saliency(model.explained).attribute(call_of(images), target=given_target, abs=not signed)
+        products = InputXGradient(model.explained).attribute(call_of(images), target=given_target)
+    for image, target, slope, product in zip(images, plain_targets, listed(slopes), listed(products), strict=True):
         wanted = reference.gradient(model.exact, image.masked.double(), target)
         assert slope.hsi is product.hsi is image.hsi
         assert_near(slope.attributes, wanted if signed else wanted.abs(), image.masked.dtype)
@@ -96,7 +113,7 @@ def test_saliency_and_input_x_gradient(data: st.DataObject, images: list[Image],
     path=paths,
     most=limits,
     method=st.sampled_from(METHODS),
-    n_steps=st.integers(2, 12),
+    n_steps=st.integers(2, 20),
     product=st.booleans(),
 )
 def test_integrated_gradients(
@@ -104,27 +121,29 @@ def test_integrated_gradients(
 ) -> None:
     model = model_of(data, images)
     given_baseline, starts = baselines_of(data, images)
-    target = plain_target(model)
+    given_target, plain_targets = targets_of(data, model, images)
+    told: list[tuple[int, int]] = []
     with mt.options(**PATHS[path]):
         found = IntegratedGradients(model.explained, product).attribute(
             call_of(images),
-            given_baseline if len(images) > 1 or not isinstance(given_baseline, list) else given_baseline[0],
-            model.target,
+            given_baseline,
+            given_target,
             n_steps=n_steps,
             method=method,
             internal_batch_size=most,
             return_convergence_delta=True,
+            show_progress=lambda *pair: told.append(pair),
         )
-    for image, start, one in zip(images, starts, listed(found), strict=True):
+    for image, start, target, one in zip(images, starts, plain_targets, listed(found), strict=True):
         x, dtype = image.masked.double(), image.masked.dtype
         mean = reference.mean_gradient(model.exact, x, start, target, n_steps=n_steps, method=method)
         largest = float(mean.abs().max())
         wanted = (x - start) * mean if product else mean
         assert_near(one.attributes, wanted, dtype, largest)
         delta = convergence_delta(model.exact, wanted, x, start, target)
-        size = largest * x.numel() + size_of(model, image)
+        size = largest * x.numel() + model.largest(image.masked, start)
         assert abs(one.score - delta) <= (1e-10 if dtype == torch.float64 else 1e-5) * size
-        assert most is None or one.report.chunk_largest <= most
+        check_report(one.report, most, told)
 
 
 # ---------------------------------------------------------------- occlusion
@@ -132,10 +151,11 @@ def test_integrated_gradients(
 CALLS = ["attribute", "get_spatial_attributes", "get_spectral_attributes"]
 
 
-@given(data=st.data(), images=image_lists(5, most=2), path=paths, most=limits, name=st.sampled_from(CALLS))
+@given(data=st.data(), images=image_lists(9, most=2), path=paths, most=limits, name=st.sampled_from(CALLS))
 def test_occlusion(data: st.DataObject, images: list[Image], path: str, most: int | None, name: str) -> None:
     model = model_of(data, images, kinks=True)
     given_baseline, starts = baselines_of(data, images)
+    given_target, plain_targets = targets_of(data, model, images)
     hsi = images[0].hsi
     shape, spectral = tuple(hsi.image.shape), hsi.spectral_axis
     axes = {"attribute": [0, 1, 2], "get_spectral_attributes": [spectral]}.get(name, sorted({0, 1, 2} - {spectral}))
@@ -143,22 +163,48 @@ def test_occlusion(data: st.DataObject, images: list[Image], path: str, most: in
     whole_window, whole_stride = list(shape), list(shape)
     for axis, size, step in zip(axes, window, stride, strict=True):
         whole_window[axis], whole_stride[axis] = size, step
+    assume(math.prod(n // s + 1 for n, s in zip(shape, whole_stride, strict=True)) <= 250)
     if len(axes) == 1 or (len(set(window)) == len(set(stride)) == 1 and data.draw(st.booleans(), "one int for all")):
         window, stride = window[0], stride[0]
+    told: list[tuple[int, int]] = []
     with mt.options(**PATHS[path]):
         found = getattr(Occlusion(model.explained), name)(
             call_of(images),
-            model.target,
+            given_target,
             window,
             stride,
-            given_baseline if len(images) > 1 or not isinstance(given_baseline, list) else given_baseline[0],
+            given_baseline,
             perturbations_per_eval=most,
+            show_progress=lambda *pair: told.append(pair),
         )
-    for image, start, one in zip(images, starts, listed(found), strict=True):
+    for image, start, target, one in zip(images, starts, plain_targets, listed(found), strict=True):
         x = image.masked.double()
-        wanted = occlusion(model.exact, x, whole_window, whole_stride, start, plain_target(model))
-        assert_near(one.attributes, wanted, image.masked.dtype, size_of(model, image))
-        assert most is None or one.report.chunk_largest <= most
+        wanted = occlusion(model.exact, x, whole_window, whole_stride, start, target)
+        assert_near(one.attributes, wanted, image.masked.dtype, model.largest(image.masked, start))
+        check_report(one.report, most, told)
+
+
+@given(data=st.data(), most=limits, dtype=floating, seed=seeds)
+def test_small_windows_of_larger_images(data: st.DataObject, most: int | None, dtype: torch.dtype, seed: int) -> None:
+    """Where a window changes a part of what the layers give: the plain path's numbers and the reference's."""
+    shape = data.draw(st.tuples(st.integers(1, 4), st.integers(5, 11), st.integers(5, 11)), "shape")
+    image = data.draw(images_of(shape=shape, orientation="CHW", dtype=dtype), "image")
+    model = data.draw(networks(shape, dtype, kinks=True, name="layers", written="module"), "model")
+    window = data.draw(st.tuples(st.integers(1, shape[0]), st.integers(1, 3), st.integers(1, 3)), "window")
+    stride = tuple(data.draw(st.integers(max(1, size - 1), size), "stride") for size in window)
+    assume(math.prod(n // s + 1 for n, s in zip(shape, stride, strict=True)) <= 200)
+    given_baseline = data.draw(baselines(shape), "baseline")
+    explainer = Occlusion(model.explained)
+    found = explainer.attribute(image.hsi, 1, window, stride, given_baseline, perturbations_per_eval=most)
+    with mt.options(shortcuts=False):
+        plain = explainer.attribute(image.hsi, 1, window, stride, given_baseline, perturbations_per_eval=most)
+    start = plain_baseline(given_baseline, dtype)
+    wanted = occlusion(model.exact, image.masked.double(), window, stride, start, 1)
+    largest = model.largest(image.masked, start)
+    assert_near(found.attributes, wanted, dtype, largest)
+    assert_near(plain.attributes, wanted, dtype, largest)
+    assert found.report.evaluations_saved == plain.report.evaluations_saved
+    check_report(found.report, most)
 
 
 @given(data=st.data(), images=image_lists(4, most=2), path=paths, most=limits)
@@ -178,7 +224,7 @@ def test_all_outputs_from_one_sweep(data: st.DataObject, images: list[Image], pa
                     1,
                     perturbations_per_eval=most,
                 )
-                assert_near(one.attributes, alone.attributes, image.masked.dtype, size_of(model, image))
+                assert_near(one.attributes, alone.attributes, image.masked.dtype, model.largest(image.masked, 0.0))
 
 
 # ---------------------------------------------------------------- noise tunnels
@@ -215,6 +261,7 @@ def test_noise_tunnels(
 ) -> None:
     """The moment over the samples that `perturb_input` draws under the same seed."""
     model = model_of(data, images)
+    given_target, plain_targets = targets_of(data, model, images)
     hsi, dtype = images[0].hsi, images[0].masked.dtype
     shape = tuple(hsi.image.shape)
     given_baseline: Any = None
@@ -231,28 +278,39 @@ def test_noise_tunnels(
         arguments["num_perturbed_bands"] = exact
     called = dict(arguments)
     if kind is HyperNoiseTunnel:
-        alone = isinstance(given_baseline, list) and len(images) == 1
-        called["baseline"] = given_baseline[0] if alone else given_baseline
+        called["baseline"] = given_baseline
+    error = method != "vargrad" and n_samples > 1 and data.draw(st.booleans(), "standard error")
+    keep = data.draw(st.booleans(), "keep gradient")
+    told: list[tuple[int, int]] = []
     torch.manual_seed(seed)
     with mt.options(**PATHS[path]):
         found = kind(INNERS[name](model.explained)).attribute(
-            call_of(images), target=model.target, n_samples=n_samples, method=method, steps_per_batch=most, **called
+            call_of(images),
+            target=given_target,
+            n_samples=n_samples,
+            method=method,
+            steps_per_batch=most,
+            standard_error=error,
+            keep_gradient=keep,
+            show_progress=lambda *pair: told.append(pair),
+            **called,
         )
-    for image, start, one in zip(images, starts, listed(found), strict=True):
+    for image, start, target, one in zip(images, starts, plain_targets, listed(found), strict=True):
         drawn = samples_of(kind, image, start, n_samples, seed, arguments)
         drawn = torch.where(image.mask, drawn, 0.0).double()
-        each = torch.stack([inner(name, model.exact, plain_target(model))(sample) for sample in drawn])
+        each = torch.stack([inner(name, model.exact, target)(sample) for sample in drawn])
         size = max(float(each.abs().max()), 1e-30)
-        outputs = max(size_of(model, image), *(size_of_tensor(model, sample) for sample in drawn))
+        outputs = model.largest(image.masked, 0.0, *drawn)
         size = size if name != "Occlusion" else max(size, outputs)
-        assert_near(one.attributes, moment(method, each), dtype, size if method == "smoothgrad" else size**2)
+        assert_near(one.attributes.detach(), moment(method, each), dtype, size if method == "smoothgrad" else size**2)
+        if error:
+            spread = (each if method == "smoothgrad" else each**2).std(0) / math.sqrt(n_samples)
+            # A variance is known within the rounding of what is squared.
+            rounding = size if method == "smoothgrad" else size**2
+            assert_near(one.standard_error, spread, dtype, rounding * (1e4 if dtype == torch.float64 else 1e2))
+        assert one.attributes.requires_grad == (keep and name in ("InputXGradient", "IntegratedGradients"))
         assert one.report.samples_used == n_samples
-        assert most is None or one.report.chunk_largest <= most
-
-
-def size_of_tensor(model: Model, x: torch.Tensor) -> float:
-    with torch.no_grad():
-        return float(model.exact(x[None]).abs().max())
+        check_report(one.report, most, told)
 
 
 def samples_of(
@@ -275,12 +333,13 @@ def samples_of(
 @given(data=st.data(), images=image_lists(4, most=1), name=st.sampled_from(["IntegratedGradients", *CALLS]))
 def test_results_are_restored_as_they_were(data: st.DataObject, images: list[Image], name: str) -> None:
     model, image = model_of(data, images), images[0]
+    target, _ = targets_of(data, model, images)
     if name == "IntegratedGradients":
         result = IntegratedGradients(model.explained).attribute(
-            image.hsi, target=model.target, n_steps=2, return_convergence_delta=True
+            image.hsi, target=target, n_steps=2, return_convergence_delta=True
         )
     else:
-        result = getattr(Occlusion(model.explained), name)(image.hsi, model.target)
+        result = getattr(Occlusion(model.explained), name)(image.hsi, target)
     with tempfile.TemporaryDirectory() as folder:
         result.save(Path(folder) / "result")
         again = HSIAttributes.load(Path(folder) / "result")
