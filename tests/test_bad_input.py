@@ -324,7 +324,7 @@ def test_an_image_larger_than_memory_is_refused() -> None:
 @pytest.mark.parametrize("options", [{}, {"shortcuts": False}, {"native": False}], ids=str)
 def test_nothing_is_leaked(options: dict[str, bool]) -> None:
     """Calls that fail early, amid the run and at its end, and calls that succeed, on images of 2 MB."""
-    image = mt.HSI(image=torch.zeros(64, 64, 64, dtype=torch.float64), wavelengths=list(range(64)))
+    image = mt.HSI(image=torch.zeros(64, 64, 64, dtype=torch.float64), wavelengths=list(range(1, 65)))
 
     def poisoned(x: torch.Tensor) -> torch.Tensor:
         calls.append(len(x))

@@ -357,7 +357,7 @@ def test_a_billion_samples_take_no_memory_and_can_be_stopped(options: dict[str, 
 
 def test_a_failing_model_leaves_nothing_behind() -> None:
     """Calls that fail amid a run, on images of 2 MB."""
-    image = mt.HSI(image=torch.ones(64, 64, 64, dtype=torch.float64), wavelengths=list(range(64)))
+    image = mt.HSI(image=torch.ones(64, 64, 64, dtype=torch.float64), wavelengths=list(range(1, 65)))
 
     def poisoned(x: torch.Tensor) -> torch.Tensor:
         calls.append(len(x))

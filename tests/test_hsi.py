@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import array
+import ast
+import gc
 import itertools
+import math
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from meteors_c import attr, models
 from meteors_c.exceptions import DeviceError, OrientationError, ShapeMismatchError, ValidationError
 from meteors_c.hsi import HSI
 
@@ -83,19 +91,100 @@ def test_any_strides() -> None:
     record = np.zeros((2, 3, 4), dtype=[("pad", "u1"), ("value", "f4")])
     record["value"] = np.random.default_rng(0).random((2, 3, 4))
     for values in (base[::-1, :, ::-2], base[::2, 1::3, ::5], base.transpose(2, 0, 1), record["value"]):
-        hsi = HSI(image=values, wavelengths=np.arange(values.shape[0]))
+        hsi = HSI(image=values, wavelengths=range(1, values.shape[0] + 1))
         np.testing.assert_array_equal(hsi.image.numpy(), values)
         np.testing.assert_array_equal(hsi.get_image().numpy(), values)
 
 
-def test_a_read_only_array_is_copied_without_a_warning() -> None:
+def test_read_only_memory_is_shared_without_a_warning() -> None:
     values = np.random.default_rng(0).random((2, 3, 4))
     values.flags.writeable = False
+    memory = memoryview(bytes(range(24))).cast("B", (2, 3, 4))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hsi = HSI(image=values, wavelengths=[1, 2])
-    hsi.image[0, 0, 0] = 5
-    assert values[0, 0, 0] != 5
+        from_bytes = HSI(image=memory, wavelengths=[1, 2])
+        turned = HSI(image=values.transpose(1, 2, 0)[::2], wavelengths=[1, 2], orientation="HWC")
+    assert hsi.image.data_ptr() == values.ctypes.data
+    assert hsi.get_image(apply_mask=False).data_ptr() == values.ctypes.data
+    assert turned.image.data_ptr() == values.ctypes.data
+    assert not values.flags.writeable
+    assert from_bytes.image.data_ptr() == np.asarray(memory).ctypes.data
+    assert from_bytes.image[1, 2, 3] == 23
+    expected = torch.tensor(values.tolist(), dtype=torch.float64)
+    del values  # the tensor keeps the array alive
+    gc.collect()
+    assert torch.equal(hsi.image, expected)
+
+
+def test_values_that_are_not_aligned_are_copied() -> None:
+    raw = np.zeros(2 * 3 * 4 * 4 + 1, np.uint8)
+    values = raw[1:].view(np.float32).reshape(2, 3, 4)
+    assert not values.flags.aligned
+    hsi = HSI(image=values, wavelengths=[1, 2])
+    assert hsi.image.data_ptr() != values.ctypes.data
+    assert torch.equal(hsi.get_image(), torch.zeros(2, 3, 4))
+
+
+RESIDENT = """
+import sys
+import numpy as np
+import torch
+import meteors_c as mt
+
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+def build(path, shape):
+    values = np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+    return values, mt.HSI(image=values, wavelengths=range(1, shape[0] + 1))
+
+build(sys.argv[1], (64, 1, 1))[1].get_picture()  # what is loaded once
+before = resident()
+values, hsi = build(sys.argv[1], (64, 512, 512))
+raw = hsi.get_image(apply_mask=False)
+hsi.change_orientation("HWC")
+picture, note = hsi.get_picture()
+assert hsi.image.data_ptr() == values.ctypes.data == raw.data_ptr()
+print((resident() - before) / values.nbytes)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_mapped_file_is_not_copied(tmp_path: Path) -> None:
+    np.zeros((64, 512, 512), np.float32).tofile(tmp_path / "image.raw")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RESIDENT, str(tmp_path / "image.raw")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.25  # of the 64 MiB of the file
+
+
+class Copies(TorchDispatchMode):
+    """Names the operators of torch whose results are tensors of a size, views inside a mode included."""
+
+    def __init__(self, numel: int) -> None:
+        super().__init__()
+        self.numel, self.names = numel, []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.numel() == self.numel and result._base is None:
+            self.names.append(func.overloadpacket.__name__)
+        return result
+
+
+@pytest.mark.parametrize("orientation", ["CHW", "HWC"])
+def test_reading_an_image_makes_no_copy_on_the_way(orientation: str) -> None:
+    values = np.ones((10, 4, 5), np.float32)
+    values.flags.writeable = False
+    hsi = make(image=values, binary_mask=torch.rand(4, 5) > 0.5).change_orientation(orientation)
+    with Copies(values.size) as copies:
+        hsi.get_image()
+    assert set(copies.names) <= {"empty", "detach", "expand"}  # the result, and views
+    assert copies.names.count("empty") == 1
 
 
 def test_buffers_and_dlpack() -> None:
@@ -177,10 +266,11 @@ def test_nan_is_allowed() -> None:
     [
         (WAVELENGTHS, torch.float32),
         (tuple(WAVELENGTHS), torch.float32),
-        (list(range(10)), torch.int64),
+        (list(range(1, 11)), torch.int64),
+        (range(500, 600, 10), torch.int64),
         (np.array(WAVELENGTHS), torch.float64),
-        (np.arange(10, dtype=">i2"), torch.int16),
-        (torch.arange(10, dtype=torch.int32), torch.int32),
+        (np.arange(1, 11, dtype=">i2"), torch.int16),
+        (torch.arange(1, 11, dtype=torch.int32), torch.int32),
         ([np.float64(w) for w in WAVELENGTHS], torch.float64),
     ],
 )
@@ -191,10 +281,27 @@ def test_wavelengths_keep_their_dtype(given: Any, dtype: torch.dtype) -> None:
     assert wavelengths.tolist() == pytest.approx([float(w) for w in given])
 
 
-@pytest.mark.parametrize("given", ["visible", None, 3.0, {1.0}, range(10), ["red"] * 10, [None] * 10, [1j] * 10])
+@pytest.mark.parametrize("given", ["visible", None, 3.0, {1.0}, ["red"] * 10, [None] * 10, [1j] * 10])
 def test_what_is_no_wavelengths(given: Any) -> None:
     with pytest.raises(TypeError, match="wavelengths"):
         make(wavelengths=given)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 0, -1, True, np.bool_(True)])
+def test_wavelengths_are_positive_finite_numbers(bad: Any) -> None:
+    error = TypeError if isinstance(bad, (bool, np.bool_)) else ValidationError
+    given = [*WAVELENGTHS[:3], bad, *WAVELENGTHS[4:]]
+    with pytest.raises(error, match=r"wavelengths\[3\] is"):
+        make(wavelengths=given)
+    hsi = make()
+    if error is ValidationError:  # arrays of numbers have no bools inside
+        for kind in (np.array, torch.tensor):
+            with pytest.raises(error, match=r"wavelengths\[3\] is"):
+                hsi.wavelengths = kind(given)
+    assert hsi.wavelengths.tolist() == pytest.approx(WAVELENGTHS)
+    for kind in (np.ones, torch.ones):
+        with pytest.raises(TypeError, match=r"wavelengths\[0\]"):
+            make(wavelengths=kind(10, dtype=bool if kind is np.ones else torch.bool))
 
 
 def test_wavelengths_must_fit() -> None:
@@ -340,9 +447,100 @@ def test_masks_that_do_not_fit_or_are_none() -> None:
         assert "(10, 4, 5)" in str(caught.value)
     with pytest.raises(ValueError, match="'clouds'"):
         make(binary_mask="clouds")
-    for value in ([1], 3, True):
+    for value in (3, True, {1}, [[1, 0], [1]], ["a"]):
         with pytest.raises(TypeError, match="Binary mask must be"):
             make(binary_mask=value)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", [lambda mask: mask, lambda mask: mask.numpy(), lambda mask: mask.float().tolist()])
+def test_two_axes_are_rows_and_columns_in_any_orientation(orientation: str, kind: Any) -> None:
+    values = permuted(image(), orientation)
+    axis = orientation.index("C")
+    mask = torch.rand([size for a, size in enumerate(values.shape) if a != axis]) > 0.5
+    hsi = make(image=values, orientation=orientation, binary_mask=kind(mask))
+    assert torch.equal(hsi.binary_mask, mask.unsqueeze(axis).expand(values.shape))
+    assert torch.equal(hsi.spatial_binary_mask, mask)
+    assert torch.equal(hsi.get_image(), torch.where(mask.unsqueeze(axis), values, 0.0))
+    hsi.binary_mask = None
+    hsi.binary_mask = kind(mask)
+    assert torch.equal(
+        hsi.change_orientation("CHW").binary_mask, hsi.binary_mask.permute(*map(orientation.index, "CHW"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "mask", "readings"),
+    [
+        ("HWC", (8, 8, 8), (8, 8), ("HW", "(8, 8, 1)", "WC", "(1, 8, 8)")),
+        ("HWC", (8, 8, 8), (1, 8), ("HW", "(1, 8, 1)", "WC", "(1, 1, 8)")),
+        ("HWC", (6, 6, 4), (6, 1), ("HW", "(6, 1, 1)", "WC", "(1, 6, 1)")),
+        ("HCW", (8, 8, 5), (8, 5), ("HW", "(8, 1, 5)", "CW", "(1, 8, 5)")),
+        ("CHW", (8, 5, 8), (8,), ("C", "(8, 1, 1)", "W", "(1, 1, 8)")),
+        ("HCW", (4, 8, 8), (8,), ("C", "(1, 8, 1)", "W", "(1, 1, 8)")),
+    ],
+)
+def test_a_mask_that_could_mean_two_things_is_refused(
+    orientation: str, shape: tuple[int, ...], mask: tuple[int, ...], readings: tuple[str, ...]
+) -> None:
+    arguments: dict[str, Any] = {
+        "image": torch.rand(shape), "wavelengths": range(400, 400 + shape[orientation.index("C")]),
+        "orientation": orientation,
+    }  # fmt: skip
+    with pytest.raises(ShapeMismatchError, match="two things") as caught:
+        HSI(**arguments, binary_mask=torch.ones(mask))
+    for words in (str(mask), str(shape), *readings):
+        assert words in str(caught.value)
+    for sizes in (readings[1], readings[3]):  # what the message proposes is taken
+        HSI(**arguments, binary_mask=torch.ones(ast.literal_eval(sizes)))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "mask", "axes"),
+    [
+        ("CHW", (8, 8, 8), (8, 8), (1, 2)),  # both readings are one
+        ("HWC", (4, 5, 6), (5, 6), (1, 2)),  # as broadcasting has it
+        ("HWC", (4, 5, 6), (6,), (2,)),
+        ("HWC", (4, 5, 6), (1, 6), (0, 2)),
+        ("HCW", (4, 5, 6), (1, 6), (0, 2)),
+        ("HWC", (4, 5, 5), (4, 5), (0, 1)),
+        ("HWC", (4, 5, 6), (4, 1), (0, 1)),
+        ("CHW", (8, 8, 5), (8, 5), (1, 2)),
+    ],
+)
+def test_masks_with_one_reading(
+    orientation: str, shape: tuple[int, ...], mask: tuple[int, ...], axes: tuple[int, ...]
+) -> None:
+    values = torch.rand(mask) > 0.5
+    sizes = [1, 1, 1]
+    for axis, size in zip(axes, mask, strict=True):
+        sizes[axis] = size
+    hsi = HSI(
+        image=torch.rand(shape),
+        wavelengths=range(400, 400 + shape[orientation.index("C")]),
+        orientation=orientation,
+        binary_mask=values,
+    )
+    assert torch.equal(hsi.binary_mask, values.reshape(sizes).expand(shape))
+
+
+def test_one_value_per_band_needs_three_axes() -> None:
+    with pytest.raises(ShapeMismatchError, match=r"\(10,\).*\(10, 1, 1\)"):
+        make(binary_mask=torch.ones(10))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_mask_of_floats_is_finite(dtype: torch.dtype) -> None:
+    mask = torch.ones(4, 5, dtype=dtype)
+    mask[0, :2] = math.nan
+    mask[1, 0] = math.inf
+    hsi = make()
+    for use in (lambda: make(binary_mask=mask), lambda: setattr(hsi, "binary_mask", mask)):
+        with pytest.raises(ValidationError, match="3 of its 20"):
+            use()
+    assert hsi.binary_mask.all()
+    mask[0, :2], mask[1, 0] = -0.5, 0
+    assert torch.equal(make(binary_mask=mask).spatial_binary_mask, mask != 0)
 
 
 def test_without_a_mask_everything_is_used() -> None:
@@ -371,6 +569,48 @@ def test_get_image_is_image_times_mask(dtype: torch.dtype, orientation: str) -> 
     whole = make(image=values).get_image()
     assert torch.equal(whole, values)
     assert whole.data_ptr() != values.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("graph", [False, True])
+def test_what_is_under_the_mask_has_no_effect(dtype: torch.dtype, orientation: str, graph: bool) -> None:
+    values, mask = image().to(dtype), torch.rand(10, 4, 5) > 0.5
+    expected = torch.where(mask, values, 0)
+    hidden = torch.tensor([math.nan, math.inf, -math.inf], dtype=dtype)[torch.randint(0, 3, mask.shape)]
+    dirty = torch.where(mask, values, hidden)
+    dirty[0, 0, 0] = expected[0, 0, 0] = math.nan  # used, so it stays
+    mask[0, 0, 0] = True
+    hsi = make(
+        image=permuted(dirty, orientation).requires_grad_(graph),
+        binary_mask=permuted(mask, orientation),
+        orientation=orientation,
+    )
+    got = hsi.get_image()
+    assert got.dtype == dtype
+    assert torch.allclose(got, permuted(expected, orientation), rtol=0, atol=0, equal_nan=True)
+    if graph:
+        got.nan_to_num().sum().backward()
+        assert hsi.image.grad is not None
+        used = permuted(mask & ~expected.isnan(), orientation)
+        assert torch.equal(hsi.image.grad, used.to(dtype))
+
+
+@pytest.mark.parametrize("hidden", [math.nan, math.inf, -9999.0])
+@pytest.mark.parametrize("name", ["Saliency", "InputXGradient", "IntegratedGradients", "Occlusion", "HyperNoiseTunnel"])
+def test_what_is_under_the_mask_does_not_reach_a_model(name: str, hidden: float) -> None:
+    mask = torch.rand(10, 4, 5) > 0.3
+    values = image().double()
+    model = models.ExplainableModel(lambda x: x.square().sum((1, 2, 3)).sqrt()[:, None], "regression")
+    results = []
+    for under in (0.0, hidden):
+        hsi = make(image=torch.where(mask, values, under), binary_mask=mask)
+        method = getattr(attr, name)(attr.Saliency(model) if name == "HyperNoiseTunnel" else model)
+        torch.manual_seed(0)  # the tunnel draws from it
+        explain = method.get_spatial_attributes if name == "Occlusion" else method.attribute
+        results.append(explain(hsi, target=0).attributes)
+    assert torch.equal(results[0], results[1])
+    assert results[0].isfinite().all()
 
 
 def test_get_image_is_differentiable() -> None:

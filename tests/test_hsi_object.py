@@ -67,7 +67,8 @@ def test_every_setter_checks_its_own_value() -> None:
         ("orientation", "CCC", OrientationError),
         ("device", "nowhere", DeviceError),
         ("binary_mask", "clouds", ValueError),
-        ("binary_mask", [1], TypeError),
+        ("binary_mask", 3, TypeError),
+        ("wavelengths", [400.0, -1.0], ValueError),
     ]:
         with pytest.raises(error):
             setattr(hsi, name, value)
@@ -124,8 +125,8 @@ def test_copies(how: str, mask: str | None) -> None:
 
 def test_model_copy_options() -> None:
     hsi = make()
-    twin = hsi.model_copy(update={"wavelengths": np.arange(10)}, deep=True)
-    assert twin.wavelengths.tolist() == list(range(10))
+    twin = hsi.model_copy(update={"wavelengths": range(1, 11)}, deep=True)
+    assert twin.wavelengths.tolist() == list(range(1, 11))
     assert twin.image is not hsi.image
     with pytest.raises(TypeError, match="update"):
         hsi.model_copy(update=[1])  # type: ignore[arg-type]
@@ -154,7 +155,7 @@ def test_equality() -> None:
 
 
 def range_list() -> list[int]:
-    return list(range(10))
+    return list(range(1, 11))
 
 
 def test_repr_is_short() -> None:
@@ -172,7 +173,15 @@ def test_documentation_is_reachable() -> None:
     ]  # fmt: skip
     assert inspect.signature(HSI).parameters["orientation"].default == ("C", "H", "W")
     assert HSI.__module__ == "meteors_c.hsi"
-    for name in ("to", "get_image", "change_orientation", "extract_band_by_name", "get_rgb_image", "model_copy"):
+    for name in (
+        "to",
+        "get_image",
+        "change_orientation",
+        "extract_band_by_name",
+        "get_rgb_image",
+        "get_picture",
+        "model_copy",
+    ):
         method = getattr(HSI, name)
         assert "Returns" in method.__doc__
         assert next(iter(inspect.signature(method).parameters)) == "self"
@@ -194,6 +203,7 @@ def test_an_object_without_init() -> None:
         lambda: bare.change_orientation("HWC"),
         lambda: pickle.dumps(bare),
         lambda: bare.get_rgb_image(),
+        lambda: bare.get_picture(),
         lambda: setattr(bare, "orientation", "HWC"),
     ):
         with pytest.raises(AttributeError, match="__init__"):
@@ -231,12 +241,17 @@ def test_weak_references_and_cycles() -> None:
 
 def test_nothing_is_leaked() -> None:
     values, wavelengths, mask = image(), torch.tensor(WAVELENGTHS), torch.rand(4, 5) > 0.5
+    read_only = mask.numpy().copy()
+    read_only.flags.writeable = False
 
     def use() -> None:
         hsi = make(image=values, wavelengths=wavelengths, binary_mask=mask)
         hsi.change_orientation("WHC").get_rgb_image(apply_min_cutoff=True)
-        hsi.change_orientation("HWC", inplace=True).to("cpu")
+        hsi.change_orientation("HWC", inplace=True).to("cpu").get_picture()
+        HSI(image=values, wavelengths=range(900, 910)).get_picture()
         _ = hsi.get_image(), hsi.spatial_binary_mask, repr(hsi), hsi == copy.deepcopy(hsi), copy.copy(hsi)
+        hsi.binary_mask = read_only
+        hsi.binary_mask = [[True] * 5] * 4
         hsi.binary_mask = "artificial"
         hsi.image, hsi.wavelengths, hsi.device = hsi.image, hsi.wavelengths, "cpu"
         for bad in ("image", "wavelengths", "orientation", "device", "binary_mask"):
@@ -244,10 +259,17 @@ def test_nothing_is_leaked() -> None:
                 make(**{bad: object()})
         with contextlib.suppress(ValueError):
             make(image=values, wavelengths=[1.0])
+        for bad in (torch.ones(3, 3), torch.full((4, 5), float("nan"))):
+            with contextlib.suppress(ValueError):
+                make(binary_mask=bad)
+        with contextlib.suppress(ValueError):
+            HSI(image=values[:4, :, :4], wavelengths=range(1, 5), orientation="HWC", binary_mask=torch.ones(4, 4))
+
+    things = (values, wavelengths, mask, read_only, HSI, torch.bool, torch.float32)
 
     def counts() -> list[int]:
         gc.collect()
-        return [sys.getrefcount(thing) for thing in (values, wavelengths, mask, HSI, torch.bool, torch.float32)]
+        return [sys.getrefcount(thing) for thing in things]
 
     for _ in range(100):  # caches fill
         use()

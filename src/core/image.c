@@ -215,42 +215,45 @@ int met_image_read(const met_image *image, met_dtype dtype, const met_parallel *
 typedef size_t count_function(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n);
 
 /*
- * A value is NaN or infinite where all bits of its exponent are set. The mask is read only for rows that have such
- * values: most images have none.
+ * A value is NaN or infinite where all bits of its exponent are set. The mask is read only where there are such values:
+ * most images have none.
  */
 #define COUNT_ROW(NAME, BITS, EXPONENT) \
-    static size_t NAME(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n) { \
-        size_t count = 0; \
+    static BITS NAME##_one(const char *in) { /* 1 where the value is not finite */ \
         BITS bits; \
+        memcpy(&bits, in, sizeof bits); \
+        return (BITS)((bits & (EXPONENT)) == (EXPONENT)); \
+    } \
+    static size_t NAME(const char *in, ptrdiff_t step, const uint8_t *mask, ptrdiff_t mask_step, size_t n) { \
+        const bool straight = step == (ptrdiff_t)sizeof(BITS); \
+        size_t count = 0; \
         if (mask != NULL && mask_step == 0) { \
             if (*mask == 0) { \
                 return 0; \
             } \
             mask = NULL; \
         } \
-        if (step == (ptrdiff_t)sizeof(BITS)) { \
-            for (size_t from = 0; from < n; from += COUNT_BLOCK) { \
-                const size_t to = n - from < COUNT_BLOCK ? n : from + COUNT_BLOCK; \
-                BITS found = 0; /* as wide as a value, so that values and counts fill vectors alike */ \
-                for (size_t i = from; i < to; i++) { \
-                    memcpy(&bits, in + i * sizeof(BITS), sizeof bits); \
-                    found += (BITS)((bits & (EXPONENT)) == (EXPONENT)); \
+        for (size_t from = 0; from < n; from += COUNT_BLOCK) { \
+            const size_t to = n - from < COUNT_BLOCK ? n : from + COUNT_BLOCK; \
+            BITS found = 0; /* as wide as a value, so that values and counts fill vectors alike */ \
+            for (size_t i = from; straight && i < to; i++) { \
+                found += NAME##_one(in + i * sizeof(BITS)); \
+            } \
+            for (size_t i = from; !straight && i < to; i++) { \
+                found += NAME##_one(in + (ptrdiff_t)i * step); \
+            } \
+            if (found > 0 && mask != NULL) { \
+                found = 0; \
+                for (size_t i = from; straight && mask_step == 1 && i < to; i++) { \
+                    const BITS used = mask[i] != 0; \
+                    found += used & NAME##_one(in + i * sizeof(BITS)); \
                 } \
-                count += (size_t)found; \
+                for (size_t i = from; !(straight && mask_step == 1) && i < to; i++) { \
+                    const BITS used = mask[(ptrdiff_t)i * mask_step] != 0; \
+                    found += used & NAME##_one(in + (ptrdiff_t)i * step); \
+                } \
             } \
-        } else { \
-            for (size_t i = 0; i < n; i++) { \
-                memcpy(&bits, in + (ptrdiff_t)i * step, sizeof bits); \
-                count += (size_t)((bits & (EXPONENT)) == (EXPONENT)); \
-            } \
-        } \
-        if (count == 0 || mask == NULL) { \
-            return count; \
-        } \
-        count = 0; \
-        for (size_t i = 0; i < n; i++, in += step, mask += mask_step) { \
-            memcpy(&bits, in, sizeof bits); \
-            count += (size_t)(*mask != 0) & (size_t)((bits & (EXPONENT)) == (EXPONENT)); \
+            count += (size_t)found; \
         } \
         return count; \
     }

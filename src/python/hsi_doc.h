@@ -217,7 +217,7 @@ BAND_PARAMETERS
 "Returns\n"
 "-------\n"
 "picture : torch.Tensor\n"
-"    Three axes, the spatial ones in the image's order; each colour stretched to [0, 1].\n"
+"    Three axes, the spatial ones in the image's order; each colour stretched to [0, 1] as in extract_band_by_name().\n"
 "note : str or None\n"
 "    None where the colours are red, green and blue; otherwise the bands, for a title.\n"
 "\n"

@@ -244,7 +244,7 @@ def test_a_field_of_some_size_on_several_threads(dtype: torch.dtype, native: boo
     """The image is large enough to be shared among threads, turned, and masked."""
     image = numbers(2, dtype, (60, 50, 40)).permute(1, 2, 0)
     mask = numbers(3, shape=(60, 50, 1)).permute(1, 2, 0) > 0
-    hsi = mt.HSI(image=image, wavelengths=list(range(60)), orientation="HWC", binary_mask=mask)
+    hsi = mt.HSI(image=image, wavelengths=list(range(1, 61)), orientation="HWC", binary_mask=mask)
     baseline = numbers(4, dtype, (40, 60, 50)).permute(2, 0, 1)
     x = torch.where(mask, image, 0.0)
     wanted = (x - baseline) * (x + baseline)

@@ -227,7 +227,7 @@ def test_a_model_on_arrays_has_outputs_only() -> None:
 @pytest.mark.parametrize("kind", TUNNELS)
 def test_memory_does_not_depend_on_the_number_of_samples(kind: type, explainer: type, method: str) -> None:
     shape = (8, 32, 32)
-    hsi = HSI(image=values(0, torch.float32, shape), wavelengths=list(range(8)))
+    hsi = HSI(image=values(0, torch.float32, shape), wavelengths=list(range(1, 9)))
     model = Elementwise(shape, torch.float32)
     few, many = (
         run(kind, explainer, model, hsi, n_samples=n, method=method, steps_per_batch=4).report for n in (10, 500)
@@ -239,7 +239,7 @@ def test_memory_does_not_depend_on_the_number_of_samples(kind: type, explainer: 
 @pytest.mark.parametrize("kind", TUNNELS)
 @pytest.mark.parametrize("explainer", [IntegratedGradients, Occlusion])
 def test_memory_of_nested_runs_does_not_depend_on_the_number_of_samples(kind: type, explainer: type) -> None:
-    hsi = HSI(image=torch.ones(4, 4, 4), wavelengths=list(range(4)))
+    hsi = HSI(image=torch.ones(4, 4, 4), wavelengths=list(range(1, 5)))
     few, many = (
         run(kind, explainer, Elementwise((4, 4, 4), torch.float32), hsi, n_samples=n, steps_per_batch=8).report
         for n in (10, 500)
@@ -250,7 +250,7 @@ def test_memory_of_nested_runs_does_not_depend_on_the_number_of_samples(kind: ty
 
 def test_memory_of_a_large_image_is_a_handful_of_images() -> None:
     """10 MB, three samples of 50 steps each."""
-    hsi = HSI(image=torch.ones(10, 512, 512), wavelengths=list(range(10)))
+    hsi = HSI(image=torch.ones(10, 512, 512), wavelengths=list(range(1, 11)))
     net = nn.Sequential(nn.Conv2d(10, 1, 1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     found = run(HyperNoiseTunnel, IntegratedGradients, net, hsi, n_samples=3, steps_per_batch=1)
     assert found.report.peak_bytes < 13 * hsi.image.numel() * 4

@@ -128,7 +128,7 @@ def test_the_same_bytes_whatever_the_batches_and_the_order(kind: type, explainer
 def test_the_same_bytes_whatever_the_threads(kind: type, explainer: type) -> None:
     """Large enough that threads share an image."""
     shape = (16, 96, 64)
-    hsi = HSI(image=values(0, torch.float32, shape), wavelengths=list(range(16)))
+    hsi = HSI(image=values(0, torch.float32, shape), wavelengths=list(range(1, 17)))
     model = Elementwise(shape, torch.float32)
     given = {"n_samples": 5, "method": "vargrad"}
     wanted = run(kind, explainer, model, hsi, 6, **given).attributes

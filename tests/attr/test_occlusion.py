@@ -45,7 +45,7 @@ def attribute(model: Any, hsi: Any, *args: Any, **kwargs: Any) -> Any:
 def line(*numbers: float) -> HSI:
     """One pixel."""
     return HSI(
-        image=torch.tensor(numbers, dtype=torch.float64).reshape(-1, 1, 1), wavelengths=list(range(len(numbers)))
+        image=torch.tensor(numbers, dtype=torch.float64).reshape(-1, 1, 1), wavelengths=list(range(1, len(numbers) + 1))
     )
 
 
@@ -197,7 +197,7 @@ def test_mask_of_pixels(orientation: str, window: int, stride: int) -> None:
 def test_mask_and_names_of_bands(orientation: str, window: int, stride: int) -> None:
     sizes = dict(zip("CHW", (11, 2, 3), strict=True))
     shape = [sizes[letter] for letter in orientation]
-    hsi = HSI(image=torch.ones(shape), wavelengths=list(range(11)), orientation=orientation)
+    hsi = HSI(image=torch.ones(shape), wavelengths=list(range(1, 12)), orientation=orientation)
     found = Occlusion(explainable(total)).get_spectral_attributes(hsi, None, window, stride)
     wanted = ids(shape, [window], [stride], [hsi.spectral_axis])
     assert found.mask.dtype == torch.int32
@@ -388,7 +388,7 @@ def test_progress_counts_every_window(most: int | None) -> None:
 
 
 def test_memory_does_not_depend_on_the_number_of_windows() -> None:
-    hsi = HSI(image=values(0, torch.float32, (16, 48, 48)), wavelengths=list(range(16)))
+    hsi = HSI(image=values(0, torch.float32, (16, 48, 48)), wavelengths=list(range(1, 17)))
     few = attribute(total, hsi, None, (16, 24, 48), (16, 24, 48), perturbations_per_eval=3).report
     many = attribute(total, hsi, None, (4, 4, 4), (4, 4, 4), perturbations_per_eval=3).report
     assert (few.evaluations, many.evaluations) == (3, 577)
@@ -592,7 +592,7 @@ def test_a_model_whose_stem_is_wide(options: dict[str, bool]) -> None:
     model = model.double().eval()
     image = values(8, shape=(12, 9, 8))
     model(image[None])
-    hsi = HSI(image=image, wavelengths=list(range(12)))
+    hsi = HSI(image=image, wavelengths=list(range(1, 13)))
     for window, stride in [((12, 3, 3), (12, 2, 2)), ((4, 9, 8), (3, 9, 8)), ((5, 4, 3), (4, 3, 3))]:
         with mt.options(**options):
             found = attribute(model, hsi, 1, window, stride, 0.25).attributes
