@@ -3,8 +3,8 @@
  *
  * Batches are an economy of the engine: the user asked for the output of each sample by itself. A model that divides
  * by the maximum of its whole input, or normalises over the batch, gives other numbers in company. So the first time
- * that the model has seen more than one sample, one of them is asked alone as well. The one is chosen whose output
- * stands out most: it is the one that others disturb most.
+ * that the model has seen more than one sample, one of them is asked alone as well: the one that others should influence
+ * most.
  */
 #include "run.h"
 
@@ -28,12 +28,15 @@ typedef struct answer {
     const void *gradient; /* NULL in forward jobs */
 } answer;
 
-/* max |a - b| over the outputs as a part of the largest of them; infinite where only one of two values is finite. */
+/* A distance where only one of two values is finite: larger than any other, and a number to calculate with. */
+#define OTHERWISE 1e100
+
+/* max |a - b| over the outputs as a part of the largest of them. */
 static double output_distance(const double *a, const double *b, size_t width) {
     double largest = 0, distance = 0;
     for (size_t i = 0; i < width; i++) {
         if (isfinite(a[i]) != isfinite(b[i])) {
-            return (double)INFINITY;
+            return OTHERWISE;
         }
         if (isfinite(a[i])) {
             distance = fmax(distance, fabs(a[i] - b[i]));
@@ -43,18 +46,22 @@ static double output_distance(const double *a, const double *b, size_t width) {
     return distance > 0 ? distance / largest : 0.0;
 }
 
-/* |a - b| / |b| as vectors; what is not finite in either is left out. */
+/* |a - b| as vectors, as a part of the longer one; what is not finite in both is left out. */
 static double gradient_distance(met_dtype dtype, const void *a, const void *b, size_t size) {
-    double length = 0, distance = 0;
+    double length_a = 0, length_b = 0, distance = 0;
     for (size_t i = 0; i < size; i++) {
         const double x = dtype == MET_FLOAT64 ? ((const double *)a)[i] : (double)((const float *)a)[i];
         const double y = dtype == MET_FLOAT64 ? ((const double *)b)[i] : (double)((const float *)b)[i];
-        if (isfinite(x) && isfinite(y)) {
+        if (isfinite(x) != isfinite(y)) {
+            return OTHERWISE;
+        }
+        if (isfinite(x)) {
             distance += (x - y) * (x - y);
-            length += y * y;
+            length_a += x * x;
+            length_b += y * y;
         }
     }
-    return distance > 0 ? sqrt(distance / length) : 0.0;
+    return distance > 0 ? sqrt(distance / fmax(length_a, length_b)) : 0.0;
 }
 
 /* How far two answers are apart, in units of what rounding may do. */
@@ -68,24 +75,54 @@ static double distance(const engine *e, const answer *a, const answer *b, size_t
     return fmax(outputs, gradient / (wide ? GRADIENT_DOUBLE : GRADIENT_FLOAT));
 }
 
-/* The sample whose mean output is farthest from the mean of all; the last one among equals. */
-static size_t most_prominent(const met_outputs *y, size_t n) {
-    size_t found = n - 1;
-    double mean = 0, farthest = 0;
-    for (size_t i = 0; i < n * y->width; i++) {
-        mean += isfinite(y->value[i]) ? y->value[i] / (double)n : 0.0;
+/* What is compared of a sample's values. */
+typedef struct traits {
+    double largest; /* |value| */
+    double mean;
+    bool constant;
+} traits;
+
+static traits traits_of(met_dtype dtype, const void *values, size_t n) {
+    double low = (double)INFINITY, high = -(double)INFINITY, sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double v = dtype == MET_FLOAT64 ? ((const double *)values)[i] : (double)((const float *)values)[i];
+        low = v < low ? v : low;
+        high = v > high ? v : high;
+        sum += v;
+    }
+    return (traits){fmax(-low, high), sum / (double)n, !(low < high)};
+}
+
+/*
+ * The sample that others should influence most: one whose largest |value| is not that of the batch, for models that
+ * divide by it, and not constant, where that might not show; among such ones that whose mean is farthest from that of
+ * all, for models that take off means: on a straight way from a baseline the sample in the middle is the mean of all.
+ */
+static int most_influenced(const engine *e, size_t n, size_t *out) {
+    const uint8_t *samples = met_buffer_data(e->chunk);
+    traits *each = met_allocate(n, sizeof *each);
+    traits all = {0};
+    int best = -1;
+    double farthest = 0;
+    if (each == NULL) {
+        return met_fail(MET_ENOMEM, "the means of %zu samples do not fit into memory", n);
     }
     for (size_t j = 0; j < n; j++) {
-        double row = 0;
-        for (size_t i = 0; i < y->width; i++) {
-            row += isfinite(y->value[j * y->width + i]) ? y->value[j * y->width + i] : 0.0;
-        }
-        if (fabs(row - mean) > farthest) {
-            farthest = fabs(row - mean);
-            found = j;
+        each[j] = traits_of(e->job->dtype, samples + j * e->bytes, e->size);
+        all.largest = fmax(all.largest, each[j].largest);
+        all.mean += each[j].mean / (double)n;
+    }
+    for (size_t j = 0; j < n; j++) {
+        const int fit = each[j].largest < all.largest ? (each[j].constant ? 1 : 2) : 0;
+        const double apart = fabs(each[j].mean - all.mean);
+        if (fit > best || (fit == best && apart > farthest)) {
+            best = fit;
+            farthest = apart;
+            *out = j;
         }
     }
-    return found;
+    met_deallocate(each);
+    return MET_OK;
 }
 
 void met_note_single(engine *e, const char *why) {
@@ -169,12 +206,14 @@ int met_probe_sample(engine *e, size_t image, size_t k, met_probe *out) {
  * MET_ESINGLE: the samples influence each other, and nothing of the batch may be used.
  */
 int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs *y) {
-    const size_t j = most_prominent(y, n), width = y->width;
+    const size_t width = y->width;
+    size_t j = 0;
+    int status = most_influenced(e, n, &j);
     const uint8_t *sample = (const uint8_t *)met_buffer_data(e->chunk) + j * e->bytes;
     const void *gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + j * e->bytes;
     const answer in_batch = {y->value + j * width, gradient};
     met_probe alone = {0}, again = {0}, copies = {0};
-    int status = evaluate_copies(e, sample, j, 1, &alone);
+    status = status == MET_OK ? evaluate_copies(e, sample, j, 1, &alone) : status;
     if (status == MET_OK && alone.width != width) {
         status = met_fail(MET_EMODEL, "the model returned %zu outputs for one sample alone and %zu for each of %zu",
                           alone.width, width, n);
@@ -193,7 +232,7 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
         }
         const answer among_copies = answer_of(e, &copies, j), repeated = answer_of(e, &again, 0);
         influenced = distance(e, &in_batch, &among_copies, width) > 0.1 * apart &&
-                     distance(e, &by_itself, &repeated, width) <= 0.1 * apart;
+                     distance(e, &by_itself, &repeated, width) <= fmax(1.0, 1e-3 * apart);
     }
     e->report->batching = MET_BATCHING_FREE;
     if (influenced) {

@@ -94,7 +94,7 @@ int met_note_gradient(engine *e, size_t image, size_t k, const void *gradient) {
     if (found == 0) {
         return MET_OK;
     }
-    snprintf(where, sizeof where, "the gradient at sample %zu of image %zu has %zu values that are NaN or infinite", k,
+    snprintf(where, sizeof where, "the gradient at sample %zu of image %zu holds NaN or infinity (%zu values)", k,
              e->job->inputs[image].origin, found);
     e->report->nonfinite_gradients++;
     return note(e->report, e->options->finite, where);
@@ -107,7 +107,7 @@ int met_note_results(met_report *report, const met_options *options, met_dtype d
     if (found == 0) {
         return MET_OK;
     }
-    snprintf(where, sizeof where, "the attributions of image %zu have %zu values that are NaN or infinite", image,
+    snprintf(where, sizeof where, "the attributions of image %zu hold NaN or infinity (%zu values)", image,
              found);
     report->nonfinite_results += found;
     return note(report, options->finite, where);

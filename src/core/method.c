@@ -36,12 +36,12 @@ static int check_finite(const met_image *image, const char *what, size_t i, cons
     }
     if (image->bands < 0) {
         return met_fail(MET_EVALUE,
-                        "%s %zu has %zu values that are NaN or infinite, the first at (%zu, %zu, %zu): replace them",
+                        "%s %zu holds NaN or infinity: %zu of its values, the first at (%zu, %zu, %zu): replace them",
                         what, i, count, at[0], at[1], at[2]);
     }
     const int rows = image->bands == 0 ? 1 : 0, columns = image->bands == 2 ? 1 : 2;
     return met_fail(MET_EVALUE,
-                    "%s %zu has %zu values that are NaN or infinite, the first in band %zu, row %zu, column %zu: mask "
+                    "%s %zu holds NaN or infinity: %zu of its values, the first in band %zu, row %zu, column %zu: mask "
                     "them (binary_mask) or replace them",
                     what, i, count, at[image->bands], at[image->rows == columns ? columns : rows],
                     at[image->rows == columns ? rows : columns]);
@@ -54,7 +54,7 @@ static int check_finite(const met_image *image, const char *what, size_t i, cons
  *   options  as method->arguments describe them
  */
 int met_method_run(const met_method *method, const met_call *call, const void *options, met_results *results) {
-    int status = MET_OK;
+    int status = call->images > 0 ? MET_OK : met_fail(MET_EVALUE, "there is no image to explain");
     for (size_t i = 0; i < call->images && status == MET_OK && call->options->finite != MET_FINITE_IGNORE; i++) {
         const met_input *input = &call->inputs[i];
         status = check_finite(&input->image, "image", input->origin, call->options->pool);

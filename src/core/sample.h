@@ -35,7 +35,7 @@ typedef struct met_sample {
     const int32_t *segments;           /* MET_SEGMENTS: (size of the image,) ids in [0, number of segments), -1: in none */
     met_stream noise;                  /* MET_NOISE */
     double stdev;                      /* MET_NOISE */
-    const uint8_t *selected[MET_AXES]; /* MET_NOISE: (shape[a],) 1 = disturb; NULL: all along this axis */
+    const uint8_t *selected[MET_AXES]; /* MET_NOISE: (shape[a],) 1 = perturb; NULL: all along this axis */
     uint8_t *scratch;                  /* met_job.scratch bytes for describe() to fill, one piece a sample */
 } met_sample;
 

@@ -162,14 +162,15 @@ void test_occlusion_by_definition(void) {
     const met_windows w = make_windows();
     const size_t n = met_windows_number(&w);
     make_inputs();
-    for (int shortcut = 0; shortcut < 2; shortcut++) {
+    for (int way = 0; way < 3; way++) { /* without a shortcut, through it, and through one that declines half-way */
         for (size_t limit = 0; limit < 9; limit += 4) {
             toy t;
             met_report report = {.seconds_alone = 1}; /* a shortcut pays */
             double out[IMAGES][TOY_SIZE], want[TOY_SIZE];
             void *outs[IMAGES] = {out[0], out[1]};
             const met_options options = {.max_batch_size = limit, .pool = &backwards, .shortcuts = true};
-            toy_init(&t, shortcut != 0);
+            toy_init(&t, way > 0);
+            t.decline_at = way < 2 ? 0 : limit == 0 ? 2 : 4;
             REQUIRE(toy_run(&met_occlusion, inputs, IMAGES, MET_FLOAT64, &sliding, &t.model, &options, outs, &report) ==
                     MET_OK);
             for (size_t i = 0; i < IMAGES; i++) {
@@ -177,7 +178,8 @@ void test_occlusion_by_definition(void) {
                 CHECK_CLOSE_N(out[i], want, TOY_SIZE, 1e-12);
             }
             CHECK_INT(report.evaluations, IMAGES * (n + 1)); /* the image itself once */
-            CHECK_INT(report.shortcut_evaluations, shortcut ? IMAGES * (n + 1) : 0);
+            CHECK_INT(report.shortcut_evaluations, way == 1 ? IMAGES * (n + 1) : 0);
+            CHECK((report.evaluations_discarded > 0) == (way == 2 && limit > 0));
             CHECK_INT(report.memory.bytes, 0);
         }
     }
