@@ -26,11 +26,7 @@ ORIENTATIONS = ["CHW", "CWH", "HCW", "WCH", "HWC", "WHC"]
 
 def image(orientation: str) -> HSI:
     shape = [SIZES[letter] for letter in orientation]
-<<<<<<< HEAD
-    return HSI(image=torch.rand(shape), wavelengths=torch.arange(5.0) + 400, orientation=tuple(orientation))
-=======
     return HSI(image=torch.rand(shape), wavelengths=torch.arange(1.0, 6.0), orientation=tuple(orientation))
->>>>>>> helper/visual
 
 
 class TestDtypes:
