@@ -17,7 +17,7 @@ _UNSET = object()
 class Options:
     """What the engine may do; see `options`."""
 
-    shortcuts: bool = True
+    shortcuts: bool | str = True
     native: bool = True
     memory_limit: int | None = None
     finite: str = "warn"
@@ -37,7 +37,7 @@ def current() -> Options:
 @contextmanager
 def options(
     *,
-    shortcuts: bool | object = _UNSET,
+    shortcuts: bool | str | object = _UNSET,
     native: bool | object = _UNSET,
     memory_limit: int | object | None = _UNSET,
     finite: str | object = _UNSET,
@@ -47,9 +47,10 @@ def options(
 
     Parameters
     ----------
-    shortcuts : bool, default True
-        Whether the engine may evaluate samples without rendering them, where that is proved to give the same
-        numbers. ``False`` forces the plain path.
+    shortcuts : bool or "always", default True
+        Whether the engine may evaluate samples without rendering them, where that is verified to give the same
+        numbers and the work is large enough to pay for it. ``False`` forces the plain path; ``"always"`` prepares a
+        shortcut for small work too.
     native : bool, default True
         Whether torch models are driven through torch's C++ interface. ``False`` drives them through Python calls.
     memory_limit : int, optional
@@ -93,7 +94,9 @@ def options(
     }
     if changes.get("finite", "warn") not in _POLICIES:
         raise ValueError(f"finite must be one of {', '.join(_POLICIES)}, not {finite!r}")
-    for name in ("shortcuts", "native", "tune_allocator"):
+    if not isinstance(changes.get("shortcuts", True), bool) and changes["shortcuts"] != "always":
+        raise TypeError(f"shortcuts must be True, False or 'always', not {changes['shortcuts']!r}")
+    for name in ("native", "tune_allocator"):
         if name in changes and not isinstance(changes[name], bool):
             raise TypeError(f"{name} must be True or False, not {changes[name]!r}")
     limit = changes.get("memory_limit")

@@ -181,11 +181,7 @@ def test_device_of_the_result(tmp_path: Path, device: str) -> None:
 
 def test_file_is_plain_and_small(tmp_path: Path) -> None:
     shape = (50, 40, 30)
-<<<<<<< HEAD
-    hsi = HSI(image=values(shape=shape), wavelengths=torch.arange(50.0) + 400, binary_mask=torch.ones(1, 40, 30))
-=======
     hsi = HSI(image=values(shape=shape), wavelengths=torch.arange(1.0, 51.0), binary_mask=torch.ones(1, 40, 30))
->>>>>>> helper/visual
     mask = torch.arange(1200).reshape(1, 40, 30).repeat(50, 1, 1)
     saved = HSIAttributesSpatial(hsi=hsi, attributes=(mask * 0.5), mask=mask)
     assert round_trip(saved, tmp_path) == saved

@@ -188,7 +188,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
                 "max_batch_size": settings.max_batch_size,
                 "memory_budget": memory_budget(),
                 "dtype": driven.dtype,
-                "shortcuts": current().shortcuts,
+                "shortcuts": {True: "where faster", False: "off"}.get(current().shortcuts, "always"),
                 "finite": current().finite,
                 "tune_allocator": current().tune_allocator,
                 "parallel": parallel(),

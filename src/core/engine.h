@@ -75,10 +75,16 @@ typedef enum met_finite {
     MET_FINITE_IGNORE /* nobody looks at images and baselines; elsewhere they are counted and kept */
 } met_finite;
 
+typedef enum met_shortcuts {
+    MET_SHORTCUTS_OFF,
+    MET_SHORTCUTS_WHERE_FASTER, /* where they are offered and the work is worth preparing them */
+    MET_SHORTCUTS_ALWAYS        /* wherever they are offered */
+} met_shortcuts;
+
 typedef struct met_options {
     size_t max_batch_size;      /* largest batch; 0: the engine chooses */
     size_t memory_budget;       /* bytes that one chunk and the caches may take; 0: no limit */
-    bool shortcuts;             /* take them where they are offered */
+    met_shortcuts shortcuts;
     met_finite finite;
     bool leave_allocator_alone; /* see heap.c */
     const met_parallel *pool;   /* NULL: this thread alone */

@@ -223,7 +223,8 @@ static int is_worth_preparing(engine *e, bool *worth) {
         *alone = *alone == 0 || e->probe.seconds < *alone ? e->probe.seconds : *alone;
     }
     const double plain = (double)(job->images * job->evaluations) * *alone;
-    *worth = plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * (double)job->images * *alone;
+    *worth = e->options->shortcuts == MET_SHORTCUTS_ALWAYS ||
+             plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * (double)job->images * *alone;
     return status;
 }
 
@@ -235,7 +236,7 @@ int met_wants_shortcut(engine *e, bool *wanted) {
     const char *why = "";
     int status = MET_OK;
     *wanted = false;
-    if (!e->options->shortcuts) {
+    if (e->options->shortcuts == MET_SHORTCUTS_OFF) {
         reason = MET_DECLINE_SWITCHED_OFF;
         why = "shortcuts are switched off";
     } else if (cut == NULL || (!job->gradient && cut->forward == NULL)) {

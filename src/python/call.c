@@ -62,9 +62,10 @@ static int choose(PyObject *value, const char *argument, const char *const *name
 
 static int read_options(met_py_call *c, PyObject *options) {
     static const char *const policies[] = {"warn", "raise", "ignore", NULL};
+    static const char *const uses[] = {"off", "where faster", "always", NULL};
     static const char *const dtypes[] = {"float32", "float64", NULL};
     PyObject *item;
-    c->options = (met_options){.shortcuts = true, .progress = show_progress, .progress_ctx = c};
+    c->options = (met_options){.shortcuts = MET_SHORTCUTS_WHERE_FASTER, .progress = show_progress, .progress_ctx = c};
     if (!PyDict_Check(options)) {
         PyErr_SetString(PyExc_TypeError, "options must be a dict");
         return -1;
@@ -74,9 +75,6 @@ static int read_options(met_py_call *c, PyObject *options) {
     }
     if ((item = entry(options, "memory_budget")) != NULL) {
         c->options.memory_budget = PyLong_AsSize_t(item);
-    }
-    if ((item = entry(options, "shortcuts")) != NULL) {
-        c->options.shortcuts = PyObject_IsTrue(item) == 1;
     }
     if ((item = entry(options, "tune_allocator")) != NULL) {
         c->options.leave_allocator_alone = PyObject_IsTrue(item) == 0;
@@ -91,6 +89,13 @@ static int read_options(met_py_call *c, PyObject *options) {
         const int policy = choose(item, "finite", policies);
         c->options.finite = (met_finite)policy;
         if (policy < 0) {
+            return -1;
+        }
+    }
+    if ((item = entry(options, "shortcuts")) != NULL) {
+        const int shortcuts = choose(item, "shortcuts", uses);
+        c->options.shortcuts = (met_shortcuts)shortcuts;
+        if (shortcuts < 0) {
             return -1;
         }
     }

@@ -25,7 +25,8 @@ typedef struct met_py_call {
  *   targets    list of tuples of int, one for each image; () = the only output
  *   baselines  list of float or 3-D tensor, one for each image, or None
  *   model      capsule
- *   options    dict: max_batch_size, memory_budget (int or None), shortcuts (bool), finite ("warn", "raise", "ignore"),
+ *   options    dict: max_batch_size, memory_budget (int or None), shortcuts ("off", "where faster",
+ *              "always"), finite ("warn", "raise", "ignore"),
  *              tune_allocator (bool), dtype ("float32", "float64" or None: that of the images), parallel (capsule or
  *              None), progress (callable or None)
  * -1 with an exception on failure; met_py_call_close() is due either way.

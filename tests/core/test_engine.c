@@ -22,7 +22,7 @@ static void forward_of_any_chunk(bool shortcut) {
             toy t;
             met_report report = slow;
             met_job job = script_job(&m, kinds[k]);
-            const met_options options = {.max_batch_size = limits[l], .shortcuts = true, .pool = &backwards};
+            const met_options options = {.max_batch_size = limits[l], .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
             toy_init(&t, shortcut);
             script_expect(&t, &job, want);
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -79,7 +79,7 @@ void test_engine_all_outputs(void) {
         met_report report = slow;
         met_job job = script_job(&m, MET_BOX);
         job.all_outputs = true;
-        const met_options options = {.max_batch_size = 4, .shortcuts = true};
+        const met_options options = {.max_batch_size = 4, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
         toy_init(&t, shortcut != 0);
         script_expect(&t, &job, want);
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -133,7 +133,7 @@ void test_engine_sums_gradients(void) {
             met_report report = slow;
             double want[IMAGES][TOY_SIZE];
             const met_job job = script_gradient_job(&m, MET_LERP);
-            const met_options options = {.max_batch_size = limit, .shortcuts = true, .pool = &backwards};
+            const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
             toy_init(&t, shortcut != 0);
             script_expect_sums(&t, &job, want);
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -158,7 +158,7 @@ void test_engine_reads_masked_integers(void) {
     void *outs[1] = {out};
     toy t;
     met_report report = slow;
-    const met_options options = {.shortcuts = true};
+    const met_options options = {.shortcuts = MET_SHORTCUTS_WHERE_FASTER};
     for (size_t v = 0; v < TOY_SIZE; v++) {
         pixels[v] = (int16_t)(200 * toy_value(5, v));
         mask[v % 20] = (uint8_t)(v % 3 != 0);
@@ -197,7 +197,7 @@ void test_engine_stops_when_told(void) {
     for (int shortcut = 0; shortcut < 2; shortcut++) {
         met_job job = script_job(&m, MET_BOX);
         const met_options options = {.max_batch_size = 4,
-                                     .shortcuts = true,
+                                     .shortcuts = MET_SHORTCUTS_WHERE_FASTER,
                                      .progress = stop_at_twenty,
                                      .progress_ctx = &seen,
                                      .evaluations_before = 7,
@@ -219,7 +219,7 @@ void test_engine_passes_failures_on(void) {
             toy t;
             met_report report = slow;
             const met_job job = script_gradient_job(&m, MET_LERP);
-            const met_options options = {.max_batch_size = 6, .shortcuts = true};
+            const met_options options = {.max_batch_size = 6, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
             toy_init(&t, shortcut != 0);
             t.fail_at = at;
             CHECK_INT(met_run(&job, &t.model, &options, &report), MET_ECALLBACK);
@@ -292,7 +292,7 @@ void test_engine_without_memory(void) {
             met_report report = {.seconds_alone = way == 1};
             double out[IMAGES][TOY_SIZE];
             void *outs[IMAGES] = {out[0], out[1], out[2]};
-            const met_options options = {.max_batch_size = 2, .shortcuts = true};
+            const met_options options = {.max_batch_size = 2, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
             const met_integrated_gradients_options method = {SAMPLES, MET_GAUSS_LEGENDRE, true, NULL};
             script_inputs[1].image.dtype = MET_INT64; /* needs a copy */
             toy_init(&t, way > 0);

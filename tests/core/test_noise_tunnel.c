@@ -129,7 +129,7 @@ void test_tunnel_by_definition(void) {
         void *outs[] = {out[0], out[1]}, *errors[] = {error[0], error[1]},
              *derivatives[] = {derivative[0], derivative[1]};
         size_t used[IMAGES];
-        const met_options options = {.max_batch_size = 4, .pool = &backwards, .shortcuts = true};
+        const met_options options = {.max_batch_size = 4, .pool = &backwards, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
         met_noise_tunnel_options method = make_method(perturbations[c % 2], inners[c / 2 % 4], moments[c / 8]);
         method.selected[0] = c % 3 == 0 ? some : NULL;
         method.error = method.moment != MET_VARGRAD ? errors : NULL;

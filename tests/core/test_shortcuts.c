@@ -67,7 +67,7 @@ static void forward_declines(size_t limit, int shape) {
         met_report report = slow;
         progress seen = {.within = true};
         const met_options options = {
-            .max_batch_size = limit, .shortcuts = true, .progress = watch, .progress_ctx = &seen};
+            .max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .progress = watch, .progress_ctx = &seen};
         size_t copies = 0;
         REQUIRE(at < 100);
         script_make_inputs();
@@ -125,7 +125,7 @@ void test_shortcut_of_gradients_declines_at_any_call(void) {
             script m;
             toy t;
             met_report report = slow;
-            const met_options options = {.max_batch_size = limit, .shortcuts = true, .pool = &backwards};
+            const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
             REQUIRE(at < 100);
             script_make_inputs();
             const met_job job = script_gradient_job(&m, MET_SEGMENTS);
@@ -165,7 +165,7 @@ void test_shortcut_declines_in_one_of_many_groups(void) {
                 toy t;
                 met_report report = slow;
                 const met_options options = {
-                    .max_batch_size = 2, .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double), .shortcuts = true};
+                    .max_batch_size = 2, .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double), .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
                 double want[IMAGES][TOY_SIZE];
                 REQUIRE(at < 100);
                 script_make_inputs();
@@ -219,7 +219,7 @@ void test_shortcut_of_little_work(void) {
         script m;
         toy t;
         met_report report = {0};
-        const met_options options = {.max_batch_size = 4, .shortcuts = true};
+        const met_options options = {.max_batch_size = 4, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
         script_make_inputs();
         met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
         toy_init(&t, true);
@@ -249,7 +249,7 @@ void test_shortcut_that_pays(void) {
             toy t;
             met_report report = {0};
             double want[IMAGES][TOY_SIZE];
-            const met_options options = {.max_batch_size = limit, .shortcuts = true};
+            const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
             script_make_inputs();
             const met_job job = gradient ? script_gradient_job(&m, MET_BOX) : script_job(&m, MET_BOX);
             toy_init(&t, true);
@@ -281,7 +281,7 @@ void test_shortcut_that_is_wrong(void) {
         toy t;
         met_report report = {0};
         double want[IMAGES][TOY_SIZE];
-        const met_options options = {.max_batch_size = 4, .shortcuts = true};
+        const met_options options = {.max_batch_size = 4, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
         script_make_inputs();
         const met_job job = gradient ? script_gradient_job(&m, MET_BANDS) : script_job(&m, MET_BANDS);
         toy_init(&t, true);
