@@ -18,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Images are too small here to be shared among threads: waiting for each other would take most of the time.
 torch.set_num_threads(1)
 # The same examples every time; `--hypothesis-profile explore` looks for faults in new ones.
-settings.register_profile("repeat", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("repeat", deadline=None, derandomize=True, max_examples=50)
 settings.register_profile("explore", deadline=None, derandomize=False, max_examples=300, print_blob=True)
 settings.load_profile("repeat")
 

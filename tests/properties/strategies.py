@@ -24,8 +24,8 @@ floating = st.sampled_from([torch.float64, torch.float32])
 dtypes = st.sampled_from([torch.float64, torch.float32, torch.int16, torch.uint8])
 
 
-def shapes(largest: int = 7) -> st.SearchStrategy[tuple[int, ...]]:
-    return st.tuples(*[st.integers(1, largest)] * 3)
+def shapes(largest: int = 7, smallest: int = 1) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.tuples(*[st.integers(smallest, largest)] * 3)
 
 
 def floats_of(dtype: torch.dtype) -> torch.dtype:
@@ -132,10 +132,12 @@ def images(
 
 
 @st.composite
-def image_lists(draw: st.DrawFn, largest: int = 7, dtype: torch.dtype | None = None, most: int = 3) -> list[Image]:
+def image_lists(
+    draw: st.DrawFn, largest: int = 7, most: int = 3, smallest: st.SearchStrategy[int] | None = None
+) -> list[Image]:
     """Images of one call: of one shape, orientation and, here, dtype."""
-    fields = {"shape": draw(shapes(largest)), "orientation": draw(orientations)}
-    fields["dtype"] = draw(dtypes) if dtype is None else dtype
+    shape = draw(shapes(largest, 1 if smallest is None else draw(smallest)))
+    fields: dict[str, Any] = {"shape": shape, "orientation": draw(orientations), "dtype": draw(dtypes)}
     return draw(st.lists(images(**fields), min_size=1, max_size=most))
 
 

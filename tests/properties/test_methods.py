@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hypothesis import assume, event, given
+from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 import meteors_c as mt
@@ -34,6 +34,7 @@ from tests.properties.strategies import (
     limits,
     networks,
     paths,
+    plain,
     plain_baseline,
     seeds,
     targets,
@@ -197,13 +198,13 @@ def test_small_windows_of_larger_images(data: st.DataObject, most: int | None, d
     explainer = Occlusion(model.explained)
     found = explainer.attribute(image.hsi, 1, window, stride, given_baseline, perturbations_per_eval=most)
     with mt.options(shortcuts=False):
-        plain = explainer.attribute(image.hsi, 1, window, stride, given_baseline, perturbations_per_eval=most)
+        rendered = explainer.attribute(image.hsi, 1, window, stride, given_baseline, perturbations_per_eval=most)
     start = plain_baseline(given_baseline, dtype)
     wanted = occlusion(model.exact, image.masked.double(), window, stride, start, 1)
     largest = model.largest(image.masked, start)
     assert_near(found.attributes, wanted, dtype, largest)
-    assert_near(plain.attributes, wanted, dtype, largest)
-    assert found.report.evaluations_saved == plain.report.evaluations_saved
+    assert_near(rendered.attributes, wanted, dtype, largest)
+    assert found.report.evaluations_saved == rendered.report.evaluations_saved
     check_report(found.report, most)
 
 
@@ -230,14 +231,18 @@ def test_all_outputs_from_one_sweep(data: st.DataObject, images: list[Image], pa
 # ---------------------------------------------------------------- noise tunnels
 
 INNERS = {of.__name__: of for of in (Saliency, InputXGradient, IntegratedGradients, Occlusion)}
-parts = st.one_of(
-    st.integers(-2, 1), st.builds(slice, st.none() | st.integers(-3, 3), st.none() | st.integers(-3, 3), st.none())
-)
+
+
+@st.composite
+def parts_of(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[int | slice, ...]:
+    """An index for some of the axes of an image."""
+    number = draw(st.integers(0, 3))
+    return tuple(draw(st.one_of(st.integers(-n, n - 1), st.slices(n))) for n in shape[:number])
 
 
 @given(
     data=st.data(),
-    images=image_lists(3, most=2),
+    images=image_lists(3, most=2, smallest=st.sampled_from([1, 2])),
     path=paths,
     most=limits,
     kind=st.sampled_from([NoiseTunnel, HyperNoiseTunnel]),
@@ -248,6 +253,7 @@ parts = st.one_of(
     n_samples=st.integers(1, 5),
     seed=seeds,
 )
+@settings(max_examples=3 * settings.default.max_examples)  # it has the most arguments
 def test_noise_tunnels(
     data: st.DataObject,
     images: list[Image],
@@ -267,10 +273,9 @@ def test_noise_tunnels(
     given_baseline: Any = None
     starts: list[Any] = [0.0] * len(images)
     if kind is NoiseTunnel:
-        arguments: dict[str, Any] = {"stdevs": data.draw(st.sampled_from([0.0, 0.25, 1, 3.5]), "stdevs")}
-        inside = [n for n in shape if n > 1]
-        axis = data.draw(st.none() | st.lists(parts, max_size=3).map(tuple), "axis") if len(inside) == 3 else None
-        arguments["perturbation_axis"] = axis
+        each = [data.draw(st.sampled_from([0.0, 0.25, 1, 3.5]), "stdev") for _ in images]
+        arguments: dict[str, Any] = {"stdevs": each if len(images) > 1 else each[0]}
+        arguments["perturbation_axis"] = data.draw(st.none() | parts_of(shape), "axis")
     else:
         given_baseline, starts = baselines_of(data, images)
         arguments = {"perturbation_prob": data.draw(st.sampled_from([0.0, 0.3, 0.5, 1.0]), "probability")}
@@ -295,16 +300,18 @@ def test_noise_tunnels(
             show_progress=lambda *pair: told.append(pair),
             **called,
         )
-    for image, start, target, one in zip(images, starts, plain_targets, listed(found), strict=True):
+    for i, (image, start, target, one) in enumerate(zip(images, starts, plain_targets, listed(found), strict=True)):
+        if kind is NoiseTunnel:
+            arguments["stdevs"] = each[i]
         drawn = samples_of(kind, image, start, n_samples, seed, arguments)
         drawn = torch.where(image.mask, drawn, 0.0).double()
-        each = torch.stack([inner(name, model.exact, target)(sample) for sample in drawn])
-        size = max(float(each.abs().max()), 1e-30)
+        alone = torch.stack([inner(name, model.exact, target)(sample) for sample in drawn])
+        size = max(float(alone.abs().max()), 1e-30)
         outputs = model.largest(image.masked, 0.0, *drawn)
         size = size if name != "Occlusion" else max(size, outputs)
-        assert_near(one.attributes.detach(), moment(method, each), dtype, size if method == "smoothgrad" else size**2)
+        assert_near(one.attributes.detach(), moment(method, alone), dtype, size if method == "smoothgrad" else size**2)
         if error:
-            spread = (each if method == "smoothgrad" else each**2).std(0) / math.sqrt(n_samples)
+            spread = (alone if method == "smoothgrad" else alone**2).std(0) / math.sqrt(n_samples)
             # A variance is known within the rounding of what is squared.
             rounding = size if method == "smoothgrad" else size**2
             assert_near(one.standard_error, spread, dtype, rounding * (1e4 if dtype == torch.float64 else 1e2))
@@ -320,7 +327,12 @@ def samples_of(
     whole = image.hsi.image
     torch.manual_seed(seed)
     if kind is NoiseTunnel:
-        return NoiseTunnel.perturb_input(whole, n_samples, **arguments)
+        drawn = NoiseTunnel.perturb_input(whole, n_samples, **arguments)
+        chosen = torch.zeros(whole.shape, dtype=torch.bool)
+        chosen.numpy()[arguments["perturbation_axis"] or ()] = True
+        kept = plain(whole).to(drawn.dtype)
+        assert torch.equal(torch.where(chosen, kept, drawn), kept.expand_as(drawn))
+        return drawn
     level = torch.as_tensor(start, dtype=torch.float64).expand(whole.shape).to(image.masked.dtype)
     axis = image.hsi.spectral_axis
     drawn = HyperNoiseTunnel.perturb_input(whole.movedim(axis, 0), level.movedim(axis, 0), n_samples, **arguments)
