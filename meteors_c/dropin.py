@@ -136,13 +136,15 @@ def unload_ipython_extension(shell: Any) -> None:
 
 
 def _module_names() -> list[str]:
-    """Return the modules that meteors has, and those that its other releases have, without the name of the package."""
-    return (
-        "hsi utils exceptions models models.abstract models.linear attr attr.attributes attr.explainer attr.saliency "
-        "attr.input_x_gradients attr.integrated_gradients attr.occlusion attr.noise_tunnel attr.lime attr.lime_base "
-        "shap shap.shap shap.explainer visualize visualize.hsi_visualize visualize.attr_visualize "
+    """Return the modules of meteors and those of the methods here, without the name of the package."""
+    importlib.import_module(f"{_OURS}.attr")  # which registers its methods
+    methods = importlib.import_module(f"{_OURS}.attr._registry").METHODS.values()
+    others = (
+        "hsi utils exceptions models models.abstract models.linear attr attr.attributes attr.explainer attr.lime "
+        "attr.lime_base shap shap.shap shap.explainer visualize visualize.hsi_visualize visualize.attr_visualize "
         "visualize.shap_visualize"
     ).split()
+    return [*others, *dict.fromkeys(method.__module__.removeprefix(f"{_OURS}.") for method in methods)]
 
 
 def _installed() -> bool:

@@ -339,7 +339,7 @@ def test_image_and_explainers_are_as_before_after_all_of_them() -> None:
 
 @pytest.mark.parametrize(
     ("inner", "path"),
-    each_value([Saliency, IntegratedGradients, Occlusion, IntegratedGradients], ["plain", "default", "python calls"]),
+    each_value([Saliency, IntegratedGradients, Occlusion, IntegratedGradients], ["plain", "shortcut", "python calls"]),
     ids=name_of,
 )
 def test_a_billion_samples_take_no_memory_and_can_be_stopped(inner: type, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.attr.explainer import Explainer
+from meteors_c.attr.feature_ablation import FeatureAblation
 from meteors_c.attr.input_x_gradients import InputXGradient
 from meteors_c.attr.integrated_gradients import IntegratedGradients
 from meteors_c.attr.noise_tunnel import HyperNoiseTunnel, NoiseTunnel
@@ -13,6 +14,7 @@ from meteors_c.models._extra_arguments import AsIs, PerImage
 __all__ = [
     "AsIs",
     "Explainer",
+    "FeatureAblation",
     "HSIAttributes",
     "HSIAttributesSpatial",
     "HSIAttributesSpectral",

@@ -150,7 +150,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         """Whether the attribution is the image times something that does not hold it."""
         return False
 
-    def nested_arguments(self) -> dict[str, Any]:
+    def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
         """Return the arguments, in the words of the core, with which the method runs inside a noise tunnel."""
         return {}
 
@@ -268,7 +268,10 @@ def result_tensor(array: np.ndarray, hsi: HSI) -> torch.Tensor:
 
 
 def differentiable_image(hsi: HSI) -> torch.Tensor:
-    """Return the masked image as a tensor that requires grad."""
-    image = hsi.get_image()
-    image = image.to(floating_dtype(image))
-    return image if image.requires_grad else image.detach().requires_grad_()
+    """Return the masked image as a tensor that requires grad, also where the caller works in inference mode."""
+    with torch.inference_mode(False):
+        image = hsi.get_image()
+        image = image.to(floating_dtype(image))
+        if image.requires_grad:
+            return image
+        return (image.clone() if image.is_inference() else image.detach()).requires_grad_()

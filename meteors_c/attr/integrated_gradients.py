@@ -51,7 +51,7 @@ class IntegratedGradients(Explainer, native="integrated_gradients"):
         """Whether the averaged gradient is multiplied, inside a tunnel by the image itself: its baseline is 0."""
         return self.multiplies_by_inputs
 
-    def nested_arguments(self) -> dict[str, Any]:
+    def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
         """Return the arguments inside a noise tunnel: the defaults of `attribute`."""
         return self._defaults("n_steps", "method") | {"multiply_by_inputs": self.multiplies_by_inputs}
 

@@ -91,7 +91,7 @@ class BaseNoiseTunnel(Explainer):
         super().__init__(callable)
         self._attribution_method = None  # the inner explainer has one
 
-    def _inner(self) -> tuple[_core.Method, dict[str, Any]]:
+    def _inner(self, images: list[HSI]) -> tuple[_core.Method, dict[str, Any]]:
         """Return the inner explainer in the words of the core."""
         inner = self.chained_explainer
         assert inner is not None
@@ -102,7 +102,7 @@ class BaseNoiseTunnel(Explainer):
             names = ", ".join(name for name, kind in METHODS.items() if kind.native_method and kind.native_method.nests)
             raise TypeError(f"a {self.get_name()} runs around {names}, not around {type(inner).__name__}")
         inner._native()
-        return method, inner.nested_arguments()
+        return method, inner.nested_arguments(images)
 
     def _tunnel(
         self,
@@ -123,7 +123,7 @@ class BaseNoiseTunnel(Explainer):
             targets,
             settings,
             noise.baselines,
-            inner=self._inner(),
+            inner=self._inner(images),
             seed=new_seed(),
             input_derivative=keep_gradient and self.chained_explainer.is_product_with_image,
             samples_used=True,

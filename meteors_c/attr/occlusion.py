@@ -14,17 +14,14 @@ from meteors_c.attr._arguments import (
     RunSettings,
     ShowProgress,
     Target,
-    baselines_of,
     batch_size,
     images_of,
-    one_target,
     sizes,
     spectral_axis_of,
-    targets_of,
 )
+from meteors_c.attr._differences import DifferenceExplainer
 from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
-from meteors_c.attr.explainer import Explainer, bare, result_tensor
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -72,7 +69,7 @@ class _Windows:
         return {"mask": mask, "band_names": dict(zip(map(str, ids), ids, strict=True))}
 
 
-class Occlusion(Explainer, native="occlusion"):
+class Occlusion(DifferenceExplainer, native="occlusion"):
     """The mean, over the windows that cover a value, of what the output loses when the window is covered [1]_.
 
     Parameters
@@ -86,12 +83,10 @@ class Occlusion(Explainer, native="occlusion"):
        arXiv:1311.2901.
     """
 
-    multiplies_by_inputs = True
-
     def __init__(self, explainable_model: ExplainableModel) -> None:
         super().__init__(explainable_model)
 
-    def nested_arguments(self) -> dict[str, Any]:
+    def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
         """Return the arguments inside a noise tunnel: the defaults of `attribute`."""
         defaults = self._defaults("sliding_window_shapes", "strides")
         return {"window": defaults["sliding_window_shapes"], "stride": defaults["strides"], "outputs": None}
@@ -246,36 +241,15 @@ class Occlusion(Explainer, native="occlusion"):
         per_target: bool,
         settings: RunSettings,
     ) -> Any:
-        every = isinstance(target, str)
-        if every and target != "all":
-            raise ValueError(f"target must be an index, or 'all', not {target!r}")
-        if per_target and not every and not (isinstance(target, list) and target):
-            raise TypeError(f"with per_target, target must be 'all' or a list of indices, not {target!r}")
-        wanted = "all" if every else list(map(one_target, target)) if per_target else None
-        targets: list[tuple[int, ...]] = [()] * len(images)
-        if wanted is None:
-            targets = targets_of(target, len(images))
-        arrays, shape, _, report = self._compute(
-            self._native(),
+        fields = windows.fields(images[0])
+        return self._explain(
             images,
-            targets,
+            target,
+            baseline,
+            per_target,
             settings,
-            baselines_of(baseline, images),
+            windows.result_type,
+            fields,
             window=windows.sizes,
             stride=windows.strides,
-            outputs=wanted,
-        )
-        fields = windows.fields(images[0])
-
-        def result(image: HSI, array: np.ndarray, one: tuple[int, ...]) -> HSIAttributes:
-            return self._result(image, result_tensor(array, image), one, report, windows.result_type, **fields)
-
-        if wanted is None:
-            return bare([result(image, of[0], one) for image, of, one in zip(images, arrays, targets, strict=True)])
-        names: list[tuple[int, ...]] = [*np.ndindex(shape)] if isinstance(wanted, str) else wanted
-        return bare(
-            [
-                [result(image, array, one) for array, one in zip(of, names, strict=True)]
-                for image, of in zip(images, arrays, strict=True)
-            ]
         )

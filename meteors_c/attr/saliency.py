@@ -30,7 +30,7 @@ class Saliency(Explainer, native="saliency"):
     def __init__(self, explainable_model: ExplainableModel) -> None:
         super().__init__(explainable_model)
 
-    def nested_arguments(self) -> dict[str, Any]:
+    def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
         """Return the arguments inside a noise tunnel: signed gradients."""
         return {"absolute": False}
 

@@ -2,17 +2,22 @@
 #include "method.h"
 
 #include "finite.h"
-#include "input_x_gradient.h"
-#include "integrated_gradients.h"
-#include "noise_tunnel.h"
-#include "occlusion.h"
-#include "saliency.h"
+#include "image.h"
 
-const met_method *const met_methods[] = {
-    &met_saliency,  &met_input_x_gradient, &met_integrated_gradients,
-    &met_occlusion, &met_noise_tunnel,
-    NULL,
-};
+/* Every method there is: a new one is a line here and a file of its own. */
+#define METHODS(X) \
+    X(met_saliency) \
+    X(met_input_x_gradient) \
+    X(met_integrated_gradients) \
+    X(met_occlusion) \
+    X(met_feature_ablation) \
+    X(met_noise_tunnel)
+
+#define DECLARE(method) extern const met_method method;
+METHODS(DECLARE)
+
+#define ADDRESS(method) &method,
+const met_method *const met_methods[] = {METHODS(ADDRESS) NULL};
 
 met_job met_job_of(const met_call *call, void *method) {
     met_job job = {.method = method,

@@ -436,6 +436,7 @@ int met_py_image_view(PyObject *object, met_image *view, PyObject **keep) {
         goto done;
     }
     seen.bands = axis;
+    seen.rows = met_py_axis(self->orientation, "H");
     seen.wavelengths = (const double *)(const void *)PyBytes_AS_STRING(wavelengths);
     if (self->mask != NULL) {
         PyObject *whole = met_py_hsi_mask(self);

@@ -181,9 +181,9 @@ PyObject *met_py_orientation_field(PyObject *value) {
     return letters;
 }
 
-int met_py_spectral_axis(PyObject *orientation) {
+int met_py_axis(PyObject *orientation, const char *letter) {
     for (int axis = 0; axis < MET_AXES; axis++) {
-        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(orientation, axis), "C") == 0) {
+        if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(orientation, axis), letter) == 0) {
             return axis;
         }
     }

@@ -39,8 +39,11 @@ PyObject *met_py_move(PyObject *tensor, PyObject *device);
 PyObject *met_py_expand_mask(PyObject *mask, PyObject *image, PyObject *orientation);
 /* ShapeMismatchError unless there is one wavelength for each band */
 int met_py_check_wavelengths(PyObject *wavelengths, PyObject *image, int axis);
-/* The position of the bands in an orientation */
-int met_py_spectral_axis(PyObject *orientation);
+/* The position of a letter, and that of the bands, in an orientation */
+int met_py_axis(PyObject *orientation, const char *letter);
+static inline int met_py_spectral_axis(PyObject *orientation) {
+    return met_py_axis(orientation, "C");
+}
 /* The module functions that meteors_c.hsi wraps */
 extern PyMethodDef met_py_hsi_functions[];
 

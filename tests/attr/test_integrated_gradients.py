@@ -241,7 +241,7 @@ def test_what_the_caller_gave_is_unchanged() -> None:
     assert [hsi.image._version for hsi in images] == [0, 0]
 
 
-@pytest.mark.parametrize(("dtype", "path"), [(torch.float32, "default"), (torch.float64, "python calls")], ids=str)
+@pytest.mark.parametrize(("dtype", "path"), [(torch.float32, "shortcut"), (torch.float64, "python calls")], ids=str)
 def test_a_field_of_some_size_on_several_threads(dtype: torch.dtype, path: str) -> None:
     """The image is large enough to be shared among threads, turned, and masked."""
     image = numbers(2, dtype, (60, 50, 40)).permute(1, 2, 0)

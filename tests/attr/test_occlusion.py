@@ -114,7 +114,7 @@ GRIDS: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("grid", "path"), each_value(GRIDS, ["plain", "default", "python calls"]), ids=str)
+@pytest.mark.parametrize(("grid", "path"), each_value(GRIDS, ["plain", "shortcut", "python calls"]), ids=str)
 def test_windows_in_three_directions(grid: tuple[Any, Any], path: str) -> None:
     window, stride = grid
     model, baseline = convolutional(), values(3)
@@ -330,7 +330,7 @@ def test_targets(target: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [("default", None), ("plain", 1), ("plain", 5), ("default", 5), ("python calls", 5)]
+    ("path", "most"), [("shortcut", None), ("plain", 1), ("plain", 5), ("shortcut", 5), ("python calls", 5)]
 )
 def test_a_list_is_as_its_images_one_by_one(path: str, most: int | None) -> None:
     model = convolutional()
@@ -532,7 +532,7 @@ def test_models_on_arrays(native: bool, target: Any) -> None:
     assert_close((found[0] if target == "all" else found).attributes, wanted)
 
 
-@pytest.mark.parametrize("path", ["default", "python calls"])
+@pytest.mark.parametrize("path", ["shortcut", "python calls"])
 def test_models_that_have_no_gradient(path: str) -> None:
     """Occlusion asks for outputs alone, outside autograd."""
 
@@ -545,7 +545,7 @@ def test_models_that_have_no_gradient(path: str) -> None:
     assert_close(found, occlusion(model, values(), 2, 2, 0.0, 0))
 
 
-@pytest.mark.parametrize("path", ["default", "python calls"])
+@pytest.mark.parametrize("path", ["shortcut", "python calls"])
 def test_models_that_give_one_number_for_a_batch(path: str) -> None:
     """A mean over the batch would make differences too small."""
     net = smooth(1)
@@ -558,7 +558,7 @@ def test_models_that_give_one_number_for_a_batch(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "most"), [("default", 1), ("default", 5), ("python calls", 1), ("python calls", None)]
+    ("path", "most"), [("shortcut", 1), ("shortcut", 5), ("python calls", 1), ("python calls", None)]
 )
 def test_models_that_write_into_their_input(path: str, most: int | None) -> None:
     def model(x: torch.Tensor) -> torch.Tensor:
@@ -569,7 +569,7 @@ def test_models_that_write_into_their_input(path: str, most: int | None) -> None
     assert_close(found, occlusion(lambda x: total((2 * x + 1) ** 2), values(), 2, 2, 0.5))
 
 
-@pytest.mark.parametrize("path", ["default", "python calls"])
+@pytest.mark.parametrize("path", ["shortcut", "python calls"])
 def test_models_that_keep_their_input(path: str) -> None:
     """What a model keeps is what it saw: the image, then every window in turn."""
 
@@ -593,7 +593,7 @@ def test_torchscript(most: int | None) -> None:
     assert_close(found.attributes, occlusion(convolutional(), values(), 2, 1, 0.0, 1))
 
 
-@pytest.mark.parametrize("path", ["default", "plain"])
+@pytest.mark.parametrize("path", ["shortcut", "plain"])
 def test_a_model_whose_stem_is_wide(path: str) -> None:
     """Shortcuts, where they are taken, give the plain numbers, whatever the windows touch."""
     torch.manual_seed(3)

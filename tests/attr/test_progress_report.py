@@ -141,9 +141,9 @@ def test_what_is_switched_off_is_said() -> None:
 @pytest.mark.parametrize(
     ("model", "path", "words"),
     [
-        (convolutional(), "default", "torch"),
+        (convolutional(), "shortcut", "torch"),
         (convolutional(), "python calls", "torch through Python calls"),
-        (traced(convolutional()), "default", "TorchScript"),
+        (traced(convolutional()), "shortcut", "TorchScript"),
     ],
     ids=["torch", "python calls", "TorchScript"],
 )

@@ -102,7 +102,7 @@ BASELINES = {
 }
 
 
-@pytest.mark.parametrize(("name", "path"), each_value(BASELINES, ["plain", "python calls", "default"]))
+@pytest.mark.parametrize(("name", "path"), each_value(BASELINES, ["plain", "python calls", "shortcut"]))
 def test_baselines(name: str, path: str) -> None:
     model, hsi, baseline = smooth(), cube(), BASELINES[name]
     with mt.options(**PATHS[path]):
@@ -156,7 +156,7 @@ def test_targets(model: nn.Module, target: Any, plain: Any, native: bool) -> Non
 
 @pytest.mark.parametrize(
     ("internal_batch_size", "path"),
-    [(None, "default"), (4, "default"), (1, "plain"), (4, "plain"), (4, "python calls")],
+    [(None, "shortcut"), (4, "shortcut"), (1, "plain"), (4, "plain"), (4, "python calls")],
 )
 def test_lists_with_targets_and_baselines_of_their_own(internal_batch_size: int | None, path: str) -> None:
     model, images = Grid(), [cube(i) for i in range(4)]
@@ -233,7 +233,7 @@ def test_arguments_after_the_input(native: bool) -> None:
 
 @pytest.mark.parametrize(
     ("internal_batch_size", "path"),
-    [(7, "default"), (None, "default"), (1, "plain"), (7, "plain"), (3, "python calls"), (7, "python calls")],
+    [(7, "shortcut"), (None, "shortcut"), (1, "plain"), (7, "plain"), (3, "python calls"), (7, "python calls")],
 )
 def test_a_tensor_with_one_row_for_each_image_goes_along(internal_batch_size: int | None, path: str) -> None:
     model, images = Modulated(), [cube(i) for i in range(3)]
@@ -401,7 +401,7 @@ def test_the_shortcut_is_as_exact_as_the_plain_path_where_gradients_jump() -> No
     assert errors[True] < 4 * errors[False] + 1e-7
 
 
-@pytest.mark.parametrize(("path", "dtype"), [("default", DTYPES[1]), *each_value(PATHS, DTYPES)], ids=str)
+@pytest.mark.parametrize(("path", "dtype"), [("shortcut", DTYPES[1]), *each_value(PATHS, DTYPES)], ids=str)
 def test_the_batch_size_does_not_show_in_the_numbers(path: str, dtype: torch.dtype) -> None:
     model, images = explainable(convolutional(dtype=dtype)), [cube(i, dtype) for i in range(3)]
 
