@@ -264,7 +264,8 @@ def bare(results: list[Any]) -> Any:
 
 def result_tensor(array: np.ndarray, hsi: HSI) -> torch.Tensor:
     """Return an array of the core as a tensor of the image's floating dtype, on its device."""
-    return torch.from_numpy(array).to(device=hsi.image.device, dtype=floating_dtype(hsi.image))
+    with torch.inference_mode(False):
+        return torch.from_numpy(array).to(device=hsi.image.device, dtype=floating_dtype(hsi.image))
 
 
 def differentiable_image(hsi: HSI) -> torch.Tensor:

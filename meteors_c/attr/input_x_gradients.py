@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from meteors_c import _core
 from meteors_c.attr._arguments import RunSettings, ShowProgress, Target, images_of, targets_of
 from meteors_c.attr.attributes import HSIAttributes
@@ -79,8 +81,9 @@ class InputXGradient(Explainer, native="input_x_gradient"):
             computed = self._compute(native, images, targets, settings)
             return self._results(images, computed.tensors(images), targets, computed.report)
         computed = self._compute(_core.methods["saliency"], images, targets, settings, absolute=False)
-        products = [
-            differentiable_image(image) * gradient
-            for image, gradient in zip(images, computed.tensors(images), strict=True)
-        ]
+        with torch.inference_mode(False):
+            products = [
+                differentiable_image(image) * gradient
+                for image, gradient in zip(images, computed.tensors(images), strict=True)
+            ]
         return self._results(images, products, targets, computed.report)

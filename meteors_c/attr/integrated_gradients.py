@@ -141,10 +141,11 @@ class IntegratedGradients(Explainer, native="integrated_gradients"):
         attributes, deltas = computed.tensors(images), computed.further.get("delta")
         if in_graph:
             gradients = attributes
-            attributes = [
-                (differentiable_image(image) - torch.as_tensor(start).to(values)) * values
-                for image, start, values in zip(images, baselines, gradients, strict=True)
-            ]
+            with torch.inference_mode(False):
+                attributes = [
+                    (differentiable_image(image) - torch.as_tensor(start).to(values)) * values
+                    for image, start, values in zip(images, baselines, gradients, strict=True)
+                ]
             if deltas is not None:  # the core summed the gradients, not yet the products
                 deltas = [
                     delta + float(product.detach().double().sum() - values.double().sum())

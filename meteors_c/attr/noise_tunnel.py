@@ -146,8 +146,9 @@ class BaseNoiseTunnel(Explainer):
 
 def _with_derivative(values: torch.Tensor, derivative: torch.Tensor, hsi: HSI) -> torch.Tensor:
     """Return values that have this derivative by the image."""
-    image = differentiable_image(hsi)
-    return values + (image - image.detach()) * derivative
+    with torch.inference_mode(False):
+        image = differentiable_image(hsi)
+        return values + (image - image.detach()) * derivative
 
 
 class NoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):

@@ -21,7 +21,7 @@ def hsi():
     return mt.HSI(image=image, wavelengths=torch.linspace(400, 900, BANDS))
 
 
-def attribute(model, hsi, *, shortcuts=True, steps=9, problem="regression", **arguments):
+def attribute(model, hsi, *, shortcuts="always", steps=9, problem="regression", **arguments):
     torch.manual_seed(1)
     explainer = mt.attr.IntegratedGradients(mt.models.ExplainableModel(model, problem))
     arguments = {"target": 1, "baseline": 0.05, "n_steps": steps, "return_convergence_delta": True, **arguments}

@@ -18,10 +18,23 @@ from meteors_c.attr.explainer import validate_and_transform_baseline
 from meteors_c.exceptions import HSIAttributesError, ShapeMismatchError
 from meteors_c.models import ExplainableModel
 from tests.parity import reference
-from tests.toys import SHAPE, Quadratic, Watched, convolutional, cube, explainable, smooth, traced, values
+from tests.toys import (
+    PATHS,
+    SHAPE,
+    Quadratic,
+    Watched,
+    assert_declined,
+    assert_shortcut,
+    convolutional,
+    cube,
+    evaluated,
+    explainable,
+    smooth,
+    traced,
+    values,
+)
 
 METHODS = [Saliency, InputXGradient, IntegratedGradients]
-PATHS = {"shortcut": {}, "plain": {"shortcuts": False}, "python calls": {"native": False}}
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
 each_path = pytest.mark.parametrize("options", PATHS.values(), ids=PATHS)
 
@@ -138,7 +151,7 @@ def test_baselines_as_tensors() -> None:
 
 @each_path
 @pytest.mark.parametrize("size", [1, 2, 5, 7, 10, 30, 1000])
-def test_the_model_never_sees_more_than_it_may(size: int, options: dict[str, bool]) -> None:
+def test_the_model_never_sees_more_than_it_may(size: int, options: dict[str, Any]) -> None:
     model, images = Watched(convolutional()), [cube(i) for i in range(3)]
     with mt.options(**options):
         found = IntegratedGradients(explainable(model)).attribute(
@@ -148,9 +161,12 @@ def test_the_model_never_sees_more_than_it_may(size: int, options: dict[str, boo
     assert max(model.sizes) <= size
     assert report.chunk_first == min(size, 30)
     assert report.chunk_largest <= size
-    if report.shortcut is None:
+    if options == PATHS["shortcut"]:
+        assert_shortcut(report)
+    else:
         assert model.sizes[0] == min(size, 30)
-        assert sum(model.sizes) == 36
+        assert report.evaluations == 36
+        assert sum(model.sizes) == evaluated(report)
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -158,12 +174,13 @@ def test_the_model_never_sees_more_than_it_may(size: int, options: dict[str, boo
 def test_one_evaluation_an_image(method: Any, native: bool) -> None:
     model = Watched(convolutional())
     with mt.options(native=native):
-        method(explainable(model)).attribute([cube(i) for i in range(7)], target=0)
-    assert sum(model.sizes) == 7
+        found = method(explainable(model)).attribute([cube(i) for i in range(7)], target=0)
+    assert found[0].report.evaluations == 7
+    assert sum(model.sizes) == evaluated(found[0].report) == 7 + 1
 
 
 @pytest.mark.parametrize("options", [PATHS["plain"], PATHS["python calls"]])
-def test_the_model_gets_plain_batches_in_the_image_s_order(options: dict[str, bool]) -> None:
+def test_the_model_gets_plain_batches_in_the_image_s_order(options: dict[str, Any]) -> None:
     seen: list[tuple[Any, ...]] = []
 
     class Looks(nn.Module):
@@ -226,7 +243,7 @@ class Overwrites(nn.Module):
 
 @each_path
 @each_method
-def test_a_model_may_write_into_its_input(method: Any, options: dict[str, bool]) -> None:
+def test_a_model_may_write_into_its_input(method: Any, options: dict[str, Any]) -> None:
     images = [cube(i) for i in range(3)]
     arguments = {"n_steps": 9, "internal_batch_size": 2} if method is IntegratedGradients else {}
     with mt.options(**options):
@@ -257,7 +274,7 @@ class Keeps(nn.Module):
 
 
 @each_path
-def test_what_a_model_keeps_is_never_written_again(options: dict[str, bool]) -> None:
+def test_what_a_model_keeps_is_never_written_again(options: dict[str, Any]) -> None:
     model = Keeps()
     with mt.options(**options):
         IntegratedGradients(explainable(model)).attribute(
@@ -296,11 +313,9 @@ class Raising(nn.Module):
 @pytest.mark.parametrize(
     "error", [Own(1, 2), KeyError(), StopIteration(), KeyboardInterrupt(), SystemExit(3)], ids=repr
 )
-def test_exceptions_of_the_model_pass_unchanged(error: BaseException, method: Any, options: dict[str, bool]) -> None:
+def test_exceptions_of_the_model_pass_unchanged(error: BaseException, method: Any, options: dict[str, Any]) -> None:
     model, hsi = Raising(error), cube()
     explainer = method(explainable(model))
-    if method is IntegratedGradients and not options and isinstance(error, Exception):
-        options = {"shortcuts": False}  # one raised only once, while a shortcut is tried, just declines it
     with mt.options(**options):
         with pytest.raises(type(error)) as caught:
             explainer.attribute(hsi, target=0)
@@ -314,7 +329,7 @@ def test_exceptions_of_the_model_pass_unchanged(error: BaseException, method: An
 
 
 @each_path
-def test_an_exception_amid_the_run(options: dict[str, bool]) -> None:
+def test_an_exception_amid_the_run(options: dict[str, Any]) -> None:
     error = Own(5, 6)
     explainer = IntegratedGradients(explainable(Raising(error, after=12)))
     with mt.options(**options):
@@ -342,7 +357,7 @@ def test_an_exception_in_the_backward_pass() -> None:
 
 
 @each_path
-def test_ctrl_c_stops_within_one_call_and_leaves_everything_usable(options: dict[str, bool]) -> None:
+def test_ctrl_c_stops_within_one_call_and_leaves_everything_usable(options: dict[str, Any]) -> None:
     class Signals(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -393,7 +408,7 @@ class Pause(nn.Module):
 
 
 @each_path
-def test_threads_may_share_a_model(options: dict[str, bool]) -> None:
+def test_threads_may_share_a_model(options: dict[str, Any]) -> None:
     model, net = Quadratic(), convolutional()
     shared = IntegratedGradients(explainable(model))
     network = IntegratedGradients(explainable(nn.Sequential(net[:1], Pause(), net[1:])))
@@ -425,15 +440,21 @@ def test_options_belong_to_their_thread() -> None:
     found: dict[str, Any] = {}
 
     def work() -> None:
-        found["there"] = IntegratedGradients(explainable(convolutional())).attribute(cube(), target=0).report
+        with mt.options(shortcuts="always"):
+            inside.wait()
+            found["there"] = IntegratedGradients(explainable(convolutional())).attribute(cube(), target=0).report
+        found["after"] = IntegratedGradients(explainable(convolutional())).attribute(cube(), target=0).report
 
+    inside = threading.Barrier(2)
     with mt.options(shortcuts=False):
         thread = threading.Thread(target=work)
         thread.start()
+        inside.wait()
         thread.join()
         here = IntegratedGradients(explainable(convolutional())).attribute(cube(), target=0).report
-    assert found["there"].shortcut == "affine stem"
-    assert here.shortcut is None
+    assert_shortcut(found["there"], "affine stem")
+    assert found["after"].decline_reason != "switched_off"
+    assert_declined(here, "switched_off")
 
 
 def test_a_model_may_attribute_itself() -> None:

@@ -57,7 +57,7 @@ def test_numbers_may_be_those_of_numpy() -> None:
 @pytest.mark.parametrize("container", [list, tuple])
 def test_a_stdev_for_each_image(container: Callable[[Any], Any]) -> None:
     model, images = Recorder(Elementwise()), [cube(0), cube(1), cube(2)]
-    found = run(NoiseTunnel, Saliency, model, images, 3, n_samples=4, stdevs=container([0.5, 0, 2]))
+    found = run(NoiseTunnel, Saliency, model, images, 3, n_samples=4, stdevs=container([0.5, 0, 2]), steps_per_batch=1)
     shown = torch.cat(model.seen).reshape(3, 4, *SHAPE)
     for one, hsi, stdev in zip(shown, images, (0.5, 0, 2), strict=True):
         assert float((one - hsi.image).std()) == pytest.approx(stdev, rel=0.25)

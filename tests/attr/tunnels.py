@@ -60,10 +60,13 @@ def run(
 
 
 def samples(kind: type, hsi: HSI, seed: int = 0, **arguments: Any) -> torch.Tensor:
-    """What the model is shown under a seed: a Saliency sees every sample once."""
+    """What the model is shown under a seed: a Saliency sees every sample once.
+
+    One at a time: of the first batch of several, one sample would be asked a second time.
+    """
     model = Recorder(Elementwise(tuple(hsi.image.shape), hsi.image.dtype))
     with options(shortcuts=False):
-        run(kind, Saliency, model, hsi, seed, **arguments)
+        run(kind, Saliency, model, hsi, seed, steps_per_batch=1, **arguments)
     return torch.cat(model.seen)
 
 

@@ -12,7 +12,7 @@ from tests.toys import PATHS, each_value
 
 # Every call in float64 on the smooth network; on the one with kinks in the other ways, in turn.
 OTHERS = [f"{path}, {dtype}" for path in PATHS for dtype in ("float32", "float64")]
-CASES = [(name, "default, float64") for name in CALLS] + each_value([f"relu {name}" for name in CALLS], OTHERS)
+CASES = [(name, "shortcut, float64") for name in CALLS] + each_value([f"relu {name}" for name in CALLS], OTHERS)
 
 
 @pytest.fixture(scope="module")
