@@ -275,10 +275,6 @@ class HSIAttributes:
         memo[id(self)] = result
         with torch.inference_mode(False):
             for name, value in vars(self).items():
-                if isinstance(value, HSI) and not value.image.is_leaf and id(value) not in memo:
-                    outside = value.model_copy()
-                    outside.image = value.image.detach()
-                    memo[id(value)] = copy.deepcopy(outside, memo)
                 if isinstance(value, torch.Tensor) and not value.is_leaf:
                     value = value.detach()
                 setattr(result, name, copy.deepcopy(value, memo))

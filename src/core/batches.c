@@ -23,10 +23,10 @@
 #define SHORTCUT_DOUBLE 1e-8
 
 /* One sample's outputs and gradient. */
-typedef struct answer {
+typedef struct evaluated {
     const double *value;
     const void *gradient; /* NULL in forward jobs */
-} answer;
+} evaluated;
 
 /* A distance where only one of two values is finite: larger than any other, and a number to calculate with. */
 #define OTHERWISE 1e100
@@ -64,8 +64,8 @@ static double gradient_distance(met_dtype dtype, const void *a, const void *b, s
     return distance > 0 ? sqrt(distance / fmax(length_a, length_b)) : 0.0;
 }
 
-/* How far two answers are apart, in units of what rounding may do. */
-static double distance(const engine *e, const answer *a, const answer *b, size_t width) {
+/* How far two evaluations of a sample are apart, in units of what rounding may do. */
+static double distance(const engine *e, const evaluated *a, const evaluated *b, size_t width) {
     const bool wide = e->job->dtype == MET_FLOAT64;
     const double outputs = output_distance(a->value, b->value, width) / (wide ? OUTPUT_DOUBLE : OUTPUT_FLOAT);
     if (a->gradient == NULL || b->gradient == NULL) {
@@ -96,7 +96,7 @@ static traits traits_of(met_dtype dtype, const void *values, size_t n) {
 /*
  * The sample that others should influence most: one whose largest |value| is not that of the batch, for models that
  * divide by it, and not constant, where that might not show; among such ones that whose mean is farthest from that of
- * all, for models that take off means: on a straight way from a baseline the sample in the middle is the mean of all.
+ * all, for models that take off means: on a straight path from a baseline the sample in the middle is the mean of all.
  */
 static int most_influenced(const engine *e, size_t n, size_t *out) {
     const uint8_t *samples = met_buffer_data(e->chunk);
@@ -170,9 +170,9 @@ static int evaluate_copies(engine *e, const void *sample, size_t j, size_t n, me
     return status == MET_ESINGLE ? met_fail(MET_EMODEL, "the model gives one number for a whole batch") : status;
 }
 
-static answer answer_of(const engine *e, const met_probe *p, size_t i) {
+static evaluated evaluated_of(const engine *e, const met_probe *p, size_t i) {
     const void *gradient = p->dx.data == NULL ? NULL : (const uint8_t *)p->dx.data + i * e->bytes;
-    return (answer){p->values + i * p->width, gradient};
+    return (evaluated){p->values + i * p->width, gradient};
 }
 
 int met_probe_sample(engine *e, size_t image, size_t k, met_probe *out) {
@@ -211,7 +211,7 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
     int status = most_influenced(e, n, &j);
     const uint8_t *sample = (const uint8_t *)met_buffer_data(e->chunk) + j * e->bytes;
     const void *gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + j * e->bytes;
-    const answer in_batch = {y->value + j * width, gradient};
+    const evaluated in_batch = {y->value + j * width, gradient};
     met_probe alone = {0}, again = {0}, copies = {0};
     status = status == MET_OK ? evaluate_copies(e, sample, j, 1, &alone) : status;
     if (status == MET_OK && alone.width != width) {
@@ -221,7 +221,7 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
     if (status != MET_OK) {
         goto done;
     }
-    const answer by_itself = answer_of(e, &alone, 0);
+    const evaluated by_itself = evaluated_of(e, &alone, 0);
     const double apart = distance(e, &in_batch, &by_itself, width);
     bool influenced = apart > 1.0;
     if (influenced) {
@@ -230,7 +230,7 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
         if (status != MET_OK) {
             goto done;
         }
-        const answer among_copies = answer_of(e, &copies, j), repeated = answer_of(e, &again, 0);
+        const evaluated among_copies = evaluated_of(e, &copies, j), repeated = evaluated_of(e, &again, 0);
         influenced = distance(e, &in_batch, &among_copies, width) > 0.1 * apart &&
                      distance(e, &by_itself, &repeated, width) <= fmax(1.0, 1e-3 * apart);
     }

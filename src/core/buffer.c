@@ -1,7 +1,7 @@
 /*
  * buffer.c - reference-counted memory.
  *
- * The engine lends its chunk to the model; a model (or a user's hook) may keep what it was given. The count tells
+ * The engine exports its chunk to the model; a model (or a user's hook) may keep what it was given. The count tells
  * the engine whether somebody did, so that it never overwrites memory that another owner still looks at.
  */
 #include "buffer.h"
@@ -89,7 +89,7 @@ bool met_buffer_shared(const met_buffer *buffer) {
     return atomic_load(&buffer->references) > 1;
 }
 
-/* The core lets go; the account is the core's, so it is settled here and not at the last release elsewhere. */
+/* The core lets go; the account is the core's, so it is updated here and not at the last release elsewhere. */
 void met_buffer_release(met_buffer *buffer) {
     if (buffer == NULL) {
         return;

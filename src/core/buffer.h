@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 /*
- * Somebody's claim on memory. Whoever keeps the memory beyond the call that lent it calls retain() and later
+ * Somebody's claim on memory. Whoever keeps the memory beyond the call that exported it calls retain() and later
  * release(); the last release() frees it. Both are safe from any thread.
  */
 typedef struct met_owner {

@@ -1,5 +1,5 @@
 /*
- * integrated_gradients.c - the gradient averaged on the straight way from the baseline to the image.
+ * integrated_gradients.c - the gradient averaged on the straight path from the baseline to the image.
  * Source: Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017 (arXiv:1703.01365).
  */
 #include "integrated_gradients.h"

@@ -1,4 +1,4 @@
-/* integrated_gradients.h - the gradient averaged on the way from a baseline to the image. */
+/* integrated_gradients.h - the gradient averaged on the path from a baseline to the image. */
 #ifndef MET_INTEGRATED_GRADIENTS_H
 #define MET_INTEGRATED_GRADIENTS_H
 

@@ -20,12 +20,12 @@ typedef struct met_call {
 } met_call;
 
 /*
- * Where a method writes. Most explain one output and find room for it; a method that explains several tells their
- * number with reserve(), which makes room.
+ * Where a method writes. Most explain one output and find memory for it; a method that explains several tells their
+ * number with reserve(), which allocates.
  *   out      (images, outputs) pointers to (size,) values of the call's dtype, the host's memory
  *   outputs  explained outputs of an image: 1 until reserve() was called
  *   axes, shape  where a method explains all outputs of the model: their shape, for the host to tell
- *   reserve  make room for that many; NULL: one is all there is
+ *   reserve  allocate for that many; NULL: one is all there is
  */
 typedef struct met_results {
     void **out;

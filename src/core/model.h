@@ -1,6 +1,6 @@
 /*
- * model.h - the whole contract of a provider of models: what it is given, what it answers, how it says no, and
- * what the core lends it. Nothing here knows Python or torch.
+ * model.h - the whole contract of a provider of models: what it is given, what it returns, how it declines, and
+ * what the core offers it. Nothing here knows Python or torch.
  */
 #ifndef MET_MODEL_H
 #define MET_MODEL_H
@@ -48,7 +48,7 @@ typedef struct met_batch {
 } met_batch;
 
 /*
- * What is asked of the outputs, and the answer. The model calls reserve(y, width) and then fills value (n, width):
+ * The outputs that are requested, and their values. The model calls reserve(y, width) and then fills value (n, width):
  * with targets (n pointers), width is 1 and value[i] the target output of sample i; with targets NULL, every output
  * of a sample, flattened, is wanted, and the model tells their shape.
  */
@@ -66,7 +66,7 @@ struct met_shortcut;
 
 /*
  * A model. All calls are batched and return a met_status. ctx is the provider's; the core never frees it.
- *   forward   evaluate x, fill y. MET_ESINGLE where one number came for several samples: the engine then asks for one
+ *   forward   evaluate x, fill y. MET_ESINGLE where one number came for several samples: the engine then evaluates one
  *             sample at a time. Values that are not finite are passed on as they are: the engine looks after them
  *   gradient  d(target output of sample i) / d(sample i) for every i, exported through dx (data, owner: the core
  *             releases dx->owner when it is done), and y as in forward. NULL: not differentiable
@@ -134,7 +134,7 @@ typedef struct met_shortcut {
     void (*release)(void *ctx, met_prepared *p);
 } met_shortcut;
 
-/* ---- what the core lends a provider */
+/* ---- what the core offers a provider */
 
 /* Handed over in a capsule, so that a provider needs no link to the core. */
 typedef struct met_host {

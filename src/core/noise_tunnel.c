@@ -89,7 +89,7 @@ static int kept_gradient(tunnel *m, size_t image, size_t k, const void **g) {
 }
 
 /*
- * Take the inner explainer's answer for sample k of an image.
+ * Take the inner explainer's attributions of sample k of an image.
  *   g       (size,) its attributions; where they are to be multiplied by the sample, those without it
  *   sample  (size,) the perturbed image; only where there is a product
  *   finite  whether all values are

@@ -116,7 +116,7 @@ static void gauss_legendre(size_t n, double *nodes, double *weights) {
 int met_rule_new(met_quadrature kind, size_t n, met_rule *out) {
     double *nodes = NULL;
     if (out == NULL) {
-        return met_fail(MET_EVALUE, "out is NULL: room for a rule is wanted");
+        return met_fail(MET_EVALUE, "out is NULL: memory for a rule is wanted");
     }
     if ((int)kind < MET_GAUSS_LEGENDRE || (int)kind > MET_RIEMANN_TRAPEZOID) {
         return met_fail(MET_EVALUE, "method %d is not a quadrature rule", (int)kind);

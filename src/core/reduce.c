@@ -184,7 +184,7 @@ BODY(read)
 BODY(absolute)
 BODY(times_image)
 
-/* Room for n items of `bytes` each, or MET_ENOMEM where that overflows. */
+/* Memory for n items of `bytes` each, or MET_ENOMEM where that overflows. */
 static int new_array(size_t n, size_t bytes, const char *what, met_account *account, met_buffer **out) {
     if (n > SIZE_MAX / bytes) {
         return met_fail(MET_ENOMEM, "%zu values for %s could not be had", n, what);
@@ -205,7 +205,7 @@ int met_reducer_new(size_t size, bool squares, met_account *account, met_reducer
     met_reducer r = {.size = size, .squares = squares};
     int status = MET_OK;
     if (out == NULL) {
-        return met_fail(MET_EVALUE, "out is NULL: room for a reducer is wanted");
+        return met_fail(MET_EVALUE, "out is NULL: memory for a reducer is wanted");
     }
     status = new_array(size, sizeof(double), "the sum of results", account, &r.sum_buffer);
     if (status == MET_OK && squares) {

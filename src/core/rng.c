@@ -64,7 +64,7 @@ static uint64_t below(met_stream s, uint64_t *index, uint64_t bound) {
 int met_choose(met_stream s, size_t n, size_t k, uint8_t *chosen) {
     uint64_t index = 0;
     if (chosen == NULL && n > 0) {
-        return met_fail(MET_EVALUE, "chosen is NULL: room for n=%zu flags is wanted", n);
+        return met_fail(MET_EVALUE, "chosen is NULL: memory for n=%zu flags is wanted", n);
     }
     if (k > n) {
         return met_fail(MET_EVALUE, "k=%zu is more than n=%zu: at most n can be chosen without replacement", k, n);

@@ -24,11 +24,11 @@ typedef struct slot {
     met_sample sample;
 } slot;
 
-/* One sample of the job that was asked alone, in order to verify something. Starts as zeros. */
+/* One sample of the job that was evaluated alone, in order to verify something. Starts as zeros. */
 typedef struct met_probe {
     size_t image;
     size_t k;
-    double *values; /* (n, width) outputs, NULL: nothing was asked yet */
+    double *values; /* (n, width) outputs, NULL: there was no evaluation yet */
     size_t capacity;
     size_t width;
     met_batch dx; /* gradients; in forward jobs nothing */
@@ -71,7 +71,7 @@ typedef struct engine {
     size_t values_capacity;
 } engine;
 
-/* What is asked of the model for a chunk; reserve() finds the memory behind `y`. */
+/* What is requested of the model for a chunk; reserve() finds the memory behind `y`. */
 typedef struct output_request {
     met_outputs y;
     double **values;
@@ -90,7 +90,7 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy);
 /* The n samples in a buffer, the first of which is sample `first` of the chunk. */
 met_batch met_batch_view(const engine *e, met_buffer *buffer, size_t first, size_t n);
 
-/* engine.c: asking, counting, reducing. */
+/* engine.c: requesting, counting, reducing. */
 output_request met_request_outputs(const engine *e, size_t first, size_t n, double **values, size_t *capacity);
 void met_count_call(engine *e, size_t n, double seconds);
 int met_report_progress(engine *e, size_t n);
@@ -112,7 +112,7 @@ typedef struct met_path {
 /* Images [from, to) by that path, in chunks of the tuner's size. */
 int met_run_path(engine *e, const met_path *path, size_t from, size_t to, met_tuner *tuner);
 
-/* Ask the model; an answer without outputs, or without a gradient where one is wanted, is an error. */
+/* Call the model; no outputs, or no gradient where one is wanted, is an error. */
 int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds);
 void met_release_batch(met_batch *batch);
 
@@ -120,12 +120,12 @@ void met_release_batch(met_batch *batch);
 int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
 /* From here on the model gets one sample at a time. */
 void met_note_single(engine *e, const char *why);
-/* Ask for evaluation k of an image alone. */
+/* Evaluate sample k of an image alone. */
 int met_probe_sample(engine *e, size_t image, size_t k, met_probe *out);
 bool met_probe_agrees(const engine *e, const met_probe *p, const double *value, double scale);
 void met_probe_free(met_probe *p);
 
-/* finite.c: count what is not finite among the answers to the n samples; an error where the caller wants one. */
+/* finite.c: count what is not finite among the outputs of n samples; an error where the caller wants one. */
 int met_note_outputs(engine *e, size_t first, size_t n, const met_outputs *y);
 int met_note_gradient(engine *e, size_t image, size_t k, const void *gradient);
 

@@ -4,13 +4,13 @@
 #include <stdio.h>
 
 /* "(3, 10)" into text. */
-static void shape_text(const int64_t *shape, int axes, char *text, size_t room) {
-    size_t used = (size_t)snprintf(text, room, "(n");
-    for (int a = 0; a < axes && used < room; a++) {
-        used += (size_t)snprintf(text + used, room - used, ", %lld", (long long)shape[a]);
+static void shape_text(const int64_t *shape, int axes, char *text, size_t capacity) {
+    size_t used = (size_t)snprintf(text, capacity, "(n");
+    for (int a = 0; a < axes && used < capacity; a++) {
+        used += (size_t)snprintf(text + used, capacity - used, ", %lld", (long long)shape[a]);
     }
-    if (used < room) {
-        snprintf(text + used, room - used, ")");
+    if (used < capacity) {
+        snprintf(text + used, capacity - used, ")");
     }
 }
 

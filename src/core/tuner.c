@@ -10,7 +10,8 @@
 /* A step must pay by this much: timings vary by a few per cent. */
 #define GAIN 0.95
 /* Timings of a chunk size before it is judged: the first one warms caches and code. */
-#define TRIALS 2
+#define TIMINGS 2
+
 void met_tuner_start(met_tuner *t, size_t first, size_t limit, bool may_grow) {
     *t = (met_tuner){0};
     t->limit = limit > 0 ? limit : 1;
@@ -33,7 +34,7 @@ size_t met_tuner_next(met_tuner *t, size_t n, double seconds) {
     }
     double cost = seconds / (double)n;
     t->cost = t->measured == 0 || cost < t->cost ? cost : t->cost;
-    if (++t->measured < TRIALS) {
+    if (++t->measured < TIMINGS) {
         return t->chunk;
     }
     t->measured = 0;

@@ -195,7 +195,7 @@ static int make_arrays(met_py_call *c, size_t outputs) {
     return 0;
 }
 
-/* A method explains several outputs: make room, with the GIL for as long as that takes. */
+/* A method explains several outputs: allocate them, with the GIL for as long as that takes. */
 static int reserve(met_results *results, size_t outputs) {
     met_py_call *c = (met_py_call *)((char *)results - offsetof(met_py_call, results));
     PyEval_RestoreThread(c->thread);

@@ -362,6 +362,7 @@ static PyMethodDef hsi_methods[] = {
     {"model_copy", KEYWORDS(met_py_hsi_model_copy), model_copy_doc},
     {"__reduce__", met_py_hsi_reduce, METH_NOARGS, NULL},
     {"__setstate__", met_py_hsi_setstate, METH_O, NULL},
+    {"__deepcopy__", met_py_hsi_deepcopy, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -70,6 +70,38 @@ PyObject *met_py_hsi_reduce(PyObject *object, PyObject *unused) {
                          self->dict == NULL ? Py_None : self->dict);
 }
 
+PyObject *met_py_hsi_deepcopy(PyObject *object, PyObject *memo) {
+    met_py_hsi *self = (met_py_hsi *)object;
+    PyObject *deepcopy = NULL, *state = NULL, *copied = NULL, *restored = NULL, *result = NULL;
+    PyObject *leaf = met_py_hsi_ready(self) < 0 ? NULL : PyObject_GetAttrString(self->image, "is_leaf");
+    /* Torch copies no tensor inside a graph: the copy's image is the same values outside it. */
+    PyObject *image = leaf == NULL      ? NULL
+                      : leaf == Py_True ? Py_NewRef(self->image)
+                                        : PyObject_CallMethod(self->image, "detach", NULL);
+    if (image != NULL) {
+        state = Py_BuildValue("(OOOOO)O", image, self->wavelengths, self->orientation, self->device,
+                              self->mask == NULL ? Py_None : self->mask, self->dict == NULL ? Py_None : self->dict);
+        deepcopy = met_py_import("copy", "deepcopy");
+    }
+    if (state != NULL && deepcopy != NULL) {
+        copied = PyObject_CallFunctionObjArgs(deepcopy, state, memo, NULL);
+    }
+    if (copied != NULL) {
+        result = Py_TYPE(object)->tp_alloc(Py_TYPE(object), 0);
+        restored = result == NULL ? NULL : met_py_hsi_setstate(result, copied);
+        if (restored == NULL) {
+            Py_CLEAR(result);
+        }
+    }
+    Py_XDECREF(leaf);
+    Py_XDECREF(image);
+    Py_XDECREF(state);
+    Py_XDECREF(deepcopy);
+    Py_XDECREF(copied);
+    Py_XDECREF(restored);
+    return result;
+}
+
 PyObject *met_py_hsi_setstate(PyObject *object, PyObject *state) {
     met_py_hsi *self = (met_py_hsi *)object;
     PyObject *given[5], *dict, *copied = NULL;

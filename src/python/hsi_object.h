@@ -63,6 +63,8 @@ PyObject *met_py_hsi_central_slice(PyObject *self, PyObject *args, PyObject *kwa
 PyObject *met_py_hsi_model_copy(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *met_py_hsi_reduce(PyObject *self, PyObject *unused);
 PyObject *met_py_hsi_setstate(PyObject *self, PyObject *state);
+/* A deep copy, outside the graph where the image lies inside one */
+PyObject *met_py_hsi_deepcopy(PyObject *self, PyObject *memo);
 PyObject *met_py_hsi_compare(PyObject *self, PyObject *other, int operation);
 PyObject *met_py_hsi_repr(PyObject *self);
 /* A new object of the same class with the same fields and attributes */

@@ -11,7 +11,6 @@
 
 typedef struct method_object {
     PyObject_HEAD const met_method *method;
-    vectorcallfunc vectorcall; /* unused: keeps the layout of the head plain */
 } method_object;
 
 /* ---- arguments, by kind */
@@ -189,7 +188,7 @@ static int read_method(met_py_call *c, const met_argument *a, PyObject *value, m
     return options == NULL ? -1 : read_arguments(c, out->method, arguments, options, NULL);
 }
 
-/* Room for a further result of each image, and a list of it under its name. */
+/* Memory for a further result of each image, and a list of it under its name. */
 static int make_result(met_py_call *c, const met_argument *a, PyObject *wanted, void *field, PyObject *further) {
     const size_t images = c->call.images;
     const int want = PyObject_IsTrue(wanted);

@@ -203,7 +203,7 @@ OTHERS = {
     "residual behind a module": (
         lambda m, x: (lambda z: F.relu(m.two(z)) + z[:, :, 1:-1, 1:-1])(m.one(x)), "incremental inference, 1 layer"
     ),
-    "written in place": (lambda m, x: m.two(m.one(x).relu_()), "structure"),
+    "written in place": (lambda m, x: m.two(m.one(x).relu_()), "failure"),
     "first layer without a module": (lambda m, x: m.two(F.conv2d(x, m.one.weight)), "incremental inference, 2 layers"),
     "read behind autograd": (lambda m, x: m.two(F.relu(m.one(x))) * (2 + x.detach().mean()), "verification"),
     "a layer read behind autograd": (

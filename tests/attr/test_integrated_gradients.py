@@ -341,7 +341,8 @@ def hooked() -> nn.Module:
 )
 def test_shortcuts_are_declined_and_the_numbers_are_right(model: nn.Module, reason: str) -> None:
     targets = None if isinstance(model, TwoReaders | Twice) else 0
-    found = attribute(model, cube(), 0.3, targets, return_convergence_delta=True)
+    with mt.options(shortcuts="always"):
+        found = attribute(model, cube(), 0.3, targets, return_convergence_delta=True)
     assert_declined(found.report, reason)
     assert found.score == pytest.approx(0, abs=1e-10)
     with mt.options(shortcuts=False):

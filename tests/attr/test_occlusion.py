@@ -377,7 +377,9 @@ def test_the_model_never_sees_more_than_it_may(most: int, path: str) -> None:
     with mt.options(**PATHS[path]):
         found = attribute(model, [cube(0), cube(1)], 0, perturbations_per_eval=most)
     assert max(model.sizes) <= most
-    assert model.sizes[0] == min(most, 2 * 61)
+    assert found[0].report.chunk_first == min(most, 2 * 61)
+    if path != "shortcut":
+        assert model.sizes[0] == min(most, 2 * 61)
     assert found[0].report.evaluations == 2 * 61
     assert sum(model.sizes) == evaluated(found[0].report)
 
