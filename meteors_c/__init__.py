@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 _MODULES = {"attr", "datasets", "dropin", "exceptions", "hub", "models", "utils", "visualize"}
-_DOORS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
+_ENTRY_POINTS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "HSI":
         return importlib.import_module("meteors_c.hsi").HSI
-    if name in _DOORS:
+    if name in _ENTRY_POINTS:
         return getattr(importlib.import_module("meteors_c.dropin"), name)
     if name in _MODULES:
         return importlib.import_module(f"meteors_c.{name}")

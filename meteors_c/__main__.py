@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     Raises
     ------
     SystemExit
-        The command line or the file is no good (status 2), or the program asks for it.
+        The command line is wrong or the file can't be read (status 2), or the program raises it.
     """
     fallback = arguments[:1] == ["--fallback"]
     arguments = arguments[fallback:]

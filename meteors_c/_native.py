@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 import shlex
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -24,23 +23,23 @@ from torch import nn
 
 from meteors_c import _core
 from meteors_c._options import current
-from meteors_c.models._answers import array_of, tensor_of
 from meteors_c.models._extra_arguments import ExtraArgument, resolve_extras, rows_of
 from meteors_c.models._inspection import train_mode
-from meteors_c.utils import level_of_caller
+from meteors_c.models._outputs import array_of, tensor_of
+from meteors_c.utils import warn_caller
 
 if TYPE_CHECKING:
     from meteors_c.hsi import HSI
     from meteors_c.models import ExplainableModel
 
-__all__ = ["bridge", "make_model"]
+__all__ = ["CoreModel", "bridge", "make_model", "parallel"]
 
 _BUILT_FOR = re.compile(rb"meteors_c was built for torch ([^\0]+)\0")
-_said: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+_warned: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # subjects of the warnings given so far
 
 
 def _reinstall() -> str:
-    """Say how the bridge is built for this torch: a plain ``pip install`` finds all there, or in its cache."""
+    """Return the command that builds the bridge for this torch; a plain ``pip install`` would take a cached wheel."""
     source = "<source of meteors_c>"
     try:
         origin = json.loads(metadata.distribution("meteors_c").read_text("direct_url.json") or "{}")
@@ -63,10 +62,8 @@ def _load_bridge() -> tuple[ModuleType | None, str]:
     built = _BUILT_FOR.search(Path(spec.origin).read_bytes())
     version = built.group(1).decode() if built else "an unknown version"
     if version != torch.__version__:
-        return (
-            None,
-            f"meteors_c was built for torch {version}, but torch {torch.__version__} is here; {_reinstall()}",
-        )
+        why = f"meteors_c was built for torch {version}, but torch {torch.__version__} is here"
+        return None, f"{why}; {_reinstall()}"
     try:
         return importlib.import_module("meteors_c._torch"), ""
     except ImportError as error:
@@ -78,10 +75,7 @@ def bridge() -> ModuleType | None:
     """Return the extension module that drives torch models natively, or None with a warning, given once."""
     module, why = _load_bridge()
     if module is None:
-        warnings.warn(
-            f"{why}. Models run through Python calls meanwhile: same numbers, no shortcuts.",
-            stacklevel=level_of_caller(),
-        )
+        warn_caller(f"{why}. Models run through Python calls meanwhile: same numbers, no shortcuts.")
     return module
 
 
@@ -91,21 +85,21 @@ def parallel() -> Any:
     return None if module is None else module.parallel
 
 
-def _say_once(module: nn.Module, subject: str, message: str) -> None:
+def _warn_once(module: nn.Module, subject: str, message: str) -> None:
     """Warn the caller of the package, once for each network and subject."""
-    said = _said.setdefault(module, set())
-    if subject not in said:
-        said.add(subject)
-        warnings.warn(message, UserWarning, stacklevel=level_of_caller())
+    subjects = _warned.setdefault(module, set())
+    if subject not in subjects:
+        subjects.add(subject)
+        warn_caller(message)
 
 
 def _name_of(module: nn.Module) -> str:
-    """Return the class of a network, that which TorchScript was made from too."""
+    """Return the name of a network's class; for TorchScript, of the class that it was made from."""
     return getattr(module, "original_name", None) or type(module).__name__
 
 
-def _note_train_mode(module: nn.Module) -> None:
-    if "mode" in _said.get(module, ()):
+def _warn_of_train_mode(module: nn.Module) -> None:
+    if "mode" in _warned.get(module, ()):  # the search for the mode is not free
         return
     mode = train_mode(module)
     if mode.on:
@@ -114,7 +108,7 @@ def _note_train_mode(module: nn.Module) -> None:
             if mode.changes_statistics
             else ""
         )
-        _say_once(
+        _warn_once(
             module,
             "mode",
             f"{_name_of(module)} is in train mode: dropout and batch statistics make attributions vary."
@@ -123,25 +117,25 @@ def _note_train_mode(module: nn.Module) -> None:
 
 
 def _dtypes(model: ExplainableModel, images: list[torch.Tensor]) -> tuple[torch.dtype, torch.dtype]:
-    """Return what the core computes in, and what the model is given."""
+    """Return the dtype that the core computes in, and that of the batches that the model is given."""
     own = frozenset() if model.array_input else model.dtypes
     double = any(image.dtype is torch.float64 for image in images)
     given = torch.float64 if double else torch.float32
     if len(own) == 1:
         (given,) = own
-        _note_conversion(model, given, images)
+        _warn_of_conversion(model, given, images)
     elif images[0].dtype in own:
         given = images[0].dtype
     return torch.float64 if given is torch.float64 else torch.float32, given
 
 
-def _note_conversion(model: ExplainableModel, dtype: torch.dtype, images: list[torch.Tensor]) -> None:
-    # The precision of an image in 16 bits is no loss to speak of, and integers have none.
+def _warn_of_conversion(model: ExplainableModel, dtype: torch.dtype, images: list[torch.Tensor]) -> None:
+    # Integer and 16-bit images are computed in another dtype in any case, so they get no warning.
     other = next((image.dtype for image in images if image.dtype in (torch.float32, torch.float64)), dtype)
     if other is not dtype:
         module = model.modules[0]
         image_type, model_type = (str(one).removeprefix("torch.") for one in (other, dtype))
-        _say_once(
+        _warn_once(
             module,
             f"{image_type} to {model_type}",
             f"the image is {image_type} and {_name_of(module)} {model_type}: the model is given {model_type}, "
@@ -150,21 +144,21 @@ def _note_conversion(model: ExplainableModel, dtype: torch.dtype, images: list[t
 
 
 @dataclass(frozen=True)
-class Driven:
+class CoreModel:
     """A model as the core calls it.
 
     Attributes
     ----------
     capsule : capsule
         The model.
-    how : str
-        In words, for the report.
+    description : str
+        How it is called, for the report.
     dtype : {"float32", "float64"}
-        What the core computes in, so that no batch needs to be converted.
+        What the core computes in: that of the batches, so that none needs to be converted, float32 for half precision.
     """
 
     capsule: Any
-    how: str
+    description: str
     dtype: str
 
 
@@ -174,7 +168,7 @@ def make_model(
     images: list[HSI],
     device: torch.device,
     max_batch_size: int | None = None,
-) -> Driven:
+) -> CoreModel:
     """Wrap a model for the core.
 
     Parameters
@@ -184,58 +178,58 @@ def make_model(
     additional_forward_args : Any
         An argument, or a tuple of them, after the input; see `attr.AsIs` and `attr.PerImage`.
     images : list of HSI
-        Those of the call.
+        The images of the call.
     device : torch.device
-        Where the input goes.
+        Where the model gets its input.
     max_batch_size : int, optional
         The most samples that the model may see at once.
 
     Returns
     -------
-    Driven
-        The model and what the core needs to know of it. It is given the dtype that all its parameters share; where
-        they don't, or there are none, that of the images, float32 instead of half precision.
+    CoreModel
+        The model and what the core needs to know of it. Batches have the dtype that all its parameters share; where
+        they share none, or there are none, that of the images, with float32 instead of half precision.
     """
     function = model.forward_func
     if not callable(function):
         raise TypeError(f"forward_func must be callable to be explained, not {type(function).__name__}")
     for module in model.modules:
-        _note_train_mode(module)
-    engine, dtype = _dtypes(model, [hsi.image for hsi in images])
+        _warn_of_train_mode(module)
+    computed, dtype = _dtypes(model, [hsi.image for hsi in images])
 
     def attempt(image: int, n: int, values: list[Any]) -> torch.Tensor | None:
         batch = images[image].get_image().detach().to(device, dtype).repeat(n, 1, 1, 1)
         return _attempt(model, batch, values)
 
     extras = resolve_extras(additional_forward_args, len(images), model.array_input, attempt, max_batch_size)
-    name = str(engine).removeprefix("torch.")
+    name = str(computed).removeprefix("torch.")
     if model.array_input:
-        return Driven(_array_model(function, extras), "callable on arrays", name)
+        return CoreModel(_array_model(function, extras), "callable on arrays", name)
     native = bridge() if current().native else None
     if native is None:
-        return Driven(_python_model(function, extras, device, dtype), "torch through Python calls", name)
+        return CoreModel(_python_model(function, extras, device, dtype), "torch through Python calls", name)
     values, per_image = tuple(extra.value for extra in extras), tuple(extra.per_image for extra in extras)
-    wanted = str(dtype).removeprefix("torch.")
-    capsule = native.make_model(function, model.module, values, per_image, str(device), wanted, tensor_of)
-    return Driven(capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch", name)
+    given = str(dtype).removeprefix("torch.")
+    capsule = native.make_model(function, model.module, values, per_image, str(device), given, tensor_of)
+    return CoreModel(capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch", name)
 
 
 def _attempt(model: ExplainableModel, batch: torch.Tensor, values: list[Any]) -> torch.Tensor | None:
-    """Call a model without a trace in torch's random numbers; None where it fails."""
+    """Call a model, and leave torch's random numbers as they were; None where the model fails."""
     devices = [batch.device] if batch.device.type == "cuda" else []
     with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices):
         torch.manual_seed(0)
         try:
             if model.array_input:
-                answer = array_of(model.forward_func(batch.cpu().numpy(), *values), len(batch))
-                return torch.as_tensor(np.asarray(answer, dtype=np.float64))
+                outputs = array_of(model.forward_func(batch.cpu().numpy(), *values), len(batch))
+                return torch.as_tensor(np.asarray(outputs, dtype=np.float64))
             return tensor_of(model.forward_func(batch, *values))
         except Exception:
             return None
 
 
 def _array_model(function: Callable[..., Any], extras: list[ExtraArgument]) -> Any:
-    """Drive a callable on arrays."""
+    """Return a callable on arrays as a model of the core."""
 
     def forward(x: np.ndarray, images: np.ndarray) -> Any:
         return array_of(function(x, *rows_of(extras, images)), len(x))
@@ -246,7 +240,7 @@ def _array_model(function: Callable[..., Any], extras: list[ExtraArgument]) -> A
 def _python_model(
     function: Callable[..., Any], extras: list[ExtraArgument], device: torch.device, dtype: torch.dtype
 ) -> Any:
-    """Drive a torch callable without torch's C++ interface."""
+    """Return a torch callable as a model of the core, without torch's C++ interface."""
 
     def call(x: torch.Tensor, images: np.ndarray) -> torch.Tensor:
         outputs = tensor_of(function(x, *rows_of(extras, images)))
@@ -265,7 +259,7 @@ def _python_model(
         with torch.enable_grad():
             leaf = torch.from_numpy(x).to(device, dtype).requires_grad_()
             outputs = call(leaf, images)
-            if outputs.numel() == 1 and len(x) > 1:
+            if outputs.numel() == 1 and len(x) > 1:  # one number for the whole batch: the core goes one by one
                 return None
             selected = _select(outputs, targets)
             if not selected.requires_grad:

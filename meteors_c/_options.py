@@ -11,6 +11,7 @@ from pathlib import Path
 __all__ = ["Options", "current", "options"]
 
 _UNSET = object()
+_FINITE_POLICIES = ("warn", "raise", "ignore")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,6 @@ class Options:
     tune_allocator: bool = True
 
 
-_POLICIES = ("warn", "raise", "ignore")
 _DEFAULT = Options()
 _current: ContextVar[Options] = ContextVar("meteors_c_options", default=_DEFAULT)
 
@@ -52,13 +52,14 @@ def options(
         numbers and the work is large enough to pay for it. ``False`` forces the plain path; ``"always"`` prepares a
         shortcut for small work too.
     native : bool, default True
-        Whether torch models are driven through torch's C++ interface. ``False`` drives them through Python calls.
+        Whether torch models are called through torch's C++ interface. ``False`` calls them from Python, without
+        shortcuts.
     memory_limit : int, optional
         Bytes that one chunk of samples, with what the model makes of it, and the caches of a shortcut may take;
         half of the memory that is available when a method is called if None.
     finite : {"warn", "raise", "ignore"}, default "warn"
-        What becomes of values that are NaN or infinite. In an image (outside its mask) or a baseline they are an
-        error that says where; in outputs, gradients and attributions they are counted in the report, kept in the
+        What becomes of values that are NaN or infinite. In an image (where its mask is True) or a baseline they are
+        an error that says where; in outputs, gradients and attributions they are counted in the report, kept in the
         result, and one warning says where the first was. ``"raise"`` makes the latter a `FloatingPointError`;
         ``"ignore"`` looks at no image and gives no warning.
     tune_allocator : bool, default True
@@ -74,26 +75,23 @@ def options(
     Raises
     ------
     TypeError, ValueError
-        For a value of another kind.
+        For a value of another type, or out of range.
 
     Examples
     --------
-    >>> with meteors_c.options(shortcuts=False):
+    >>> with meteors_c.options(shortcuts=False, finite="raise"):
     ...     attributes = explainer.attribute(hsi, target=0)
     """
-    changes = {
-        name: value
-        for name, value in [
-            ("shortcuts", shortcuts),
-            ("native", native),
-            ("memory_limit", memory_limit),
-            ("finite", finite),
-            ("tune_allocator", tune_allocator),
-        ]
-        if value is not _UNSET
+    given = {
+        "shortcuts": shortcuts,
+        "native": native,
+        "memory_limit": memory_limit,
+        "finite": finite,
+        "tune_allocator": tune_allocator,
     }
-    if changes.get("finite", "warn") not in _POLICIES:
-        raise ValueError(f"finite must be one of {', '.join(_POLICIES)}, not {finite!r}")
+    changes = {name: value for name, value in given.items() if value is not _UNSET}
+    if changes.get("finite", "warn") not in _FINITE_POLICIES:
+        raise ValueError(f"finite must be one of {', '.join(_FINITE_POLICIES)}, not {finite!r}")
     if not isinstance(changes.get("shortcuts", True), bool) and changes["shortcuts"] != "always":
         raise TypeError(f"shortcuts must be True, False or 'always', not {changes['shortcuts']!r}")
     for name in ("native", "tune_allocator"):

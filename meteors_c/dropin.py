@@ -13,8 +13,9 @@ second name: classes are the same, so that ``isinstance`` and pickles know no di
 A name that meteors_c lacks is an error that says so. With ``fallback=True`` (``METEORS_C=fallback``,
 ``python -m meteors_c --fallback``) it is taken from an installed ``meteors``, and `report` lists it. That package stays
 whole and apart: its modules are imported as ``_meteors_peer``, and what they import from each other are their own
-classes, never ours. Nothing is converted: an HSI or a model of meteors_c is no instance of the peer's classes, and the
-peer's functions refuse it with their own message. Build what you hand to them from `peer`, as in ``peer().HSI(...)``.
+classes, never those of meteors_c. Nothing is converted: an HSI or a model of meteors_c is no instance of the classes of
+``meteors``, whose functions refuse it with their own message. Build what you hand to them from `peer`, as in
+``peer().HSI(...)``.
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ from typing import Any
 
 __all__ = ["install", "load_ipython_extension", "peer", "report", "uninstall", "unload_ipython_extension"]
 
-_OURS, _ALIAS, _PEER = "meteors_c", "meteors", "_meteors_peer"
+_OURS = "meteors_c"
+_ALIAS = "meteors"  # the name under which modules of meteors_c are known too
+_METEORS = "_meteors_peer"  # the name under which an installed meteors is imported
 
 _logger = logging.getLogger("meteors_c")
 _lock = threading.RLock()
 _fallback = False
-_taken: dict[str, None] = {}  # names passed to the peer, in order
-_before: dict[str, Any] = {}  # what sys.modules held under the names of meteors
-_grafted: list[tuple[ModuleType, str]] = []  # attributes of our packages that hold a module of the peer
+_taken: dict[str, None] = {}  # names taken from the installed meteors, in order
+_before: dict[str, Any] = {}  # what sys.modules held under the names of meteors before `install`
+_attached: list[tuple[ModuleType, str]] = []  # packages of meteors_c with the name of a module of meteors in each
 
 
 def install(*, fallback: bool = False) -> None:
@@ -50,12 +53,19 @@ def install(*, fallback: bool = False) -> None:
     ----------
     fallback : bool, default False
         Whether names that meteors_c lacks are taken from an installed ``meteors``; see `report` and the notes of
-        `meteors_c.dropin`. Where none is installed, asking for such a name says so. A second call may change this.
+        `meteors_c.dropin`. Where none is installed, using such a name is an error that says so. A second call may
+        change this.
 
     Raises
     ------
     RuntimeError
         The real ``meteors`` is imported already: objects of both kinds would meet. Nothing has changed then.
+
+    Examples
+    --------
+    >>> import meteors_c
+    >>> meteors_c.install()
+    >>> from meteors.attr import Saliency  # the class of meteors_c
     """
     global _fallback
     with _lock:
@@ -91,12 +101,12 @@ def uninstall() -> None:
             return
         for name in [name for name in sys.modules if _is_part(name, _ALIAS)]:
             module = sys.modules.pop(name)
-            if isinstance(module, _Twin):
-                module.__class__ = ModuleType  # type: ignore[assignment]  # narrowed to _Twin just above
+            if isinstance(module, _AliasedModule):
+                module.__class__ = ModuleType  # type: ignore[assignment]  # narrowed to _AliasedModule just above
         sys.modules.update(_before)
-        for package, name in _grafted:
+        for package, name in _attached:
             vars(package).pop(name, None)
-        _grafted.clear()
+        _attached.clear()
         _fallback = False
 
 
@@ -120,9 +130,9 @@ def peer() -> ModuleType:
         There is no ``meteors``, or it can't be imported.
     """
     with _lock:
-        if not any(isinstance(finder, _PeerFinder) for finder in sys.meta_path):
-            sys.meta_path.insert(0, _PeerFinder())
-    return importlib.import_module(_PEER)
+        if not any(isinstance(finder, _MeteorsFinder) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _MeteorsFinder())
+    return importlib.import_module(_METEORS)
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -173,22 +183,21 @@ def _exists(name: str) -> bool:
 def _alias(name: str, module: ModuleType) -> None:
     # A class of its own is the one hook for missing names that outlives importlib.reload.
     if type(module) is ModuleType:
-        module.__class__ = _Twin
+        module.__class__ = _AliasedModule
     sys.modules[name] = module
 
 
-class _Twin(ModuleType):
+class _AliasedModule(ModuleType):
     """A module of meteors_c that is known as one of meteors too."""
 
     def __getattr__(self, name: str) -> Any:
-        # Python and IPython ask modules for such names on their own, and the import system asks for a submodule
-        # before it imports it: neither is a question about the API.
+        # Python and IPython look such names up by themselves, and the import system looks for a submodule before it
+        # imports it: neither needs an explanation.
         module = self.__name__
         if name.startswith(("__", "_ipython_", "_repr_")) or _exists(f"{module}.{name}"):
             raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name, obj=self)
-        twin = _PEER + module[len(_OURS) :]
         try:
-            return _from_peer(twin, name)
+            return _from_meteors(_METEORS + module[len(_OURS) :], name)
         except _LackingError as error:
             lacking = f"meteors_c lacks {name!r} in module {module!r}{error}"
             if _is_from_import(sys._getframe(1)):
@@ -201,24 +210,24 @@ class _Twin(ModuleType):
 def _is_from_import(frame: FrameType) -> bool:
     """Whether the instruction that a frame is at takes a name in ``from module import name``."""
     code, at = frame.f_code.co_code, frame.f_lasti
-    while at >= 0 and code[at] == opcode.EXTENDED_ARG:  # the name's number has more than eight bits
+    while at >= 0 and code[at] == opcode.EXTENDED_ARG:  # precedes an instruction whose argument exceeds eight bits
         at += 2
     return at >= 0 and code[at] == opcode.opmap["IMPORT_FROM"]
 
 
 def _import_error(message: str, module: ModuleType, name: str) -> ImportError:
     error = ImportError(message, name=module.__name__, path=getattr(module, "__file__", None))
-    if hasattr(error, "name_from"):  # Python 3.12 looks for similar names by it
+    if hasattr(error, "name_from"):  # by which Python 3.12 suggests similar names
         error.name_from = name
     return error
 
 
 class _LackingError(Exception):
-    """Why the peer doesn't help: the end of a sentence that says what meteors_c lacks."""
+    """Why a name is not taken from meteors: the end of a sentence that says what meteors_c lacks."""
 
 
-def _from_peer(module: str, name: str | None = None) -> Any:
-    """Take a module of the peer, or a name in it, and report that."""
+def _from_meteors(module: str, name: str | None = None) -> Any:
+    """Take a module of the installed meteors, or a name in it, and report that."""
     if not _fallback:
         raise _LackingError(
             "; with meteors_c.install(fallback=True), or METEORS_C=fallback, "
@@ -226,17 +235,17 @@ def _from_peer(module: str, name: str | None = None) -> Any:
         )
     try:
         peer()
-    except Exception as error:  # whatever the peer does while it is imported
+    except Exception as error:  # whatever meteors raises while it is imported
         raise _LackingError(f", and can't take it from meteors: {error}") from error
     try:
         found: Any = importlib.import_module(module)
         if name is not None:
             found = getattr(found, name) if hasattr(found, name) else importlib.import_module(f"{module}.{name}")
     except ModuleNotFoundError as error:
-        if error.name is None or not _is_part(error.name, _PEER):
+        if error.name is None or not _is_part(error.name, _METEORS):
             raise _LackingError(f", and can't take it from meteors: {error}") from error
         raise _LackingError(", and so does the installed meteors") from None
-    label = _ALIAS + module[len(_PEER) :] + ("" if name is None else f".{name}")
+    label = _ALIAS + module[len(_METEORS) :] + ("" if name is None else f".{name}")
     if label not in _taken:
         _taken[label] = None
         _logger.info("%s is taken from the installed meteors: meteors_c lacks it", label)
@@ -255,19 +264,19 @@ class _Finder:
         if _exists(_OURS + part):
             return ModuleSpec(name, _Loader(_OURS + part))  # type: ignore[arg-type]
         try:
-            module = _from_peer(_PEER + part)
+            module = _from_meteors(_METEORS + part)
         except _LackingError as error:
             raise ModuleNotFoundError(
                 f"No module named {name!r}: meteors_c lacks it{error}", name=name
             ) from error.__cause__
         package, _, child = name.rpartition(".")
-        if isinstance(sys.modules[package], _Twin):
-            _grafted.append((sys.modules[package], child))
+        if isinstance(sys.modules[package], _AliasedModule):
+            _attached.append((sys.modules[package], child))
         return ModuleSpec(name, _Loader(module.__name__))  # type: ignore[arg-type]
 
 
 class _Loader:
-    """Gives a module that exists, under the name of the spec."""
+    """Gives a module that can be imported under another name than that of the spec."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -279,49 +288,49 @@ class _Loader:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self.spec  # the import system has put that of the alias there
+        module.__spec__ = self.spec  # the import system has replaced it by that of the alias
         if _is_part(self.name, _OURS):
             _alias(_ALIAS + self.name[len(_OURS) :], module)
 
 
-class _PeerFinder:
+class _MeteorsFinder:
     """Finds the installed ``meteors`` for ``_meteors_peer``, and so for its submodules."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not _is_part(name, _PEER):
+        if not _is_part(name, _METEORS):
             return None
-        real = _ALIAS + name[len(_PEER) :]
-        others = (f for f in sys.meta_path if not (isinstance(f, _PeerFinder) or _is_ours(f)))
+        real = _ALIAS + name[len(_METEORS) :]
+        others = (f for f in sys.meta_path if not (isinstance(f, _MeteorsFinder) or _is_ours(f)))
         specs = (finder.find_spec(real, path) for finder in others if hasattr(finder, "find_spec"))
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None or spec.origin is None:
-            said = "no meteors is installed" if name == _PEER else f"the installed meteors has no module {real!r}"
-            raise ModuleNotFoundError(said, name=name)
+            lacking = "no meteors is installed" if name == _METEORS else f"the installed meteors has no module {real!r}"
+            raise ModuleNotFoundError(lacking, name=name)
         return importlib.util.spec_from_file_location(
             name,
             spec.origin,
-            loader=_PeerLoader(name, spec.origin),
+            loader=_MeteorsLoader(name, spec.origin),
             submodule_search_locations=spec.submodule_search_locations,
         )
 
 
-class _PeerLoader(SourceFileLoader):
-    """Runs a module of the peer with an ``import`` that finds the peer's modules, now and inside its functions."""
+class _MeteorsLoader(SourceFileLoader):
+    """Runs a module of meteors whose imports of ``meteors``, inside its functions too, find that package itself."""
 
     def exec_module(self, module: ModuleType) -> None:
-        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _peer_import}
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import_for_meteors}
         super().exec_module(module)
 
 
-def _peer_import(
+def _import_for_meteors(
     name: str,
-    globals: Mapping[str, object] | None = None,  # as in builtins
+    globals: Mapping[str, object] | None = None,  # the names of builtins.__import__
     locals: Mapping[str, object] | None = None,
     fromlist: Sequence[str] | None = (),
     level: int = 0,
 ) -> ModuleType:
     if level == 0 and _is_part(name, _ALIAS):
-        name = _PEER + name[len(_ALIAS) :]
+        name = _METEORS + name[len(_ALIAS) :]
     return builtins.__import__(name, globals, locals, fromlist or (), level)

@@ -50,7 +50,7 @@ class BandSelectionError(_MessageMixin):
 
 
 class HSIAttributesError(_MessageMixin):
-    """An attribution result lacks what was asked of it, such as its mask.
+    """An attribution result lacks what a call needs, such as its mask.
 
     Parameters
     ----------

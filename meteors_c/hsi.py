@@ -1,7 +1,7 @@
 """Hyperspectral images: the type :class:`HSI`, and its checks one by one.
 
 The checks are what ``HSI(...)`` does to each of its arguments. ``info`` is any object with a ``.data`` mapping of the
-arguments that were checked before.
+arguments that were checked before, such as ``types.SimpleNamespace(data={"image": image})``.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ def get_channel_axis(orientation: tuple[str, str, str] | list[str] | str) -> int
     ------
     OrientationError
         The letters are others.
+
+    Examples
+    --------
+    >>> get_channel_axis("HWC")
+    2
     """
     return validate_orientation(orientation).index("C")
 
@@ -63,11 +68,17 @@ def validate_orientation(value: tuple[str, str, str] | list[str] | str) -> tuple
     Returns
     -------
     tuple of str
+        The letters, one by one.
 
     Raises
     ------
     OrientationError
         The letters are others.
+
+    Examples
+    --------
+    >>> validate_orientation("HWC")
+    ('H', 'W', 'C')
     """
     return _core._hsi_orientation(value)
 
@@ -83,11 +94,17 @@ def ensure_image_tensor(image: Any) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
+        The values, in their dtype.
 
     Raises
     ------
     TypeError
         Something else, or values that are no real numbers.
+
+    Examples
+    --------
+    >>> ensure_image_tensor(np.zeros((3, 4, 5), dtype=np.float32)).shape
+    torch.Size([3, 4, 5])
     """
     return _core._hsi_image(image)
 
@@ -109,6 +126,11 @@ def ensure_wavelengths_tensor(wavelengths: Any) -> torch.Tensor:
     ------
     TypeError
         Something else, or bools.
+
+    Examples
+    --------
+    >>> ensure_wavelengths_tensor([450.0, 550.0])
+    tensor([450., 550.])
     """
     return _core._hsi_wavelengths(wavelengths)
 
@@ -129,6 +151,10 @@ def validate_shapes(wavelengths: torch.Tensor, image: torch.Tensor, spectral_axi
     ------
     ShapeMismatchError
         The numbers differ; both are named.
+
+    Examples
+    --------
+    >>> validate_shapes(torch.tensor([450.0, 550.0, 650.0]), torch.zeros(3, 4, 5), spectral_axis=0)
     """
     _core._hsi_check_wavelengths(wavelengths, image, spectral_axis)
 
@@ -146,6 +172,7 @@ def resolve_inference_device_hsi(device: str | torch.device | None, info: _Info)
     Returns
     -------
     torch.device
+        The device.
 
     Raises
     ------
@@ -155,6 +182,11 @@ def resolve_inference_device_hsi(device: str | torch.device | None, info: _Info)
         Another type.
     RuntimeError
         No image in `info`.
+
+    Examples
+    --------
+    >>> resolve_inference_device_hsi("cpu", SimpleNamespace(data={}))
+    device(type='cpu')
     """
     if device is not None:
         return _core._hsi_device(device)
@@ -177,6 +209,7 @@ def process_and_validate_binary_mask(mask: Any, info: _Info) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
+        bool, of the image's shape; a view where the mask is the same along an axis.
 
     Raises
     ------
@@ -188,6 +221,12 @@ def process_and_validate_binary_mask(mask: Any, info: _Info) -> torch.Tensor:
         Another string, or a mask of floats with NaN or infinity.
     RuntimeError
         `info` lacks one of the three.
+
+    Examples
+    --------
+    >>> info = SimpleNamespace(data={"image": torch.zeros(3, 4, 5), "orientation": "CHW", "device": "cpu"})
+    >>> process_and_validate_binary_mask(np.ones((4, 5)), info).shape
+    torch.Size([3, 4, 5])
     """
     if mask is not None and not isinstance(mask, str):
         mask = _core._hsi_mask_tensor(mask)

@@ -35,7 +35,7 @@ __all__ = ["ChecksumError", "DownloadError", "cache_dir", "cached_path", "fetch"
 
 _BLOCK = 1 << 20  # bytes read at a time
 _PAUSES = (0.5, 2.0)  # seconds before each further attempt after a cut connection
-_RETRIED_STATUS = {408, 429, 500, 502, 503, 504}  # the server may well answer the next request
+_RETRIED_STATUS = {408, 429, 500, 502, 503, 504}  # with which the next request may well succeed
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
@@ -45,19 +45,19 @@ class DownloadError(OSError):
 
 
 class ChecksumError(OSError):
-    """A file arrived whole, but it is not the one that was asked for."""
+    """A file arrived whole, but its SHA-256 is another one than wanted."""
 
 
-class _Cut(Exception):
+class _ConnectionLostError(Exception):
     """The connection failed or ended early: another attempt may go on from there."""
 
 
-class _Refused(Exception):
-    """The server said no: another attempt would hear the same."""
+class _RefusedError(Exception):
+    """The server refuses the request, and would refuse it again."""
 
 
 def cache_dir() -> Path:
-    """The folder that fetched files are kept in; it need not exist yet.
+    """Return the folder that fetched files are kept in; it need not exist yet.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def cache_dir() -> Path:
 
 
 def cached_path(url: str, sha256: str) -> Path:
-    """Where a file is kept, whether it is there or not.
+    """Return where a file is kept, whether it is there or not.
 
     Parameters
     ----------
@@ -85,6 +85,7 @@ def cached_path(url: str, sha256: str) -> Path:
     Returns
     -------
     Path
+        The file in the cache.
 
     Raises
     ------
@@ -125,6 +126,10 @@ def fetch(url: str, sha256: str, *, timeout: float = 30.0, progress: bool = Fals
         The server has another file under this address. Nothing is kept of it.
     ValidationError
         A bad `url`, `sha256` or `timeout`.
+
+    Examples
+    --------
+    >>> path = fetch("https://example.org/weights.npz", sha256="9f86d081884c7d65...", progress=True)
     """
     path, wanted = cached_path(url, sha256), _checked_hash(sha256)
     if not timeout > 0:
@@ -158,6 +163,10 @@ def load_weights(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
         No such file.
     ValidationError
         Not such a file, or it holds something else.
+
+    Examples
+    --------
+    >>> network.load_state_dict(load_weights("weights.npz"))
     """
     path = Path(path)
     if not path.is_file():
@@ -210,6 +219,10 @@ def load_model(
         As in :func:`fetch`.
     ValidationError
         The file holds no weights, or not those of this network; the network keeps its own.
+
+    Examples
+    --------
+    >>> network = load_model(Network(), "https://example.org/weights.npz", sha256="9f86d081884c7d65...")
     """
     try:
         path = fetch(url, sha256, timeout=timeout, progress=progress)
@@ -222,7 +235,8 @@ def load_model(
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unknown:
         raise ValidationError(
-            f"{path} does not fit {type(network).__name__}: it lacks {_some(missing)} and has {_some(unknown)} besides"
+            f"{path} does not fit {type(network).__name__}: it lacks {_listed(missing)} "
+            f"and has {_listed(unknown)} besides"
         )
     if wrong := [name for name in own if own[name].shape != weights[name].shape]:
         raise ValidationError(
@@ -233,7 +247,8 @@ def load_model(
     return network.eval()
 
 
-def _some(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
+    """Return the first names in words, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"
 
 
@@ -271,10 +286,10 @@ def _download(url: str, path: Path, wanted: str, timeout: float, progress: bool)
         resumed = _size(part) > 0
         try:
             _receive(url, part, timeout, progress)
-        except (_Cut, _Refused) as problem:
-            pause = next(pauses, None) if isinstance(problem, _Cut) else None
+        except (_ConnectionLostError, _RefusedError) as problem:
+            pause = next(pauses, None) if isinstance(problem, _ConnectionLostError) else None
             if pause is None:
-                raise DownloadError(_by_hand(url, path, wanted, str(problem))) from problem
+                raise DownloadError(_failure(url, path, wanted, str(problem))) from problem
             time.sleep(pause)
             continue
         found = _hash_of(part)
@@ -284,10 +299,10 @@ def _download(url: str, path: Path, wanted: str, timeout: float, progress: bool)
         part.unlink()
         if not resumed:
             raise ChecksumError(
-                f"{url} is not the file that was asked for: its SHA-256 is {found}, wanted {wanted}. "
-                "Either the published file has changed, or something on the way changes it."
+                f"{url} is another file than wanted: its SHA-256 is {found}, wanted {wanted}. "
+                "Either the published file has changed, or something between here and the server changes it."
             )
-        # Its beginning may have come from an older version of the file: once more, from the start.
+        # The part that was there may belong to an older version of the file, so all of it is fetched once more.
 
 
 def _receive(url: str, part: Path, timeout: float, progress: bool) -> None:
@@ -300,18 +315,18 @@ def _receive(url: str, part: Path, timeout: float, progress: bool) -> None:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 416 and offset:  # nothing lies behind the offset: whole already, or of another file
+            if error.code == 416 and offset:  # nothing lies behind the offset: the part is whole, or of another file
                 return
-            kind = _Cut if error.code in _RETRIED_STATUS else _Refused
-            raise kind(f"the server answers {error.code} {error.reason}") from error
+            kind = _ConnectionLostError if error.code in _RETRIED_STATUS else _RefusedError
+            raise kind(f"the server returns {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Cut(_reason(error)) from error
+        raise _ConnectionLostError(_reason(error)) from error
     with response:
         if response.status != 206:
             offset = 0  # a server without ranges sends everything again
         elif _first_byte(response.headers.get("Content-Range")) != offset:
             sent = response.headers.get("Content-Range")
-            raise _Refused(f"asked for the bytes from {offset} on, the server sends {sent}")
+            raise _RefusedError(f"the request is for the bytes from {offset} on, but the server sends {sent}")
         length = response.headers.get("Content-Length")
         total = offset + int(length) if length and length.isdigit() else None
         received = offset
@@ -323,14 +338,14 @@ def _receive(url: str, part: Path, timeout: float, progress: bool) -> None:
             file.flush()
             os.fsync(file.fileno())
     if total is not None and received < total:
-        raise _Cut(f"the connection ended after {received} of {total} bytes")
+        raise _ConnectionLostError(f"the connection ended after {received} of {total} bytes")
 
 
 def _read(response: IO[bytes]) -> bytes:
     try:
         return response.read(_BLOCK)
     except (OSError, http.client.HTTPException) as error:
-        raise _Cut(_reason(error)) from error
+        raise _ConnectionLostError(_reason(error)) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -339,7 +354,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _first_byte(content_range: str | None) -> int | None:
-    """The start of ``bytes 100-199/200``."""
+    """Return the number of the first byte in a header such as ``bytes 100-199/200``."""
     found = re.match(r"bytes (\d+)-", content_range or "")
     return int(found[1]) if found else None
 
@@ -348,7 +363,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _by_hand(url: str, path: Path, wanted: str, reason: str) -> str:
+def _failure(url: str, path: Path, wanted: str, reason: str) -> str:
+    """Return a message that says why a file can't be fetched, and where to put it by hand."""
     damaged = f" The file at {path} has another SHA-256 and is not used." if path.exists() else ""
     return (
         f"could not fetch {url}: {reason}.{damaged} Get the file in another way, put it at {path} "
@@ -358,7 +374,7 @@ def _by_hand(url: str, path: Path, wanted: str, reason: str) -> str:
 
 @contextmanager
 def _bar(part: Path, offset: int, total: int | None, shown: bool) -> Iterator[Callable[[int], object]]:
-    """A progress bar in bytes; gives the function that moves it on."""
+    """Show a progress bar in bytes; yield the function that moves it on."""
     if not shown:
         yield lambda count: None
         return

@@ -143,8 +143,8 @@ def _read(file: io.BufferedReader) -> tuple[dict[str, Any], dict[str, np.ndarray
     """Read the header and the arrays, and check each against the other."""
     if not zipfile.is_zipfile(file):
         file.seek(0)
-        ours = file.read(4) == b"PK\x03\x04"
-        raise _RefusedError("is damaged or truncated" if ours else "is not a file written by HSIAttributes.save")
+        is_archive = file.read(4) == b"PK\x03\x04"
+        raise _RefusedError("is damaged or truncated" if is_archive else "is not a file written by HSIAttributes.save")
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if "header.npy" not in names:
@@ -167,13 +167,13 @@ def _read(file: io.BufferedReader) -> tuple[dict[str, Any], dict[str, np.ndarray
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    # Read whole first: only then zipfile has compared the checksum, and the shape in it may be believed.
+    # Read whole first: only then zipfile has compared the checksum, and the array's header can be trusted.
     return np.lib.format.read_array(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
 
 
 def _assemble(kind: type[Result], fields: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Result:
     """Make a result of what the file holds, as it was saved: without the constructor's clean-up of names."""
-    binary_mask = tensors.pop("binary_mask")  # stays expanded: the image keeps it as small as it comes
+    binary_mask = tensors.pop("binary_mask")  # HSI keeps it expanded, so it is not made contiguous
     full = {name: tensor.contiguous() for name, tensor in tensors.items()}
     hsi = HSI(
         image=full["image"],
@@ -214,15 +214,16 @@ def _array(name: str, tensor: Any) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _same_along(tensor: torch.Tensor, axis: int) -> bool:
-    """Whether all values along an axis are the same, bit by bit; the first two say mostly that they aren't."""
-    first, second = tensor.narrow(axis, 0, 1), tensor.narrow(axis, 1, 1)
+    """Tell whether all values along an axis are the same, bit by bit."""
     if tensor.stride(axis) == 0:
         return True
+    first, second = tensor.narrow(axis, 0, 1), tensor.narrow(axis, 1, 1)
+    # The first two mostly differ already, so the whole is seldom compared.
     return bool((_bits(first) == _bits(second)).all() and (_bits(tensor) == _bits(first)).all())
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """The values as integers of the same bits, so that NaN equals NaN and 0.0 differs from -0.0."""
+    """Return the values as integers of the same bits, so that NaN equals NaN and 0.0 differs from -0.0."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return tensor
     if tensor.is_complex():
@@ -287,5 +288,5 @@ def _decode(value: Any) -> Any:
 
 
 def _report(fields: dict[str, Any]) -> Report:
-    """Make a report of the fields that both versions know; what the file lacks is None."""
+    """Make a report of the fields that this version knows; what the file lacks is None."""
     return Report(**{field.name: fields.get(field.name) for field in dataclasses.fields(Report)})  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -38,15 +37,6 @@ def floating_dtype(tensor: torch.Tensor) -> torch.dtype:
     Attributions and their sums leave the range of half precision easily, and the core computes none.
     """
     return torch.float64 if tensor.dtype is torch.float64 else torch.float32
-
-
-def level_of_caller() -> int:
-    """Give the stack level, as the caller's warnings count it, of the first function outside the package."""
-    frame: FrameType | None = sys._getframe(1)
-    level = 1
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("meteors_c."):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def warn_caller(message: str) -> None:

@@ -131,7 +131,6 @@ MODELS: list[tuple[str, Callable[[], Any], Any, str]] = [
     ("model: other batch", model(lambda x: torch.zeros(7, 2, requires_grad=True)), RuntimeError, "(n,) (7, 2)"),
     ("model: no samples", model(lambda x: total(x)[:0]), RuntimeError, "(n,) (0,)"),
     ("model: no outputs", model(lambda x: x.flatten(1)[:, :0], target=0), IndexError, "target 0 (n, 0)"),
-    ("model: NaN", model(lambda x: total(x) * NAN), RuntimeError, "NaN"),
     ("model: complex", model(lambda x: total(x).to(torch.complex64)), TypeError, "real omplex"),
     ("model: integers", model(lambda x: total(x).long()), RuntimeError, "gradient"),
     ("model: detached", model(lambda x: total(x).detach()), RuntimeError, "cut off gradient"),
@@ -159,7 +158,7 @@ ARGUMENTS: list[tuple[str, Callable[[], Any], Any, str]] = [
         ShapeMismatchError,
         f"shape {SHAPE_WORDS} (5, 4, 2)",
     ),
-    ("hsi: NaN", saliency(cube(image=values() * NAN)), RuntimeError, "NaN image"),
+    ("hsi: NaN", saliency(cube(image=values() * NAN)), ValueError, "NaN image 0 band row column 60"),
     ("target: missing", saliency(target=None), ValueError, "target None (n, 3)"),
     ("target: too large", saliency(target=3), IndexError, "target 3 3 outputs"),
     ("target: too negative", saliency(target=-4), IndexError, "target -4 3 outputs"),
@@ -232,16 +231,19 @@ def enter(**changes: Any) -> Callable[[], Any]:
 
 OPTIONS: list[tuple[str, Callable[[], Any], Any, str]] = [
     ("options: shortcuts", enter(shortcuts=1), TypeError, "shortcuts 1"),
+    ("options: shortcuts text", enter(shortcuts="never"), TypeError, "shortcuts 'always' 'never'"),
     ("options: native", enter(native="no"), TypeError, "native no"),
     ("options: memory_limit", enter(memory_limit=1.5), TypeError, "memory_limit 1.5"),
     ("options: memory_limit zero", enter(memory_limit=0), ValueError, "memory_limit 0"),
+    ("options: finite", enter(finite="maybe"), ValueError, "finite warn raise ignore 'maybe'"),
+    ("options: tune_allocator", enter(tune_allocator=0), TypeError, "tune_allocator 0"),
     ("options: unknown", enter(fast=True), TypeError, "fast"),
 ]
 TABLE = IMAGES + MODELS + ARGUMENTS + OPTIONS
 
 
 # What a model may do otherwise through Python calls: what it returns is looked at there by other code.
-RETURNED = ["none", "number", "other batch", "no samples", "no outputs", "NaN", "complex", "integers", "detached"]
+RETURNED = ["none", "number", "other batch", "no samples", "no outputs", "complex", "integers", "detached"]
 RETURNED += ["constant", "meta outputs", "raises", "missing", "too large", "too many axes", "one of a list"]
 
 

@@ -1,4 +1,4 @@
-"""The arguments that attribution methods share: checked here once, and given in the words of the core."""
+"""The arguments that attribution methods share: checked here once, and converted to what the core takes."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ _AXES = {"C": "band", "H": "row", "W": "column"}
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How the model is called, whatever the method; as the user gave it but for `max_batch_size`.
+    """How the model is called, whatever the method; as the user gave it, but for `max_batch_size`, which is checked.
 
     Attributes
     ----------
     additional_forward_args : Any
         What the model takes after the input.
     max_batch_size : int or None
-        The most samples that the model may see at once; the engine chooses where None.
+        The largest number of samples that the model may see at once; the engine chooses where None.
     show_progress : bool or callable
-        A bar, or what is called with the evaluations done and to do.
+        Whether to show a bar, or what is called with the evaluations done and to do.
     """
 
     additional_forward_args: Any = None
@@ -92,7 +92,7 @@ def batch_size(value: Any, name: str) -> int | None:
 
 
 def sizes(value: Any, name: str, count: int) -> tuple[int, ...]:
-    """Return sizes along `count` axes, from one int for all or one for each (a lone axis takes no list)."""
+    """Return sizes along `count` axes, from one int for all or one for each; a list only where there are several."""
     wanted = f"an int or {_COUNTS[count]} of them"
     many = isinstance(value, tuple) or (isinstance(value, list) and count > 1)
     given = tuple(value) if many else (value,) * count
@@ -115,7 +115,7 @@ def one_for_each_image(given: list[Any], name: str, images: int) -> list[Any]:
 
 
 def shape_mismatch(name: str, of: str, wanted: Any, shape: Any) -> ShapeMismatchError:
-    """Return the error of a value that lacks the shape of another."""
+    """Return the error for a value, called `name`, whose shape is not that of another, called `of`."""
     return ShapeMismatchError(f"{name} must have the shape of {of}, {tuple(wanted)}, not {tuple(shape)}")
 
 
@@ -183,7 +183,7 @@ def validate_and_transform_baseline(baseline: Baseline, hsi: HSI) -> torch.Tenso
     baseline : None, int, float, "mean", torch.Tensor or numpy.ndarray
         None is 0; a number (of Python or NumPy, or a tensor or array without axes) stands for an image full of it; a
         tensor or array with one axis has one value for each band; with three it is an image itself. ``"mean"`` is the
-        mean spectrum of the image over the pixels that its mask lets through and that are finite.
+        mean spectrum of the image over the pixels where its mask is True and that are finite.
     hsi : HSI
         The image it belongs to.
 
@@ -224,7 +224,7 @@ def checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:
     if baseline is None:
         return 0.0
     if isinstance(baseline, str) and baseline == "mean":
-        return _over_bands(_mean_spectrum(hsi), hsi)
+        return expand_spectral_mask(hsi, _mean_spectrum(hsi), repeat_dimensions=True)
     values = _baseline_values(baseline)
     shape = hsi.image.shape
     bands = shape[hsi.spectral_axis]
@@ -233,10 +233,10 @@ def checked_baseline(baseline: Any, hsi: HSI) -> float | torch.Tensor:
             f"baseline must be one value, one for each of the {bands} bands, or have the shape of its image, "
             f"{tuple(shape)}, not {tuple(values.shape)}"
         )
-    _refuse_what_does_not_fit(values, hsi)
+    _check_finite(values, hsi)
     if values.ndim == 0:
         return float(values)
-    return _over_bands(values, hsi) if values.ndim == 1 else values
+    return expand_spectral_mask(hsi, values, repeat_dimensions=True) if values.ndim == 1 else values
 
 
 def _baseline_values(baseline: Any) -> torch.Tensor:
@@ -264,8 +264,8 @@ def _baseline_values(baseline: Any) -> torch.Tensor:
     return baseline.detach()
 
 
-def _refuse_what_does_not_fit(values: torch.Tensor, hsi: HSI) -> None:
-    """Raise an error that says where, if values are not finite in the dtype of the image's results."""
+def _check_finite(values: torch.Tensor, hsi: HSI) -> None:
+    """Raise an error that says where, if values of a baseline are not finite in the dtype of the image's results."""
     if not values.is_floating_point():
         return
     dtype = floating_dtype(hsi.image)
@@ -285,13 +285,8 @@ def _refuse_what_does_not_fit(values: torch.Tensor, hsi: HSI) -> None:
     )
 
 
-def _over_bands(spectrum: torch.Tensor, hsi: HSI) -> torch.Tensor:
-    """Return a spectrum as a view of the image's shape."""
-    return expand_spectral_mask(hsi, spectrum, True)
-
-
 def _mean_spectrum(hsi: HSI) -> torch.Tensor:
-    """Return the mean of each band over its valid pixels, those inside the mask and finite; 0 where there are none."""
+    """Return the mean of each band over its finite values where the mask is True; 0 for a band without any."""
     image = hsi.image.detach()
     image = image.to(floating_dtype(image))
     valid = hsi.binary_mask & image.isfinite()

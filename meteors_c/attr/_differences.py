@@ -1,4 +1,4 @@
-"""What explainers share that look at what the output loses when a part of the image is replaced."""
+"""What is common to explainers that measure how the output changes when a part of the image is replaced."""
 
 from __future__ import annotations
 
@@ -6,16 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from meteors_c.attr._arguments import Baseline, RunSettings, baselines_of, one_target, targets_of
+from meteors_c.attr._arguments import (
+    Baseline,
+    RunSettings,
+    ShowProgress,
+    baselines_of,
+    batch_size,
+    one_target,
+    targets_of,
+)
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.explainer import Explainer, bare, result_tensor
 from meteors_c.hsi import HSI
 
-__all__ = ["DifferenceExplainer"]
+__all__ = ["DifferenceExplainer", "run_settings"]
+
+
+def run_settings(
+    additional_forward_args: Any, perturbations_per_eval: int | None, show_progress: ShowProgress
+) -> RunSettings:
+    """Return how the model is called, from the arguments that these explainers have for it."""
+    limit = batch_size(perturbations_per_eval, "perturbations_per_eval")
+    return RunSettings(additional_forward_args, limit, show_progress)
 
 
 class DifferenceExplainer(Explainer):
-    """Base of explainers that need outputs alone, so that they explain every output at the price of one."""
+    """Base of explainers that need outputs and no gradients, so that all outputs cost no more than one."""
 
     multiplies_by_inputs = True
 
@@ -39,7 +55,7 @@ class DifferenceExplainer(Explainer):
         result_type, fields
             The class of the results, and what they have besides values.
         **arguments
-            The method's own, in the words of the core.
+            The method's own, as the core takes them.
         """
         every = isinstance(target, str)
         if every and target != "all":
@@ -47,7 +63,9 @@ class DifferenceExplainer(Explainer):
         if per_target and not every and not (isinstance(target, list) and target):
             raise TypeError(f"with per_target, target must be 'all' or a list of indices, not {target!r}")
         wanted = "all" if every else list(map(one_target, target)) if per_target else None
-        targets = targets_of(target, len(images)) if wanted is None else [()] * len(images)
+        targets: list[tuple[int, ...]] = [()] * len(images)
+        if wanted is None:
+            targets = targets_of(target, len(images))
         arrays, shape, _, report = self._compute(
             self._native(), images, targets, settings, baselines_of(baseline, images), outputs=wanted, **arguments
         )

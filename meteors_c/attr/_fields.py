@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from meteors_c.attr._arguments import shape_mismatch
 from meteors_c.attr._registry import AVAILABLE_ATTRIBUTION_METHODS
-from meteors_c.exceptions import HSIAttributesError, MaskCreationError, ShapeMismatchError, ValidationError
+from meteors_c.exceptions import HSIAttributesError, MaskCreationError, ValidationError
 from meteors_c.hsi import HSI, resolve_inference_device_hsi
 from meteors_c.utils import tensor_from_array, warn_caller
 
@@ -82,10 +83,7 @@ def validate_shapes(attributes: torch.Tensor, hsi: HSI) -> None:
 def check_shape(name: str, tensor: torch.Tensor, hsi: HSI) -> None:
     """Raise `ShapeMismatchError` unless ``tensor``, called ``name``, has the shape of the image."""
     if tensor.shape != hsi.image.shape:
-        raise ShapeMismatchError(
-            f"{name} must have the shape of the image, but the shapes are {tuple(tensor.shape)} and "
-            f"{tuple(hsi.image.shape)}"
-        )
+        raise shape_mismatch(name, "the image", hsi.image.shape, tensor.shape)
 
 
 def outside_inference_mode(tensor: torch.Tensor) -> torch.Tensor:
@@ -115,7 +113,7 @@ def align_band_names_with_mask(band_names: BandNames, band_mask: torch.Tensor) -
     Returns
     -------
     dict
-        The names whose id is in the mask (the others are dropped with a warning), and ``"not_included"`` for an id
+        The names whose id is in the mask (the others are left out with a warning), and ``"not_included"`` for an id
         without a name.
 
     Raises
@@ -244,7 +242,7 @@ def validate_band_names(value: Any) -> BandNames:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two fields hold the same, NaN being the same as NaN."""
+    """Tell whether two fields hold the same, NaN being the same as NaN."""
     if a is b:
         return True
     if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):

@@ -1,4 +1,4 @@
-"""The noise of the tunnels: its arguments as the core takes them, and images that it perturbs."""
+"""The perturbations of the noise tunnels: their arguments as the core takes them, and images perturbed by them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,28 @@ from meteors_c import _core
 from meteors_c.attr._arguments import NUMBER, integer, one_for_each_image, positive
 from meteors_c.utils import floating_dtype
 
-EVERYWHERE = (None, None, None)
+EVERYWHERE = (None, None, None)  # all positions along each axis
 _METHODS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What perturbs the copies of each image, in the words of the core.
+    """What perturbs the copies of each image.
 
-    ``kind`` is ``"noise"``, normal noise of ``stdevs`` at the ``selected`` positions, or ``"bands"``, of which
-    ``exact`` ones, or each with a ``probability``, take the values of ``baselines``.
+    Attributes
+    ----------
+    kind : {"noise", "bands"}
+        Normal noise, or bands that take the baseline's values.
+    baselines : list
+        One for each image.
+    stdevs : list of float
+        For noise, the standard deviation for each image.
+    selected : tuple
+        For noise, flags of the positions along each axis that are perturbed, None for all; see `selected_positions`.
+    probability : float
+        For bands, the probability that one is replaced.
+    exact : int or None
+        For bands, how many are replaced instead.
     """
 
     kind: str
@@ -34,7 +46,7 @@ class Noise:
     exact: int | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """Return it in the words of the core, but for the baselines."""
+        """Return the arguments of the core but for the baselines, which all methods give in one way."""
         return {
             "perturbation": self.kind,
             "stdevs": self.stdevs,
@@ -54,7 +66,7 @@ class Moment:
     tolerance: float | None
 
     def arguments(self) -> dict[str, Any]:
-        """Check it and return it in the words of the core."""
+        """Check the fields and return them as arguments of the core."""
         if self.method not in _METHODS:
             raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {self.method!r}")
         if self.tolerance is not None and not (isinstance(self.tolerance, NUMBER) and self.tolerance > 0):
@@ -76,7 +88,11 @@ def perturbed(
     probability: float = 0.0,
     exact: int | None = None,
 ) -> torch.Tensor:
-    """Return perturbed copies of an image, ``(n_samples, *image.shape)``; see `Noise`, bands where a baseline is."""
+    """Return perturbed copies of an image, ``(n_samples, *image.shape)``.
+
+    Bands are replaced where there is a baseline, and noise is added where there is none; the other arguments are those
+    of `Noise`.
+    """
     drawn = _core.perturb(image, baseline, n_samples, new_seed(), stdev, selected, probability, exact)
     dtype = image.dtype if image.is_floating_point() else floating_dtype(image)
     return torch.from_numpy(drawn).to(device=image.device, dtype=dtype)
@@ -88,7 +104,7 @@ def new_seed() -> int:
 
 
 def as_probability(value: Any) -> float:
-    """Return ``perturbation_prob``."""
+    """Return ``perturbation_prob``, a number from 0 to 1."""
     if not isinstance(value, NUMBER) or not 0 <= value <= 1:
         raise ValueError(f"perturbation_prob must be a number from 0 to 1, not {value!r}")
     return float(value)
@@ -139,16 +155,16 @@ def deviations(stdevs: Any, images: int) -> list[float]:
         raise ValueError("stdevs has an int too large for a float") from None
 
 
-def tensor_given(value: Any, name: str) -> torch.Tensor:
+def detached_tensor(value: Any, name: str) -> torch.Tensor:
     """Return a tensor without its graph."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
     return value.detach()
 
 
-def of_three_axes(value: Any, name: str) -> torch.Tensor:
-    """Return a tensor with the axes of an image, without its graph."""
-    tensor = tensor_given(value, name)
+def detached_image(value: Any, name: str) -> torch.Tensor:
+    """Return a tensor with the three axes of an image, without its graph."""
+    tensor = detached_tensor(value, name)
     if tensor.ndim != 3:
         raise ValueError(f"{name} must have three axes, not shape {tuple(tensor.shape)}")
     return tensor

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from meteors_c.attr._fields import (
-    AVAILABLE_ATTRIBUTION_METHODS,
     IMAGE_SHAPED,
     BandNames,
     align_band_names_with_mask,
@@ -26,6 +25,7 @@ from meteors_c.attr._fields import (
     validate_score,
     validate_shapes,
 )
+from meteors_c.attr._registry import AVAILABLE_ATTRIBUTION_METHODS
 from meteors_c.exceptions import DeviceError, HSIAttributesError
 from meteors_c.hsi import HSI
 from meteors_c.utils import warn_caller

@@ -27,6 +27,7 @@ from meteors_c.utils import floating_dtype, warn_caller
 __all__ = ["Explainer", "validate_and_transform_baseline"]
 
 Result = TypeVar("Result", bound=HSIAttributes)
+_SHORTCUTS: dict[bool | str, str] = {False: "off", True: "where faster", "always": "always"}  # as the core names them
 
 
 class Computed(NamedTuple):
@@ -129,7 +130,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         return False
 
     def compute_convergence_delta(self, *args: Any, **kwargs: Any) -> Any:
-        """Not available; ask `attribute` of IntegratedGradients for ``return_convergence_delta`` instead."""
+        """Not available; use ``return_convergence_delta`` of `IntegratedGradients.attribute` instead."""
         raise NotImplementedError(f"{self.get_name()} has no compute_convergence_delta")
 
     def to(self, device: str | torch.device) -> Explainer:
@@ -151,18 +152,19 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         return False
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
-        """Return the arguments, in the words of the core, with which the method runs inside a noise tunnel."""
+        """Return the arguments, as the core takes them, with which the method runs inside a noise tunnel."""
         return {}
 
     @classmethod
     def _defaults(cls, *names: str) -> dict[str, Any]:
-        """Return defaults of `attribute` by name."""
+        """Return the defaults of these arguments of `attribute`."""
         parameters = inspect.signature(cls.attribute).parameters  # type: ignore[attr-defined]
         return {name: parameters[name].default for name in names}
 
     # ---- one call of the core
 
     def _native(self) -> Callable[..., Any]:
+        """Return the method of the core; an error where it was set to None."""
         if self._attribution_method is None:
             raise RuntimeError(f"{self.get_name()} has no attribution method: it was set to None")
         return self._attribution_method
@@ -179,23 +181,23 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         """Call a method of the core; `arguments` are its own."""
         device = self.explainable_model.device
         device = images[0].image.device if device is None else device
-        driven = make_model(
+        core_model = make_model(
             self.explainable_model, settings.additional_forward_args, images, device, settings.max_batch_size
         )
-        # The model needs autograd, also where the caller works in inference mode.
+        # Gradients need autograd, also where the caller works in inference mode.
         with torch.inference_mode(False), progress(settings.show_progress, self.get_name()) as bar:
             options = {
                 "max_batch_size": settings.max_batch_size,
                 "memory_budget": memory_budget(),
-                "dtype": driven.dtype,
-                "shortcuts": {True: "where faster", False: "off"}.get(current().shortcuts, "always"),
+                "dtype": core_model.dtype,
+                "shortcuts": _SHORTCUTS[current().shortcuts],
                 "finite": current().finite,
                 "tune_allocator": current().tune_allocator,
                 "parallel": parallel(),
                 "progress": bar,
             }
-            arrays, shape, further, counts = native(images, targets, baselines, driven.capsule, options, arguments)
-        report = Report(method=self.get_name(), model=driven.how, images=len(images), **counts)
+            arrays, shape, further, counts = native(images, targets, baselines, core_model.capsule, options, arguments)
+        report = Report(method=self.get_name(), model=core_model.description, images=len(images), **counts)
         _warn(report)
         return Computed(arrays, shape, further, report)
 
@@ -243,11 +245,11 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
 
 
 def _warn(report: Report) -> None:
-    """Tell the caller what makes the results slower or less useful than expected."""
+    """Warn the caller of what makes the results slower or less useful than expected."""
     if report.one_at_a_time is not None:
         warn_caller(
-            f"the model gets one sample at a time, which takes longer: {report.one_at_a_time}. Where it normalises over "
-            "the batch or gives one number for a batch, let it treat each sample by itself"
+            f"the model gets one sample at a time, which takes longer: {report.one_at_a_time}. Where it normalises "
+            "over the batch or gives one number for a batch, let it treat each sample by itself"
         )
     if report.nonfinite is not None and current().finite == "warn":
         warn_caller(

@@ -1,4 +1,4 @@
-"""Feature ablation: what the output loses when a superpixel or superband is replaced by the baseline."""
+"""Feature ablation: how much the output drops when a superpixel or superband is replaced by the baseline."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import torch
 
 from meteors_c.attr._arguments import (
     Baseline,
-    RunSettings,
     ShowProgress,
     Target,
-    batch_size,
     images_of,
     spectral_axis_of,
 )
-from meteors_c.attr._differences import DifferenceExplainer
+from meteors_c.attr._differences import DifferenceExplainer, run_settings
 from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.exceptions import ShapeMismatchError
@@ -58,7 +56,7 @@ def _feature_mask(mask: Any, images: list[HSI]) -> tuple[torch.Tensor, type[HSIA
 
 
 def _numbered(ids: torch.Tensor, shape: torch.Size) -> np.ndarray:
-    """Return ids of the images' shape, counted from 0 on as the core takes them; -1 where they are negative."""
+    """Return ids of the images' shape, numbered from 0 on as the core takes them; -1 where they are negative."""
     found, numbers = np.unique(ids.numpy(), return_inverse=True)
     negative = int((found < 0).sum())
     if negative == len(found):
@@ -118,7 +116,7 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
         additional_forward_args : Any, optional
             What the model takes after the input; see `Saliency.attribute`.
         perturbations_per_eval : int, optional
-            The most samples that the model may see at once. The engine chooses where None.
+            The largest number of samples that the model may see at once. The engine chooses where None.
         show_progress : bool or callable, default False
             True shows a bar; a callable is called with the evaluations done and to do.
         per_target : bool, default False
@@ -133,9 +131,10 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
         Raises
         ------
         TypeError, ValueError, IndexError
-            For arguments of another type or value; fractions among the ids.
+            For arguments of another type or value: fractions among the ids, no id that is not negative, an index that
+            the model's outputs don't have.
         ShapeMismatchError
-            If the mask fits neither the bands nor the pixels nor the values of the image.
+            If the mask fits neither the bands nor the pixels nor the values of the image, or a baseline not its image.
 
         Examples
         --------
@@ -150,9 +149,7 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
         fields: dict[str, Any] = {"mask": mask}
         if result_type is HSIAttributesSpectral:
             fields["band_names"] = {str(number): number for number in distinct_ids(mask)}
-        settings = RunSettings(
-            additional_forward_args, batch_size(perturbations_per_eval, "perturbations_per_eval"), show_progress
-        )
+        settings = run_settings(additional_forward_args, perturbations_per_eval, show_progress)
         return self._explain(
             images,
             target,

@@ -1,4 +1,4 @@
-"""Integrated gradients: the gradient averaged on the way from a baseline to the image."""
+"""Integrated gradients: the gradient averaged along the straight line from a baseline to the image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["IntegratedGradients"]
 
 
 class IntegratedGradients(Explainer, native="integrated_gradients"):
-    """The gradient averaged on the straight way from a baseline to the image, times their difference [1]_.
+    """The gradient averaged along the straight line from a baseline to the image, times their difference [1]_.
 
     Parameters
     ----------
@@ -74,15 +74,15 @@ class IntegratedGradients(Explainer, native="integrated_gradients"):
     ) -> HSIAttributes | list[HSIAttributes]:
         """Attribute the difference of the target output between image and baseline to the values of the image.
 
-        Memory does not depend on `n_steps`. Where the model begins with affine layers and allows it, they are
-        evaluated twice instead of once a step (``attributes.report`` says so, or why not).
+        Memory does not depend on `n_steps`. Where the model begins with affine layers, a shortcut may evaluate them
+        twice instead of once a step (``attributes.report.shortcut`` says so, or ``.shortcut_declined`` why not).
 
         Parameters
         ----------
         hsi : HSI or list of HSI
             The images, of one shape. The model gets each with its mask applied, in its own orientation.
         baseline : int, float, "mean", tensor, array or list, optional
-            Where the way begins, not masked: a number, a spectrum (a tensor or array with one value for each band), a
+            Where the path begins, not masked: a number, a spectrum (a tensor or array with one value for each band), a
             tensor or array of the image's shape, ``"mean"`` for the mean spectrum of the image's valid pixels, or a
             list with one of these for each image. None is 0.
         target : int, tuple of int, tensor or list, optional
@@ -92,7 +92,7 @@ class IntegratedGradients(Explainer, native="integrated_gradients"):
         n_steps : int, default 50
             Evaluations for each image.
         internal_batch_size : int, optional
-            The most samples that the model may see at once. The engine chooses where None.
+            The largest number of samples that the model may see at once. The engine chooses where None.
         method : str, default "gausslegendre"
             Quadrature rule: ``gausslegendre``, ``riemann_left``, ``riemann_right``, ``riemann_middle`` or
             ``riemann_trapezoid``.
@@ -129,9 +129,7 @@ class IntegratedGradients(Explainer, native="integrated_gradients"):
             native,
             images,
             targets,
-            RunSettings(
-                additional_forward_args, batch_size(internal_batch_size, "internal_batch_size"), show_progress
-            ),
+            RunSettings(additional_forward_args, batch_size(internal_batch_size, "internal_batch_size"), show_progress),
             baselines,
             n_steps=positive(n_steps, "n_steps"),
             method=method,

@@ -24,13 +24,13 @@ from meteors_c.attr._noise import (
     Moment,
     Noise,
     as_probability,
+    detached_image,
+    detached_tensor,
     deviations,
     new_seed,
     number_of_bands,
-    of_three_axes,
     perturbed,
     selected_positions,
-    tensor_given,
 )
 from meteors_c.attr._registry import METHODS
 from meteors_c.attr.attributes import HSIAttributes
@@ -62,6 +62,11 @@ def torch_random_choice(n: int, k: int, n_samples: int, device: str | torch.devi
         If one of the numbers is not an int.
     ValueError
         If `k` is more than `n`, or a number is negative.
+
+    Examples
+    --------
+    >>> torch_random_choice(5, 2, n_samples=3).sum(1)
+    tensor([2, 2, 2])
     """
     if any(not isinstance(value, int) or isinstance(value, bool) for value in (n, k, n_samples)):
         raise TypeError(f"n, k and n_samples must be int, not {n!r}, {k!r} and {n_samples!r}")
@@ -74,8 +79,8 @@ class BaseNoiseTunnel(Explainer):
     Parameters
     ----------
     callable : Explainer
-        A Saliency, InputXGradient, IntegratedGradients, Occlusion or FeatureAblation. It runs with its default arguments (Saliency
-        without the absolute value) and is left as it is.
+        Of any other method of the package, such as `Saliency`. It runs with its default arguments (Saliency without the
+        absolute value) and is left as it is.
 
     Raises
     ------
@@ -92,13 +97,15 @@ class BaseNoiseTunnel(Explainer):
         self._attribution_method = None  # the inner explainer has one
 
     def _inner(self, images: list[HSI]) -> tuple[_core.Method, dict[str, Any]]:
-        """Return the inner explainer in the words of the core."""
+        """Return the method of the inner explainer and its arguments, as the core takes them."""
         inner = self.chained_explainer
         assert inner is not None
-        owner = next((kind for kind in type(inner).__mro__ if kind in METHODS.values()), None)
-        method = None if owner is None else inner.native_method
-        own_attribute = owner is not None and getattr(inner.attribute, "__func__", None) is vars(owner)["attribute"]  # type: ignore[attr-defined]
-        if method is None or not method.nests or not own_attribute:
+        bases: tuple[type[Any], ...] = type(inner).__mro__
+        registered = next((kind for kind in bases if kind in METHODS.values()), Explainer)
+        method = registered.native_method
+        # The core runs the method itself, so an `attribute` that a subclass or the object replaces would be ignored.
+        function = getattr(getattr(inner, "attribute", None), "__func__", None)
+        if method is None or not method.nests or function is not vars(registered)["attribute"]:
             names = ", ".join(name for name, kind in METHODS.items() if kind.native_method and kind.native_method.nests)
             raise TypeError(f"a {self.get_name()} runs around {names}, not around {type(inner).__name__}")
         inner._native()
@@ -113,7 +120,7 @@ class BaseNoiseTunnel(Explainer):
         keep_gradient: bool,
         settings: RunSettings,
     ) -> Any:
-        """Call the core's tunnel."""
+        """Call the core's tunnel and return one result for each image."""
         assert self.chained_explainer is not None
         assert self.native_method is not None
         targets = targets_of(target, len(images))
@@ -145,7 +152,7 @@ class BaseNoiseTunnel(Explainer):
 
 
 def _with_derivative(values: torch.Tensor, derivative: torch.Tensor, hsi: HSI) -> torch.Tensor:
-    """Return values that have this derivative by the image."""
+    """Return values that are connected to the image in torch's graph, with this derivative."""
     with torch.inference_mode(False):
         image = differentiable_image(hsi)
         return values + (image - image.detach()) * derivative
@@ -157,8 +164,8 @@ class NoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
     Parameters
     ----------
     callable : Explainer
-        A Saliency, InputXGradient, IntegratedGradients, Occlusion or FeatureAblation. It runs with its default arguments (Saliency
-        without the absolute value) and is left as it is.
+        Of any other method of the package, such as `Saliency`. It runs with its default arguments (Saliency without the
+        absolute value) and is left as it is.
 
     References
     ----------
@@ -201,7 +208,7 @@ class NoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
         n_samples : int, default 5
             Perturbed copies of each image.
         steps_per_batch : int, optional
-            The most samples that the model may see at once. The engine chooses where None.
+            The largest number of samples that the model may see at once. The engine chooses where None.
         perturbation_axis : tuple of int and slice, optional
             The part of the image, in its own axes, that is perturbed; all of it where None.
         stdevs : float, or list or tuple of float, default 1.0
@@ -216,7 +223,7 @@ class NoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
             Put the standard error of each value into ``standard_error`` of the result (not for vargrad).
         tolerance : float, optional
             Stop after 8, 16, 32, ... samples once the largest standard error is at most this part of the largest
-            value (not for vargrad); `n_samples` is the most. ``report.samples_used`` says how many it took.
+            value (not for vargrad); `n_samples` is the limit. ``report.samples_used`` says how many it took.
         show_progress : bool or callable, default False
             True shows a bar; a callable is called with the evaluations done and to do.
 
@@ -281,8 +288,13 @@ class NoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
         ------
         ValueError
             If `n_samples` is less than 1, or `stdevs` negative.
+
+        Examples
+        --------
+        >>> NoiseTunnel.perturb_input(torch.zeros(3, 4, 5), n_samples=2, stdevs=0.1).shape
+        torch.Size([2, 3, 4, 5])
         """
-        image, samples = of_three_axes(input, "input"), positive(n_samples, "n_samples")
+        image, samples = detached_image(input, "input"), positive(n_samples, "n_samples")
         (stdev,) = deviations(stdevs, 1)
         return perturbed(image, samples, stdev=stdev, selected=selected_positions(perturbation_axis, image.shape))
 
@@ -296,8 +308,8 @@ class HyperNoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
     Parameters
     ----------
     callable : Explainer
-        A Saliency, InputXGradient, IntegratedGradients, Occlusion or FeatureAblation. It runs with its default arguments (Saliency
-        without the absolute value) and is left as it is.
+        Of any other method of the package, such as `Saliency`. It runs with its default arguments (Saliency without the
+        absolute value) and is left as it is.
     """
 
     def attribute(
@@ -406,13 +418,19 @@ class HyperNoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
             Without baseline, or for numbers out of range.
         ShapeMismatchError
             If `baseline` and `input` differ in shape.
+
+        Examples
+        --------
+        >>> image, baseline = torch.ones(3, 4, 5), torch.zeros(3, 4, 5)
+        >>> HyperNoiseTunnel.perturb_input(image, baseline, n_samples=2, num_perturbed_bands=1).sum((1, 2, 3))
+        tensor([40., 40.])
         """
         if baseline is None:
             raise ValueError("baseline is None, but a tensor of the input's shape is needed")
-        given, level = tensor_given(input, "input"), tensor_given(baseline, "baseline")
-        if level.shape != given.shape:
-            raise shape_mismatch("baseline", "input", given.shape, level.shape)
-        image, samples = of_three_axes(given, "input"), positive(n_samples, "n_samples")
+        given, replacement = detached_tensor(input, "input"), detached_tensor(baseline, "baseline")
+        if replacement.shape != given.shape:
+            raise shape_mismatch("baseline", "input", given.shape, replacement.shape)
+        image, samples = detached_image(given, "input"), positive(n_samples, "n_samples")
         probability = as_probability(perturbation_prob)
         exact = number_of_bands(num_perturbed_bands, image.shape[0])
-        return perturbed(image, samples, level, probability=probability, exact=exact)
+        return perturbed(image, samples, replacement, probability=probability, exact=exact)

@@ -1,4 +1,4 @@
-"""Occlusion: what the output loses when a window of the image is covered."""
+"""Occlusion: how much the output drops when a window of the image is covered."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from meteors_c.attr._arguments import (
     RunSettings,
     ShowProgress,
     Target,
-    batch_size,
     images_of,
     sizes,
     spectral_axis_of,
 )
-from meteors_c.attr._differences import DifferenceExplainer
+from meteors_c.attr._differences import DifferenceExplainer, run_settings
 from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.hsi import HSI
@@ -50,7 +49,7 @@ def _mask(shape: Sequence[int], windows: Sequence[int], strides: Sequence[int], 
 
 @dataclass(frozen=True)
 class _Windows:
-    """What is covered at a time, along the image's axes, and the class of the results."""
+    """Sizes and strides of the windows along the image's axes, and the class of the results."""
 
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
@@ -70,7 +69,7 @@ class _Windows:
 
 
 class Occlusion(DifferenceExplainer, native="occlusion"):
-    """The mean, over the windows that cover a value, of what the output loses when the window is covered [1]_.
+    """How much the output drops when a window is covered: for each value, the mean over its windows [1]_.
 
     Parameters
     ----------
@@ -114,7 +113,8 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
         hsi : HSI or list of HSI
             The images, of one shape. The model gets each with its mask applied, in its own orientation.
         target : int, tuple of int, tensor, list or "all", optional
-            Which output to explain; see `Saliency.attribute`. ``"all"`` explains every output, at the price of one.
+            Which output to explain; see `Saliency.attribute`. ``"all"`` explains every output with the evaluations
+            that one takes.
         sliding_window_shapes : int or three int, default (1, 1, 1)
             Size of the window, in values along the image's axes.
         strides : int or three int, default (1, 1, 1)
@@ -124,11 +124,12 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
         additional_forward_args : Any, optional
             What the model takes after the input; see `Saliency.attribute`.
         perturbations_per_eval : int, optional
-            The most samples that the model may see at once. The engine chooses where None.
+            The largest number of samples that the model may see at once. The engine chooses where None.
         show_progress : bool or callable, default False
             True shows a bar; a callable is called with the evaluations done and to do.
         per_target : bool, default False
-            Take a list as `target` for outputs that are all explained for every image, at the price of one.
+            Take a list given as `target` as several outputs of each image, with one result for each, from the
+            evaluations that one takes.
 
         Returns
         -------
@@ -141,13 +142,17 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
         TypeError, ValueError, IndexError
             For arguments of another type or value: windows larger than the image, strides that leave gaps, an index
             that the model's outputs don't have.
+        ShapeMismatchError
+            If a baseline and its image differ in shape.
+
+        Examples
+        --------
+        >>> result = Occlusion(model).attribute(hsi, 2, sliding_window_shapes=(10, 8, 8), strides=(10, 4, 4))
         """
         self._native()
         windows = _Windows(sizes(sliding_window_shapes, "sliding_window_shapes", 3), sizes(strides, "strides", 3))
         images = images_of(hsi)
-        settings = RunSettings(
-            additional_forward_args, batch_size(perturbations_per_eval, "perturbations_per_eval"), show_progress
-        )
+        settings = run_settings(additional_forward_args, perturbations_per_eval, show_progress)
         return self._occlude(windows, images, target, baseline, per_target, settings)
 
     def get_spatial_attributes(
@@ -174,7 +179,13 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
         Returns
         -------
         HSIAttributesSpatial or list of HSIAttributesSpatial
-            Their ``mask`` numbers windows from 1 on, row by row; where windows overlap, the later one.
+            Their ``mask`` numbers windows from 1 on, row by row; where windows overlap, it has the later one.
+
+        Examples
+        --------
+        >>> result = Occlusion(model).get_spatial_attributes(hsi, target=2, sliding_window_shapes=8, strides=8)
+        >>> result.segmentation_mask.shape == result.flattened_attributes.shape
+        True
         """
         self._native()
         extents, steps = sizes(sliding_window_shapes, "sliding_window_shapes", 2), sizes(strides, "strides", 2)
@@ -186,9 +197,7 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
             (*steps[:spectral], bands, *steps[spectral:]),
             HSIAttributesSpatial,
         )
-        settings = RunSettings(
-            additional_forward_args, batch_size(perturbations_per_eval, "perturbations_per_eval"), show_progress
-        )
+        settings = run_settings(additional_forward_args, perturbations_per_eval, show_progress)
         return self._occlude(windows, images, target, baseline, per_target, settings)
 
     def get_spectral_attributes(
@@ -215,7 +224,13 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
         Returns
         -------
         HSIAttributesSpectral or list of HSIAttributesSpectral
-            Their ``mask`` numbers windows from 1 on; where windows overlap, the later one.
+            Their ``mask`` numbers windows from 1 on; where windows overlap, it has the later one.
+
+        Examples
+        --------
+        >>> result = Occlusion(model).get_spectral_attributes(hsi, target=2, sliding_window_shapes=10, strides=5)
+        >>> result.flattened_attributes.shape
+        torch.Size([150])
         """
         self._native()
         (window,), (step,) = sizes(sliding_window_shapes, "sliding_window_shapes", 1), sizes(strides, "strides", 1)
@@ -227,9 +242,7 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
             (*shape[:spectral], step, *shape[spectral + 1 :]),
             HSIAttributesSpectral,
         )
-        settings = RunSettings(
-            additional_forward_args, batch_size(perturbations_per_eval, "perturbations_per_eval"), show_progress
-        )
+        settings = run_settings(additional_forward_args, perturbations_per_eval, show_progress)
         return self._occlude(windows, images, target, baseline, per_target, settings)
 
     def _occlude(
@@ -241,7 +254,6 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
         per_target: bool,
         settings: RunSettings,
     ) -> Any:
-        fields = windows.fields(images[0])
         return self._explain(
             images,
             target,
@@ -249,7 +261,7 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
             per_target,
             settings,
             windows.result_type,
-            fields,
+            windows.fields(images[0]),
             window=windows.sizes,
             stride=windows.strides,
         )

@@ -17,7 +17,7 @@ class Report:
     method : str
         Name of the attribution method.
     model : str
-        How the model was driven: ``torch``, ``TorchScript``, ``torch through Python calls``, ``callable on arrays``.
+        How the model was called: ``torch``, ``TorchScript``, ``torch through Python calls``, ``callable on arrays``.
     images : int
         Images of the call.
     evaluations : int
@@ -25,7 +25,7 @@ class Report:
     evaluations_saved : int
         Samples whose result was known without the model.
     evaluations_verifying : int
-        Samples that were evaluated once more, alone: to see that batches leave a sample's result alone, and that a
+        Samples that were evaluated once more, alone: to verify that batches leave a sample's result alone, and that a
         shortcut gives what the model gives.
     evaluations_discarded : int
         Samples whose results were not used: of a batch whose samples influence each other, or of a shortcut that
@@ -33,11 +33,11 @@ class Report:
     model_calls : int
         Calls of the model that evaluated `evaluations`.
     chunk_first, chunk_size, chunk_largest : int
-        Samples in the first call, where the engine came to rest, and the most in one call.
+        Samples in the first call, in a call of the size that the engine chose in the end, and in the largest call.
     seconds, seconds_in_model : float
         Wall time of the run, and its part inside the model (for a shortcut: inside the model's share of it).
     peak_bytes : int
-        The most that the engine's own buffers took at one time, without what the model allocates.
+        The largest size of the engine's own buffers at one time, without what the model allocates.
     shortcut : str or None
         The shortcut that was taken; where there is none, `shortcut_declined` says why.
     shortcut_evaluations : int
@@ -45,7 +45,7 @@ class Report:
     shortcut_declined : str or None
         Why no shortcut was taken, in words.
     decline_reason : str or None
-        The same as one of ``switched_off``, ``not_offered`` (a model driven in this way has none),
+        The same as one of ``switched_off``, ``not_offered`` (a model called in this way has none),
         ``nothing_shared`` (by the samples of this method), ``little_work``, ``model_state`` (train mode, hooks),
         ``structure`` (no part of the model can be computed once for all samples), ``values``, ``verification`` (it
         gave other numbers), ``failure``.
@@ -118,7 +118,7 @@ class Report:
         samples = [] if self.samples_used is None else [f"  samples      {self.samples_used} used for this image"]
         return "\n".join(
             [
-                f"{self.method} of {self.images} image{plural}, model driven by {self.model}",
+                f"{self.method} of {self.images} image{plural}, model: {self.model}",
                 *samples,
                 f"  evaluations  {self.evaluations}{saved}, in {self.model_calls} calls",
                 f"  chunk        {self.chunk_size} samples (first {self.chunk_first}, largest {self.chunk_largest})",

@@ -56,7 +56,7 @@ class Saliency(Explainer, native="saliency"):
         additional_forward_args : Any, optional
             An argument, or a tuple of them, that the model takes after the input. `AsIs` passes one as it is,
             `PerImage` has one value for each image. Of several images, a tensor whose first size is their number is
-            taken for the latter, unless the model, tried on the first image, shows that it wants all of it at once;
+            taken for the latter, unless the model, tried on single images, shows that it reads all of it at once;
             everything else is passed as it is.
         show_progress : bool or callable, default False
             True shows a bar; a callable is called with the evaluations done and to do.

@@ -13,6 +13,7 @@ from meteors_c.utils import tensor_from_array
 
 __all__ = ["AsIs", "ExtraArgument", "PerImage", "resolve_extras", "rows_of"]
 
+# attempt(image, n, values): the outputs for n copies of an image with these arguments, or None where the model fails
 Attempt = Callable[[int, int, list[Any]], torch.Tensor | None]
 
 
@@ -57,7 +58,7 @@ class PerImage:
 
 @dataclass(frozen=True)
 class ExtraArgument:
-    """An argument after the input as models are driven with it: a value, and whether its rows belong to images."""
+    """An argument after the input as models are called with it: a value, and whether its rows belong to images."""
 
     value: Any
     per_image: bool = False
@@ -80,10 +81,10 @@ def resolve_extras(
     """Decide of each argument after the input whether it goes as it is or has one value for each image.
 
     Wrapped arguments say so. Of the others, only a tensor (for models on arrays, an array too) whose first size is
-    the number of images leaves a doubt, and then the model is asked, without gradients:
+    the number of images leaves a doubt, and then the model is tried, without gradients:
 
     - *several images*: one value for each image is meant, unless the model takes the whole tensor next to a single
-      sample, answers for that sample alone, and answers otherwise than with the image's own value;
+      sample, returns outputs for that sample alone, and these differ from its outputs with the image's own value;
     - *one image*: the tensor goes as it is, unless the model fails with it next to two samples and does not where it
       is repeated.
 
@@ -96,7 +97,7 @@ def resolve_extras(
     takes_arrays : bool
         Whether the model takes arrays.
     attempt : callable
-        ``attempt(image, n, values)``: what the model gives for n copies of an image with these arguments, as a tensor,
+        ``attempt(image, n, values)``: the model's outputs for n copies of an image with these arguments, as a tensor,
         or None where it fails. The same arguments give the same outputs.
     max_batch_size : int, optional
         The most samples that the model may see at once.
@@ -125,17 +126,16 @@ def resolve_extras(
         if isinstance(argument, kinds) and argument.ndim > 0 and len(argument) == images:
             doubtful.append(position)
     if doubtful and images > 1:
-        extras = _with_kinds(extras, doubtful)
-        as_they_are = [position for position in doubtful if not _is_per_image(extras, position, images, attempt)]
-        return [ExtraArgument(extra.value, extra.per_image and i not in as_they_are) for i, extra in enumerate(extras)]
+        guess = _per_image_at(doubtful, extras)  # while one is tried, the others have one value for each image
+        return _per_image_at([p for p in doubtful if _is_per_image(guess, p, images, attempt)], extras)
     if doubtful and (max_batch_size is None or max_batch_size > 1):
-        return _that_works(extras, doubtful, attempt)
+        return _of_one_image(extras, doubtful, attempt)
     return extras
 
 
-def _with_kinds(extras: Sequence[ExtraArgument], per_image: Sequence[int]) -> list[ExtraArgument]:
-    """Return the arguments, those at these positions with one value for each image."""
-    return [ExtraArgument(extra.value, extra.per_image or i in per_image) for i, extra in enumerate(extras)]
+def _per_image_at(positions: Sequence[int], extras: Sequence[ExtraArgument]) -> list[ExtraArgument]:
+    """Return the arguments, those at these positions (and those that had it before) with one value for each image."""
+    return [ExtraArgument(extra.value, extra.per_image or i in positions) for i, extra in enumerate(extras)]
 
 
 def _entries(argument: PerImage, position: int, images: int, takes_arrays: bool) -> Any:
@@ -171,20 +171,21 @@ def _is_per_image(extras: Sequence[ExtraArgument], position: int, images: int, a
         values[position] = value
         return attempt(image, 1, values)
 
-    # Most models spread the entries along the batch. Two show that; all of them could take much memory.
-    spread = outputs(0, whole[:2])
-    if spread is not None and not _is_for(spread, 1):
+    # A model that takes one value for each sample usually broadcasts its sample to the entries. Two entries show that,
+    # in less memory than all of them.
+    with_two = outputs(0, whole[:2])
+    if with_two is not None and not _is_for(with_two, 1):
         return True
     for image in range(images):
-        # The image's own entry comes first, for models that read as many entries as they are given samples.
-        turned = torch.roll(whole, -image, 0) if isinstance(whole, torch.Tensor) else np.roll(whole, -image, 0)
-        together = outputs(image, turned)
-        if together is None or not _is_for(together, 1):
+        # The image's own entry comes first: a model may read only as many entries as it is given samples.
+        rolled = torch.roll(whole, -image, 0) if isinstance(whole, torch.Tensor) else np.roll(whole, -image, 0)
+        with_all = outputs(image, rolled)
+        if with_all is None or not _is_for(with_all, 1):
             return True
-        alone = outputs(image, whole[image : image + 1])
-        if alone is not None and _agree(together, alone):
+        with_own = outputs(image, whole[image : image + 1])
+        if with_own is not None and _agree(with_all, with_own):
             continue
-        if together.ndim == 0:
+        if with_all.ndim == 0:
             raise ValueError(
                 f"additional_forward_args[{position}] of shape {tuple(whole.shape)} could mean one value for each of "
                 f"the {images} images, or one argument for all of them, and the model, which gives one number for a "
@@ -194,10 +195,10 @@ def _is_per_image(extras: Sequence[ExtraArgument], position: int, images: int, a
     return True
 
 
-def _that_works(extras: Sequence[ExtraArgument], doubtful: Sequence[int], attempt: Attempt) -> list[ExtraArgument]:
-    """Return the arguments of one image as they are, or those repeated that the model wants so."""
+def _of_one_image(extras: Sequence[ExtraArgument], doubtful: Sequence[int], attempt: Attempt) -> list[ExtraArgument]:
+    """Return the arguments of one image as they are, or repeat those without which two samples fail."""
     for repeated in [[], doubtful, *([position] for position in doubtful if len(doubtful) > 1)]:
-        tried = _with_kinds(extras, repeated)
+        tried = _per_image_at(repeated, extras)
         outputs = attempt(0, 2, rows_of(tried, np.zeros(2, dtype=np.int64)))
         if outputs is not None and _is_for(outputs, 2):
             return tried

@@ -17,9 +17,9 @@ from torch import fx, nn
 
 __all__ = ["TrainMode", "modules_of", "takes_apart", "tensors_of", "train_mode"]
 
-_DEPTH = 5  # a function around a function around ... a network
-_MOST = 256  # objects looked at for one model
-_CONTAINER = 64  # entries of a list or dict that are looked at
+_MAX_DEPTH = 5  # of functions around functions around a network
+_MAX_OBJECTS = 256  # looked at for one model
+_MAX_ENTRIES = 64  # of a list or dict that are looked at
 
 
 # ---------------------------------------------------------------- networks of a callable
@@ -44,14 +44,14 @@ def modules_of(function: Any) -> tuple[nn.Module, ...]:
     found: list[nn.Module] = []
     seen: set[int] = set()
     queue: deque[tuple[Any, int]] = deque([(function, 0)])
-    while queue and len(seen) < _MOST:
+    while queue and len(seen) < _MAX_OBJECTS:
         value, depth = queue.popleft()
         if id(value) in seen:
             continue
         seen.add(id(value))
         if isinstance(value, nn.Module):
             found.append(value)
-        elif depth < _DEPTH:
+        elif depth < _MAX_DEPTH:
             queue.extend((part, depth + 1) for part in _parts(value))
     if len(found) < 2:
         return tuple(found)
@@ -70,16 +70,16 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, FunctionType):
         return _read_by(value)
     if isinstance(value, list | tuple | set | frozenset):
-        return itertools.islice(value, _CONTAINER)
+        return itertools.islice(value, _MAX_ENTRIES)
     if isinstance(value, dict):
-        return itertools.islice(value.values(), _CONTAINER)
+        return itertools.islice(value.values(), _MAX_ENTRIES)
     if callable(value) and not isinstance(value, type):
         return [*getattr(value, "__dict__", {}).values(), vars(type(value)).get("__call__")]
     return []
 
 
 def _read_by(function: FunctionType) -> list[Any]:
-    """Return the values that a function reads from outside itself, if it is not of a library of numbers."""
+    """Return the values that a function reads from outside itself; none of those that torch and NumPy define."""
     if (function.__module__ or "").partition(".")[0] in ("torch", "numpy"):
         return []
     outside = [_content(cell) for cell in function.__closure__ or ()]
@@ -92,7 +92,7 @@ def _read_by(function: FunctionType) -> list[Any]:
 def _content(cell: CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # the variable has no value yet
         return None
 
 
@@ -112,7 +112,7 @@ def takes_apart(function: Callable[[Any], Any]) -> bool:
     Parameters
     ----------
     function : callable
-        It is not called, its code is looked at: an entry that it picks by one int or by a name, an attribute that no
+        It is not called. Its bytecode tells: an entry that it picks by one int or by a name, an attribute that no
         tensor has, or unpacking.
 
     Returns
@@ -175,9 +175,9 @@ class TrainMode(NamedTuple):
 def train_mode(module: nn.Module) -> TrainMode:
     """Tell in which mode a network would run.
 
-    A part that only passes values on to others in eval mode (a `DataParallel`, a wrapper made around a network that is
-    in eval mode already) does not count; exported programs are judged by the operators that they consist of, since
-    their mode was settled when they were exported; and parts of frozen TorchScript have no mode.
+    A part that only calls others (a `DataParallel`, a wrapper made around a network that is in eval mode already) does
+    not count, whatever its own mode. Exported programs are judged by the operators that they consist of, since their
+    mode was fixed when they were exported. Parts of frozen TorchScript have no mode.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def train_mode(module: nn.Module) -> TrainMode:
             training = [node for node in part.graph.nodes if _trains(node)]
             on = on or bool(training)
             statistics = statistics or any(_has_statistics(node) for node in training)
-        elif getattr(part, "training", False) and not _is_shell(part):
+        elif getattr(part, "training", False) and not _ignores_mode(part):
             on = True
             statistics = statistics or getattr(part, "running_mean", None) is not None
     return TrainMode(on, statistics)
@@ -218,23 +218,20 @@ def _parts_that_run(module: nn.Module) -> Iterator[nn.Module]:
             queue.extend(part.children())
 
 
-def _is_shell(part: nn.Module) -> bool:
-    """Tell whether a part in train mode has parts of its own and does not ask for its mode."""
+def _ignores_mode(part: nn.Module) -> bool:
+    """Tell whether the mode of a part makes no difference: it calls parts of its own, and does not read its mode."""
+    is_script = isinstance(part, torch.jit.ScriptModule)
     if next(part.children(), None) is None:
-        return not isinstance(part, torch.jit.ScriptModule) and _guards_only(part)
-    if isinstance(part, torch.jit.ScriptModule):
+        # torch.export puts a part without a mode before a program, to check its inputs.
+        return not is_script and type(part).__module__.startswith("torch.export")
+    if is_script:
         return "self.training" not in getattr(part, "code", "self.training")
     kind: Any = type(part)
-    return not _asks_for_mode(kind)
-
-
-def _guards_only(part: nn.Module) -> bool:
-    """Tell whether a part is what torch.export puts before a program to check its inputs."""
-    return type(part).__module__.startswith("torch.export")
+    return not _reads_mode(kind)
 
 
 @functools.cache
-def _asks_for_mode(kind: type) -> bool:
+def _reads_mode(kind: type) -> bool:
     """Tell whether a method of a class, or of its bases below `torch.nn.Module`, reads ``training``."""
     methods = [value for base in kind.__mro__ if base not in nn.Module.__mro__ for value in vars(base).values()]
     return any(isinstance(method, FunctionType) and "training" in method.__code__.co_names for method in methods)

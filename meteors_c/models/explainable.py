@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from meteors_c.models._inspection import modules_of, takes_apart, tensors_of
-from meteors_c.utils import level_of_caller
+from meteors_c.utils import warn_caller
 
 __all__ = ["ExplainableModel"]
 
@@ -20,22 +20,22 @@ __all__ = ["ExplainableModel"]
 class _Postprocessed:
     """A model followed by a function of its output.
 
-    `needless` is said once, at the first answer that is a tensor already.
+    `warning` is given once, at the first output that is a tensor already.
     """
 
     def __init__(
-        self, model: Callable[..., Any], postprocessing: Callable[[Any], Any], needless: str | None = None
+        self, model: Callable[..., Any], postprocessing: Callable[[Any], Any], warning: str | None = None
     ) -> None:
         self.model = model
         self.postprocessing = postprocessing
-        self.needless = needless
+        self.warning = warning
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        answer = self.model(*args, **kwargs)
-        if self.needless is not None and isinstance(answer, torch.Tensor):
-            needless, self.needless = self.needless, None
-            warnings.warn(needless, UserWarning, stacklevel=level_of_caller())
-        return self.postprocessing(answer)
+        output = self.model(*args, **kwargs)
+        if self.warning is not None and isinstance(output, torch.Tensor):
+            warning, self.warning = self.warning, None
+            warn_caller(warning)
+        return self.postprocessing(output)
 
 
 class ExplainableModel:
@@ -51,9 +51,9 @@ class ExplainableModel:
     problem_type : {"classification", "regression", "segmentation"}
         Case is ignored.
     postprocessing_output : callable, optional
-        Applied to the model's output; required for segmentation, where it turns maps into numbers, and the way out
-        where a model returns several tensors. A `UserWarning` says where it is given to another kind of problem
-        though the output is a tensor already.
+        Applied to the model's output. Required for segmentation, where it turns maps into numbers; useful where a
+        model returns several tensors, of which it picks one. For other problems, a `UserWarning` says so if it is
+        applied to an output that is a tensor already.
     array_input : bool, default False
         Call `forward_func` with NumPy arrays. Such a model has outputs but no gradients.
 
@@ -78,7 +78,7 @@ class ExplainableModel:
     Examples
     --------
     >>> model = ExplainableModel(network.eval(), "classification")
-    >>> two_heads = ExplainableModel(detector.eval(), "regression", lambda answer: answer["score"])
+    >>> two_heads = ExplainableModel(detector.eval(), "regression", lambda output: output["score"])
     """
 
     VALID_PROBLEM_TYPES: ClassVar[set[str]] = {"classification", "regression", "segmentation"}
@@ -100,17 +100,17 @@ class ExplainableModel:
         self.forward_func: Callable[..., Any] = forward_func
         self.postprocessing_segmentation_output = postprocessing_output is not None
         if postprocessing_output is not None:
-            needless = None
+            warning = None
             if self.problem_type != "segmentation":
-                needless = (
-                    "postprocessing_output is meant for segmentation, and for answers that are no tensor; it is "
+                warning = (
+                    "postprocessing_output is meant for segmentation, and for outputs that are no tensor; it is "
                     f"applied to the tensors of this {self.problem_type} model too"
                 )
-            # Where the function visibly takes something else than a tensor, the first answer tells whether it came.
-            if needless is not None and not takes_apart(postprocessing_output):
-                warnings.warn(needless, UserWarning, stacklevel=2)
-                needless = None
-            self.forward_func = _Postprocessed(forward_func, postprocessing_output, needless)
+                # A function that visibly takes something else than a tensor warns at the first output, if at all.
+                if not takes_apart(postprocessing_output):
+                    warnings.warn(warning, UserWarning, stacklevel=2)
+                    warning = None
+            self.forward_func = _Postprocessed(forward_func, postprocessing_output, warning)
         self.array_input = array_input
 
     @staticmethod
@@ -152,7 +152,7 @@ class ExplainableModel:
     def device(self) -> torch.device | None:
         """Where the first parameter of the networks lies (or buffer, where they have none); None where none is known.
 
-        Modules of any kind are asked, frozen and exported ones too.
+        A frozen TorchScript module, which has neither, is known by the constants in its code.
         """
         first = next((tensor for module in self.modules for tensor in tensors_of(module)), None)
         return None if first is None else first.device

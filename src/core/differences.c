@@ -72,8 +72,9 @@ int met_differences_run(met_differences *d, size_t parts, met_job *job, const me
     job->fold = fold;
     int status = met_run(job, call->model, call->options, call->report);
     if (status == MET_OK && results->outputs != d->outputs) {
-        status = results->reserve != NULL ? results->reserve(results, d->outputs)
-                                          : met_fail(MET_EVALUE, "there is memory for the attributions of one output alone");
+        status = results->reserve != NULL
+                     ? results->reserve(results, d->outputs)
+                     : met_fail(MET_EVALUE, "there is memory for the attributions of one output alone");
     }
     for (size_t i = 0; i < d->images * d->outputs && status == MET_OK; i++) {
         status = spread(d, d->differences + i * parts, call, results->out[i]);

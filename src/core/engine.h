@@ -82,8 +82,8 @@ typedef enum met_shortcuts {
 } met_shortcuts;
 
 typedef struct met_options {
-    size_t max_batch_size;      /* largest batch; 0: the engine chooses */
-    size_t memory_budget;       /* bytes that one chunk and the caches may take; 0: no limit */
+    size_t max_batch_size; /* largest batch; 0: the engine chooses */
+    size_t memory_budget;  /* bytes that one chunk and the caches may take; 0: no limit */
     met_shortcuts shortcuts;
     met_finite finite;
     bool leave_allocator_alone; /* see heap.c */

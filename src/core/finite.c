@@ -35,8 +35,7 @@ typedef struct search {
                 if (!met_all_finite_##T(values + i, 1)) { \
                     atomic_fetch_add(&s->count, 1); \
                     size_t first = atomic_load(&s->first); \
-                    while (i < first && !atomic_compare_exchange_weak(&s->first, &first, i)) { \
-                    } \
+                    while (i < first && !atomic_compare_exchange_weak(&s->first, &first, i)) {} \
                 } \
             } \
         } \
@@ -107,8 +106,7 @@ int met_note_results(met_report *report, const met_options *options, met_dtype d
     if (found == 0) {
         return MET_OK;
     }
-    snprintf(where, sizeof where, "the attributions of image %zu hold NaN or infinity (%zu values)", image,
-             found);
+    snprintf(where, sizeof where, "the attributions of image %zu hold NaN or infinity (%zu values)", image, found);
     report->nonfinite_results += found;
     return note(report, options->finite, where);
 }

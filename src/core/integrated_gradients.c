@@ -65,10 +65,9 @@ static int fold_end(void *method, const met_result *r) {
  *   multiply  whether (x_i - b_i) is a factor
  *   delta     (images,) sum(out[i]) - (f(x_i) - f(b_i)), the error of completeness, or NULL
  */
-static int integrate(const met_call *call, const met_integrated_gradients_options *options, bool multiply, double *delta,
-                     void *const *out) {
-    integrated_gradients m = {
-        .multiply_by_inputs = multiply, .pool = call->options->pool, .out = out, .delta = delta};
+static int integrate(const met_call *call, const met_integrated_gradients_options *options, bool multiply,
+                     double *delta, void *const *out) {
+    integrated_gradients m = {.multiply_by_inputs = multiply, .pool = call->options->pool, .out = out, .delta = delta};
     int status = met_rule_new((met_quadrature)options->rule, options->steps, &m.rule);
     if (status != MET_OK) {
         return status;

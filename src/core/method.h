@@ -37,20 +37,20 @@ typedef struct met_results {
 
 /* How an argument is read into the options, and the type of the field. */
 typedef enum met_argument_kind {
-    MET_FLAG,            /* bool */
-    MET_COUNT,           /* size_t, at least `least`; None, where SIZE_MAX stands for "not given" */
-    MET_NUMBER,          /* double */
-    MET_SEED,            /* uint64_t */
-    MET_CHOICE,          /* int: the position of a name among `choices`, which end with NULL */
-    MET_SIZES,           /* size_t[MET_AXES] */
-    MET_NUMBERS,         /* const double *, (images,) */
-    MET_AXIS_FLAGS,      /* const uint8_t *[MET_AXES]: NULL or (shape[a],) */
-    MET_SEGMENT_IDS,     /* met_segments */
-    MET_TARGETS,         /* met_targets */
-    MET_METHOD,          /* met_nested: another method with its options */
-    MET_RESULT_NUMBERS,  /* double *, (images,): a further result, NULL where it is not wanted */
-    MET_RESULT_COUNTS,   /* size_t *, (images,): the same in whole numbers */
-    MET_RESULT_ARRAYS    /* void *const *, (images,) pointers to (size,) values of the call's dtype: the same */
+    MET_FLAG,           /* bool */
+    MET_COUNT,          /* size_t, at least `least`; where that is 0, None is SIZE_MAX */
+    MET_NUMBER,         /* double */
+    MET_SEED,           /* uint64_t */
+    MET_CHOICE,         /* int: the position of a name among `choices`, which end with NULL */
+    MET_SIZES,          /* size_t[MET_AXES] */
+    MET_NUMBERS,        /* const double *, (images,) */
+    MET_AXIS_FLAGS,     /* const uint8_t *[MET_AXES]: NULL or (shape[a],) */
+    MET_SEGMENT_IDS,    /* met_segments */
+    MET_TARGETS,        /* met_targets */
+    MET_METHOD,         /* met_nested: another method with its options */
+    MET_RESULT_NUMBERS, /* double *, (images,): a further result, NULL where it is not wanted */
+    MET_RESULT_COUNTS,  /* size_t *, (images,): the same in whole numbers */
+    MET_RESULT_ARRAYS   /* void *const *, (images,) pointers to (size,) values of the call's dtype: the same */
 } met_argument_kind;
 
 typedef struct met_argument {

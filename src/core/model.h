@@ -81,16 +81,16 @@ typedef struct met_model {
 
 /* Why a shortcut was not taken. The Python enumeration has the same names in lower case. */
 #define MET_DECLINE_REASONS(X) \
-    X(NONE)            /* it was taken */ \
-    X(SWITCHED_OFF)    /* the caller did not want one */ \
-    X(NOT_OFFERED)     /* a model driven in this way has none */ \
-    X(NOTHING_SHARED)  /* samples of this kind share nothing, or the method reads every single one */ \
-    X(LITTLE_WORK)     /* preparing it would cost more than it saves */ \
-    X(MODEL_STATE)     /* train mode, hooks, a replaced forward: the model may do something else each time */ \
-    X(STRUCTURE)       /* no part of the model was found that can be computed once for all samples */ \
-    X(VALUES)          /* values of the image or the baseline would lose digits */ \
-    X(VERIFICATION)    /* it gave other numbers than the model */ \
-    X(FAILURE)         /* something failed behind it */
+    X(NONE)           /* it was taken */ \
+    X(SWITCHED_OFF)   /* the caller did not want one */ \
+    X(NOT_OFFERED)    /* a model driven in this way has none */ \
+    X(NOTHING_SHARED) /* samples of this kind share nothing, or the method reads every single one */ \
+    X(LITTLE_WORK)    /* preparing it would cost more than it saves */ \
+    X(MODEL_STATE)    /* train mode, hooks, a replaced forward: the model may do something else each time */ \
+    X(STRUCTURE)      /* no part of the model was found that can be computed once for all samples */ \
+    X(VALUES)         /* values of the image or the baseline would lose digits */ \
+    X(VERIFICATION)   /* it gave other numbers than the model */ \
+    X(FAILURE)        /* something failed behind it */
 
 typedef enum met_decline {
 #define MET_DECLINE_NAME(name) MET_DECLINE_##name,

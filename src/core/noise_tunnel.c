@@ -303,8 +303,8 @@ static int run_groups(tunnel *m) {
     for (size_t i = 0; i < images && status == MET_OK; i++) {
         met_base base;
         bool stop = false;
-        status = met_read_input(&readable, &m->inputs[i], call->dtype, call->options->pool, &call->report->memory,
-                                &base);
+        status =
+            met_read_input(&readable, &m->inputs[i], call->dtype, call->options->pool, &call->report->memory, &base);
         begin(m, i);
         for (size_t k = 0; k < samples && status == MET_OK && !stop;) {
             const size_t n = g.capacity < samples - k ? g.capacity : samples - k;
@@ -370,9 +370,9 @@ static int allocate(tunnel *m, bool squares, bool derivative) {
     }
     if (status == MET_OK && derivative && m->kind == MET_BANDS) {
         m->replaced = met_allocate(first->shape[first->bands], 1);
-        status = m->replaced == NULL ? met_fail(MET_ENOMEM, "the flags of the bands do not fit into memory")
-                                     : met_buffer_new(m->size * met_dtype_size(m->call->dtype), "a gradient", account,
-                                                      &m->kept);
+        status = m->replaced == NULL
+                     ? met_fail(MET_ENOMEM, "the flags of the bands do not fit into memory")
+                     : met_buffer_new(m->size * met_dtype_size(m->call->dtype), "a gradient", account, &m->kept);
     }
     return status;
 }

@@ -2,7 +2,8 @@
  * prepared.c - samples through the model's shortcut: images are prepared in groups, and descriptions go to the model.
  *
  * Where it declines, at whatever call, all that was folded of the group is void: the engine starts these images again
- * and renders. One sample is asked alone before, which times the plain path and is compared with what the shortcut gives.
+ * and renders. One sample is evaluated alone before, which times the plain path and is compared with what the shortcut
+ * gives.
  */
 #include "run.h"
 
@@ -16,7 +17,7 @@
 /* What preparing costs: this many seconds, and this many evaluations of one sample. */
 #define PREPARE_SECONDS 0.004
 #define PREPARE_EVALUATIONS 8
-/* An evaluation that takes less is timed twice: the first one warms caches and code. */
+/* An evaluation that takes less is timed twice before an image is prepared. */
 #define WARM_SECONDS 0.005
 
 /* Write down why no shortcut is taken, unless one was, or another reason came first. */
@@ -209,22 +210,30 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
     return status;
 }
 
-/* Ask a sample alone: it tells what the plain path costs, and what the shortcut must give. */
-static int is_worth_preparing(engine *e, bool *worth) {
-    const met_job *job = e->job;
+/* Evaluate the middle sample of the first image alone, and remember the shortest time that it took. */
+static int time_alone(engine *e) {
     double *alone = &e->report->seconds_alone;
-    int status = MET_OK;
-    for (int round = 0; round < 2 && (*alone == 0 || (round == 1 && *alone < WARM_SECONDS)); round++) {
-        met_probe_free(&e->probe);
-        status = met_probe_sample(e, 0, job->evaluations / 2, &e->probe);
-        if (status != MET_OK) {
-            return status;
-        }
-        *alone = *alone == 0 || e->probe.seconds < *alone ? e->probe.seconds : *alone;
+    met_probe_free(&e->probe);
+    const int status = met_probe_sample(e, 0, e->job->evaluations / 2, &e->probe);
+    *alone = *alone == 0 || e->probe.seconds < *alone ? e->probe.seconds : *alone;
+    return status;
+}
+
+/* Whether all evaluations of one sample after the other would take longer than preparing the images. */
+static bool is_worth_preparing(const engine *e) {
+    const double alone = e->report->seconds_alone, images = (double)e->job->images;
+    const double plain = images * (double)e->job->evaluations * alone;
+    return e->options->shortcuts == MET_SHORTCUTS_ALWAYS ||
+           plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * images * alone;
+}
+
+/* One sample evaluated alone tells what the plain path costs, and what the shortcut must give. */
+static int measure(engine *e, bool *worth) {
+    int status = e->report->seconds_alone == 0 ? time_alone(e) : MET_OK;
+    if (status == MET_OK && e->probe.values != NULL && e->probe.seconds < WARM_SECONDS && is_worth_preparing(e)) {
+        status = time_alone(e); /* the first one warmed caches and code */
     }
-    const double plain = (double)(job->images * job->evaluations) * *alone;
-    *worth = e->options->shortcuts == MET_SHORTCUTS_ALWAYS ||
-             plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * (double)job->images * *alone;
+    *worth = status == MET_OK && is_worth_preparing(e);
     return status;
 }
 
@@ -253,7 +262,7 @@ int met_wants_shortcut(engine *e, bool *wanted) {
         why = "there are too few evaluations of an image";
     } else {
         bool worth = false;
-        status = is_worth_preparing(e, &worth);
+        status = measure(e, &worth);
         *wanted = worth;
         reason = worth ? MET_DECLINE_NONE : MET_DECLINE_LITTLE_WORK;
         why = "the evaluations are so fast that preparing it would take longer";

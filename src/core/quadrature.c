@@ -11,7 +11,7 @@ const char *const met_quadrature_names[] = {
 #define MET_QUADRATURE_NAME(value, name) name,
     MET_QUADRATURES(MET_QUADRATURE_NAME)
 #undef MET_QUADRATURE_NAME
-    NULL,
+        NULL,
 };
 
 #define PI 3.141592653589793238462643383280

@@ -175,10 +175,11 @@ static int make_arrays(met_py_call *c, size_t outputs) {
         return -1;
     }
     for (size_t i = 0; i < images * outputs; i++) {
-        PyObject *list = i % outputs == 0 ? PyList_New(0) : Py_NewRef(PyList_GET_ITEM(lists, (Py_ssize_t)(i / outputs)));
+        PyObject *list =
+            i % outputs == 0 ? PyList_New(0) : Py_NewRef(PyList_GET_ITEM(lists, (Py_ssize_t)(i / outputs)));
         PyObject *array = list == NULL ? NULL : met_py_result_array(c);
-        int failed = array == NULL || PyList_Append(list, array) < 0 ||
-                     (i % outputs == 0 && PyList_Append(lists, list) < 0);
+        int failed =
+            array == NULL || PyList_Append(list, array) < 0 || (i % outputs == 0 && PyList_Append(lists, list) < 0);
         out[i] = failed ? NULL : PyArray_DATA((PyArrayObject *)array);
         Py_XDECREF(array);
         Py_XDECREF(list);

@@ -1,7 +1,7 @@
 /* hsi_bands.c - what an HSI computes: the masked image, single bands, an RGB picture. The numbers come from the core. */
+#include "band.h"
 #include "errors.h"
 #include "hsi_object.h"
-#include "band.h"
 
 #include <math.h>
 #include <string.h>

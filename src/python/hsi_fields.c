@@ -1,7 +1,7 @@
 /* hsi_fields.c - the fields of an HSI: each value of a user checked and converted, on its own. */
+#include "band.h"
 #include "errors.h"
 #include "hsi_object.h"
-#include "band.h"
 #include "numpy_api.h"
 
 #include <string.h>

@@ -410,7 +410,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot type_slots[] = {
-    {Py_tp_call, call_method}, {Py_tp_repr, repr},       {Py_tp_dealloc, dealloc},
+    {Py_tp_call, call_method},  {Py_tp_repr, repr},       {Py_tp_dealloc, dealloc},
     {Py_tp_getset, attributes}, {Py_tp_methods, methods}, {0, NULL},
 };
 

@@ -1,8 +1,8 @@
 /*
  * bridge.cpp - forward and gradient of torch models.
  *
- * An eager model is called with the GIL, which is given up before autograd runs (torch's engine refuses to run while
- * it is held). A TorchScript module runs without Python. Gradients are asked for with respect to the input alone, so
+ * An eager model is called with the GIL, which is released before autograd runs (torch's engine refuses to run while
+ * it is held). A TorchScript module runs without Python. Gradients are computed with respect to the input alone, so
  * those of parameters are neither computed nor modified.
  */
 #include "bridge.h"
@@ -120,7 +120,7 @@ at::Tensor entries_of(const Extra &extra, const std::vector<int64_t> &images) {
     return extra.tensor.index_select(0, index);
 }
 
-/* The tensor that an answer is, or holds. The GIL is held. */
+/* The tensor that a model's output is, or holds. The GIL is held. */
 at::Tensor tensor_of(const Model &model, const Object &answer) {
     if (THPVariable_Check(answer.get())) {
         return THPVariable_Unpack(answer.get());
@@ -284,7 +284,7 @@ void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, met_
 
 namespace {
 
-/* One number for several samples: the engine asks for one at a time. */
+/* Refuse one number for several samples: the engine then gives the model one sample at a time. */
 void refuse_lone(const at::Tensor &outputs, size_t n) {
     if (is_lone(outputs, n)) {
         throw Failure(MET_ESINGLE, "the model gives one number for a whole batch");
@@ -341,7 +341,7 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
 } // namespace
 
 met_model torch_table(Model *model) {
-    /* What a module computes can be looked into; a TorchScript module runs as a whole, and half precision is not exact. */
+    /* The shortcut needs a module whose parts it can run one by one, which TorchScript has not, and exact sums. */
     const bool open = model->module && !model->script && !model->dtype;
     return {model, forward, gradient, open ? &affine_stem : nullptr};
 }

@@ -1,4 +1,4 @@
-/* bridge.h - torch models behind the vtable of met.h. */
+/* bridge.h - torch models behind the vtable of model.h. */
 #ifndef METEORS_C_BRIDGE_H
 #define METEORS_C_BRIDGE_H
 
@@ -94,7 +94,7 @@ struct Model {
     Object callable;                          /* called as callable(x, *extras) */
     Object module;                            /* the nn.Module inside it, or empty */
     std::optional<torch::jit::Module> script; /* run without Python */
-    Object tensor_of;                         /* called as tensor_of(answer) where an answer is no tensor */
+    Object tensor_of;                         /* called as tensor_of(output) where an output is no tensor */
     std::vector<Extra> extras;
     at::Device device = at::kCPU;
     at::ScalarType input_dtype = at::kFloat; /* of the batches that the model is given */
@@ -113,10 +113,10 @@ at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_tar
 /* Write the values of `selected` (n,) to y. */
 void write_values(const at::Tensor &selected, met_outputs *y);
 
-/* Write what `y` asks for of the outputs of n samples. */
+/* Write the outputs of n samples that `y` requests: one target a sample, or all. */
 void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, met_outputs *y);
 
-/* The batch's memory as a tensor that holds a claim on it. */
+/* The batch's memory as a tensor that holds a reference to its owner. */
 at::Tensor batch_tensor(const met_batch &x);
 
 /* Export a tensor (n, d0, d1, d2) of any device as a batch of `dtype` in the host's memory. */
@@ -132,7 +132,7 @@ inline bool is_lone(const at::Tensor &y, size_t n) {
     return n > 1 && y.numel() == 1;
 }
 
-/* The vtable of a model whose fields are filled; it borrows `model`. */
+/* The vtable of a model whose fields are filled; `model` must outlive it. */
 met_model torch_table(Model *model);
 
 /* The affine stem shortcut (stem.cpp). */

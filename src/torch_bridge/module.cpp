@@ -1,4 +1,4 @@
-/* module.cpp - meteors_c._torch: makes models for the core, and lends it torch's threads. */
+/* module.cpp - meteors_c._torch: makes models for the core, and gives it torch's thread pool. */
 #include "bridge.h"
 
 #include <ATen/Parallel.h>
@@ -24,7 +24,7 @@ void free_model(PyObject *capsule) {
     delete static_cast<Model *>(table->ctx);
 }
 
-/* Remember the arguments behind the input. */
+/* Store the arguments behind the input in the model. */
 void read_extras(Model &model, PyObject *extras, PyObject *per_image) {
     if (PyTuple_GET_SIZE(extras) != PyTuple_GET_SIZE(per_image)) {
         throw bridge::Failure(MET_EVALUE, "per_image must have one entry for each extra");
@@ -56,7 +56,7 @@ PyDoc_STRVAR(
     "A torch model in a capsule for the core.\n\n"
     "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. per_image tells of\n"
     "each extra whether it is a tensor with one entry for each image, which is repeated with the image's samples.\n"
-    "device and dtype are strings, those of x. tensor_of(answer) makes a tensor of an answer that is none.");
+    "device and dtype are strings, those of x. tensor_of(output) makes a tensor of an output that is none.");
 
 PyObject *make_model(PyObject *, PyObject *args) {
     PyObject *callable, *module, *extras, *per_image, *tensor_of;
@@ -96,7 +96,7 @@ PyObject *make_model(PyObject *, PyObject *args) {
     model->table = bridge::torch_table(model.get());
     PyObject *capsule = PyCapsule_New(&model->table, MET_MODEL_CAPSULE, free_model);
     if (capsule != nullptr) {
-        model.release(); /* the capsule's now */
+        model.release(); /* the capsule owns it now */
     }
     return capsule;
 }
@@ -131,7 +131,7 @@ PyModuleDef_Slot slots[] = {
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
 #if PY_VERSION_HEX >= 0x030D0000
-    /* Models and their capsules are touched by one thread at a time. */
+    /* Models and their capsules are used by one thread at a time. */
     {Py_mod_gil, Py_MOD_GIL_USED},
 #endif
     {0, nullptr},

@@ -42,7 +42,8 @@ size_t choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::ve
                         continue;
                     }
                     if (call.count > 1) {
-                        throw Declined(MET_DECLINE_STRUCTURE, "a layer of the stem is called twice (" + type_name(call.module) + ")");
+                        throw Declined(MET_DECLINE_STRUCTURE,
+                                       "a layer of the stem is called twice (" + type_name(call.module) + ")");
                     }
                     p.upstream.push_back({call.module, call.output.sizes().vec(), samples});
                 }
@@ -50,9 +51,10 @@ size_t choose_cut(met_prepared &p, const std::vector<Call> &calls, const std::ve
         }
     }
     if (p.cut == nullptr) {
-        throw Declined(MET_DECLINE_STRUCTURE, twice           ? "a layer of the stem is called twice"
-                       : chain.empty() ? "the model does not begin with an affine layer: " + end
-                                       : "no module gives what the affine operations at the input compute");
+        throw Declined(MET_DECLINE_STRUCTURE, twice ? "a layer of the stem is called twice"
+                                              : chain.empty()
+                                                  ? "the model does not begin with an affine layer: " + end
+                                                  : "no module gives what the affine operations at the input compute");
     }
     return length;
 }
@@ -156,7 +158,8 @@ void compare(const at::Tensor &whole, const at::Tensor &folded, double tolerance
     scale = std::max(scale, a.abs().max().item<double>());
     double error = (a - b).abs().max().item<double>();
     if (!(error <= tolerance * scale)) {
-        throw Declined(MET_DECLINE_VERIFICATION, std::string("the model behind the stem does not give the whole model's output at ") + where);
+        throw Declined(MET_DECLINE_VERIFICATION,
+                       std::string("the model behind the stem does not give the whole model's output at ") + where);
     }
 }
 
@@ -202,7 +205,8 @@ void attempt(const std::function<void()> &proof) {
         Py_XDECREF(trace);
         throw Declined(MET_DECLINE_FAILURE, "the model raised " + name + " when run from its stem");
     } catch (const c10::Error &error) {
-        throw Declined(MET_DECLINE_FAILURE, std::string("the model failed when run from its stem: ") + error.what_without_backtrace());
+        throw Declined(MET_DECLINE_FAILURE,
+                       std::string("the model failed when run from its stem: ") + error.what_without_backtrace());
     }
 }
 

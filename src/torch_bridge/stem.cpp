@@ -102,7 +102,8 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *example, si
             throw Declined(MET_DECLINE_NOT_OFFERED, "the model computes in half precision");
         }
         if (kind != MET_LERP && !has_convolution(model.module.get())) {
-            throw Declined(MET_DECLINE_STRUCTURE, "a part of the image can't be followed: the model has no convolution");
+            throw Declined(MET_DECLINE_STRUCTURE,
+                           "a part of the image can't be followed: the model has no convolution");
         }
         auto p = std::make_unique<met_prepared>();
         p->model = &model;

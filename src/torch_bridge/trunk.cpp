@@ -91,7 +91,8 @@ Trunk::Trunk(const std::vector<Node *> &chain, const std::vector<int64_t> &image
         at++;
     }
     if (layers_.empty()) {
-        throw Declined(MET_DECLINE_STRUCTURE, "a part of the image can't be followed: the model does not begin with a convolution over it");
+        throw Declined(MET_DECLINE_STRUCTURE,
+                       "a part of the image can't be followed: the model does not begin with a convolution over it");
     }
 }
 
@@ -243,7 +244,8 @@ void Trunk::stop_behind(size_t operations) {
         layers_.pop_back();
     }
     if (layers_.back().operations != operations) {
-        throw Declined(MET_DECLINE_STRUCTURE, "a part of the image can't be followed: no module gives what its convolution computes");
+        throw Declined(MET_DECLINE_STRUCTURE,
+                       "a part of the image can't be followed: no module gives what its convolution computes");
     }
     layers_.back().module = nullptr; /* its outputs are the features */
 }

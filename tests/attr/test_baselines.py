@@ -13,7 +13,7 @@ from meteors_c.attr import HyperNoiseTunnel, InputXGradient, IntegratedGradients
 from meteors_c.attr.explainer import validate_and_transform_baseline
 from meteors_c.exceptions import ShapeMismatchError
 from tests.parity.reference import assert_close
-from tests.toys import BANDS, ORIENTATIONS, SHAPE, convolutional, cube, explainable, smooth, spatial_mask, values
+from tests.toys import BANDS, ORIENTATIONS, PATHS, SHAPE, convolutional, cube, explainable, smooth, spatial_mask, values
 
 SPECTRUM = [0.5, -1.0, 0.25, 2.0, 0.0]
 
@@ -157,8 +157,8 @@ def test_every_image_of_a_list_has_its_own(method: Any) -> None:
         assert_close(mean.attributes.detach(), method(images[i], values(i).mean((1, 2))).attributes.detach(), 1e-12)
 
 
-@pytest.mark.parametrize("options", [{}, {"shortcuts": False}, {"native": False}], ids=str)
-def test_shortcuts_take_spectra(options: dict[str, bool]) -> None:
+@pytest.mark.parametrize("options", PATHS.values(), ids=PATHS)
+def test_shortcuts_take_spectra(options: dict[str, Any]) -> None:
     explainer = IntegratedGradients(explainable(convolutional()))
     with mt.options(**options):
         found = explainer.attribute(cube(), np.array(SPECTRUM), 1, n_steps=20, return_convergence_delta=True)

@@ -22,7 +22,8 @@ static void forward_of_any_chunk(bool shortcut) {
             toy t;
             met_report report = slow;
             met_job job = script_job(&m, kinds[k]);
-            const met_options options = {.max_batch_size = limits[l], .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
+            const met_options options = {
+                .max_batch_size = limits[l], .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
             toy_init(&t, shortcut);
             script_expect(&t, &job, want);
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -133,7 +134,8 @@ void test_engine_sums_gradients(void) {
             met_report report = slow;
             double want[IMAGES][TOY_SIZE];
             const met_job job = script_gradient_job(&m, MET_LERP);
-            const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
+            const met_options options = {
+                .max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
             toy_init(&t, shortcut != 0);
             script_expect_sums(&t, &job, want);
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);

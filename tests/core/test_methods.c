@@ -80,7 +80,8 @@ void test_integrated_gradients_of_a_quadratic(void) {
             met_report report = {.seconds_alone = 1}; /* a shortcut pays */
             double out[IMAGES][TOY_SIZE], delta[IMAGES] = {9, 9}, at_x[TOY_SIZE], at_b[TOY_SIZE], want[TOY_SIZE];
             void *outs[IMAGES] = {out[0], out[1]};
-            const met_options options = {.max_batch_size = 3, .pool = &backwards, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+            const met_options options = {
+                .max_batch_size = 3, .pool = &backwards, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
             const met_integrated_gradients_options method = {exact[e].steps, (int)exact[e].quadrature, true, delta};
             toy_init(&t, shortcut != 0);
             delta[0] = delta[1] = 0;

@@ -125,7 +125,8 @@ void test_shortcut_of_gradients_declines_at_any_call(void) {
             script m;
             toy t;
             met_report report = slow;
-            const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
+            const met_options options = {
+                .max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .pool = &backwards};
             REQUIRE(at < 100);
             script_make_inputs();
             const met_job job = script_gradient_job(&m, MET_SEGMENTS);
@@ -164,8 +165,9 @@ void test_shortcut_declines_in_one_of_many_groups(void) {
                 script m;
                 toy t;
                 met_report report = slow;
-                const met_options options = {
-                    .max_batch_size = 2, .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double), .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+                const met_options options = {.max_batch_size = 2,
+                                             .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double),
+                                             .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
                 double want[IMAGES][TOY_SIZE];
                 REQUIRE(at < 100);
                 script_make_inputs();

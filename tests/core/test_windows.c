@@ -168,7 +168,8 @@ void test_occlusion_by_definition(void) {
             met_report report = {.seconds_alone = 1}; /* a shortcut pays */
             double out[IMAGES][TOY_SIZE], want[TOY_SIZE];
             void *outs[IMAGES] = {out[0], out[1]};
-            const met_options options = {.max_batch_size = limit, .pool = &backwards, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+            const met_options options = {
+                .max_batch_size = limit, .pool = &backwards, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
             toy_init(&t, way > 0);
             t.decline_at = way < 2 ? 0 : limit == 0 ? 2 : 4;
             REQUIRE(toy_run(&met_occlusion, inputs, IMAGES, MET_FLOAT64, &sliding, &t.model, &options, outs, &report) ==

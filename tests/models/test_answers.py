@@ -19,9 +19,8 @@ import meteors_c as mt
 from meteors_c.attr import IntegratedGradients, Occlusion, Saliency
 from meteors_c.models import ExplainableModel
 from tests.parity.reference import assert_close
-from tests.toys import convolutional, cube, explainable
+from tests.toys import PATHS, convolutional, cube, explainable
 
-PATHS = {"shortcut": {}, "plain": {"shortcuts": False}, "python calls": {"native": False}}
 each_path = pytest.mark.parametrize("options", PATHS.values(), ids=PATHS)
 
 

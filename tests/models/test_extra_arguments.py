@@ -23,10 +23,9 @@ from meteors_c.attr import (
 )
 from meteors_c.models import ExplainableModel
 from tests.parity.reference import assert_close
-from tests.toys import convolutional, cube, explainable, smooth
+from tests.toys import PATHS, convolutional, cube, explainable, smooth
 
 IMAGES = [cube(i) for i in range(3)]
-PATHS = {"shortcut": {}, "plain": {"shortcuts": False}, "python calls": {"native": False}}
 each_path = pytest.mark.parametrize("options", PATHS.values(), ids=PATHS)
 
 

@@ -17,7 +17,7 @@ from meteors_c.attr import InputXGradient, IntegratedGradients, Occlusion, Salie
 from meteors_c.models import ExplainableModel
 from tests.parity import reference
 from tests.parity.reference import assert_close
-from tests.toys import BANDS, COLUMNS, ROWS, SHAPE, convolutional, cube, values
+from tests.toys import BANDS, COLUMNS, PATHS, ROWS, SHAPE, convolutional, cube, values
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -251,7 +251,7 @@ def test_networks_that_hold_each_other_end() -> None:
 # ---------------------------------------------------------------- dtypes
 
 
-@pytest.mark.parametrize("options", [{}, {"shortcuts": False}, {"native": False}], ids=str)
+@pytest.mark.parametrize("options", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize(
     ("image", "model"), [(torch.float64, torch.float32), (torch.float32, torch.float64)], ids=["down", "up"]
 )

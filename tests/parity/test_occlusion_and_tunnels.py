@@ -41,7 +41,7 @@ def stored() -> dict[str, np.ndarray]:
 # ---------------------------------------------------------------- the peer
 
 
-WAYS = ["default, float64", "default, float32", "python calls, float64", "plain, float32"]
+WAYS = ["shortcut, float64", "shortcut, float32", "python calls, float64", "plain, float32"]
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,8 @@ def test_a_function_that_is_no_module() -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_shortcuts_agree_with_the_plain_path(dtype: torch.dtype) -> None:
     model, images = explainable(convolutional(dtype=dtype)), [cube(i, dtype) for i in range(3)]
-    taken = IntegratedGradients(model).attribute(images, values(8, dtype), [0, 1, 2])
+    with mt.options(shortcuts="always"):
+        taken = IntegratedGradients(model).attribute(images, values(8, dtype), [0, 1, 2])
     with mt.options(shortcuts=False):
         plain = IntegratedGradients(model).attribute(images, values(8, dtype), [0, 1, 2])
     assert_shortcut(taken[0].report, "affine stem")
@@ -392,13 +393,13 @@ def test_the_shortcut_is_as_exact_as_the_plain_path_where_gradients_jump() -> No
     """On ReLU networks rounding decides which side of a kink a step is on, so float64 is the judge of both."""
     errors = {}
     truth = IntegratedGradients(explainable(convolutional(nn.ReLU))).attribute(cube(), target=1).attributes
-    for shortcuts in (True, False):
-        with mt.options(shortcuts=shortcuts):
+    for path in ("shortcut", "plain"):
+        with mt.options(**PATHS[path]):
             found = IntegratedGradients(explainable(convolutional(nn.ReLU, torch.float32)))
             result = found.attribute(cube(dtype=torch.float32), target=1).attributes.double()
-        errors[shortcuts] = float((result - truth).abs().max() / truth.abs().max())
-    assert errors[True] < 1e-5
-    assert errors[True] < 4 * errors[False] + 1e-7
+        errors[path] = float((result - truth).abs().max() / truth.abs().max())
+    assert errors["shortcut"] < 1e-5
+    assert errors["shortcut"] < 4 * errors["plain"] + 1e-7
 
 
 @pytest.mark.parametrize(("path", "dtype"), [("shortcut", DTYPES[1]), *each_value(PATHS, DTYPES)], ids=str)
