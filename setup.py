@@ -68,6 +68,13 @@ def find_torch() -> tuple[Path, str] | None:
     return None
 
 
+def torch_abi(folder: Path) -> list[tuple[str, str | None]]:
+    """The macro that chooses torch's own layout of std::string: wheels before 2.7 have that of GCC 4."""
+    config = folder / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
+    found = re.search(r"-D(_GLIBCXX_USE_CXX11_ABI)=([01])", config.read_text()) if config.is_file() else None
+    return [(found.group(1), found.group(2))] if found else []
+
+
 def files(folder: Path, pattern: str) -> list[str]:
     return sorted(path.as_posix() for path in folder.glob(pattern))
 
@@ -111,7 +118,7 @@ def bridge_extension(folder: Path, version: str) -> Extension:
         sources=files(BRIDGE, "*.cpp"),
         depends=[*files(BRIDGE, "*.h"), *files(CORE, "*.h")],
         include_dirs=[CORE.as_posix(), BRIDGE.as_posix()],
-        define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"')],
+        define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"'), *torch_abi(folder)],
         library_dirs=[str(folder / "lib")],
         libraries=["c10", "torch_cpu", "torch", "torch_python"],  # found at run time because torch is imported first
         extra_compile_args=[
