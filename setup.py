@@ -69,10 +69,19 @@ def find_torch() -> tuple[Path, str] | None:
 
 
 def torch_abi(folder: Path) -> list[tuple[str, str | None]]:
-    """The macro that chooses torch's own layout of std::string: wheels before 2.7 have that of GCC 4."""
+    """The macros by which objects fit an old torch: its layout of std::string, and its registry of pybind11's types.
+
+    Wheels of torch 2.6 have the std::string of GCC 4 and say so in their CMake file. pybind11 before 3 shares its types
+    among modules that name the same compiler ABI only, so we name that of the module which made torch's.
+    """
     config = folder / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
-    found = re.search(r"-D(_GLIBCXX_USE_CXX11_ABI)=([01])", config.read_text()) if config.is_file() else None
-    return [(found.group(1), found.group(2))] if found else []
+    strings = re.search(r"-D(_GLIBCXX_USE_CXX11_ABI)=([01])", config.read_text()) if config.is_file() else None
+    library = folder / "lib" / "libtorch_python.so"
+    types = re.search(rb"__pybind11_internals_v\w+?(_cxxabi\d+)__", library.read_bytes()) if library.is_file() else None
+    return [
+        *([(strings.group(1), strings.group(2))] if strings else []),
+        *([("PYBIND11_BUILD_ABI", f'"{types.group(1).decode()}"')] if types else []),
+    ]
 
 
 def files(folder: Path, pattern: str) -> list[str]:
