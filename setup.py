@@ -68,6 +68,22 @@ def find_torch() -> tuple[Path, str] | None:
     return None
 
 
+def torch_abi(folder: Path) -> list[tuple[str, str | None]]:
+    """The macros by which objects fit an old torch: its layout of std::string, and its registry of pybind11's types.
+
+    Wheels of torch 2.6 have the std::string of GCC 4 and say so in their CMake file. pybind11 before 3 shares its types
+    among modules that name the same compiler ABI only, so we name that of the module which made torch's.
+    """
+    config = folder / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
+    strings = re.search(r"-D(_GLIBCXX_USE_CXX11_ABI)=([01])", config.read_text()) if config.is_file() else None
+    library = folder / "lib" / "libtorch_python.so"
+    types = re.search(rb"__pybind11_internals_v\w+?(_cxxabi\d+)__", library.read_bytes()) if library.is_file() else None
+    return [
+        *([(strings.group(1), strings.group(2))] if strings else []),
+        *([("PYBIND11_BUILD_ABI", f'"{types.group(1).decode()}"')] if types else []),
+    ]
+
+
 def files(folder: Path, pattern: str) -> list[str]:
     return sorted(path.as_posix() for path in folder.glob(pattern))
 
@@ -111,7 +127,7 @@ def bridge_extension(folder: Path, version: str) -> Extension:
         sources=files(BRIDGE, "*.cpp"),
         depends=[*files(BRIDGE, "*.h"), *files(CORE, "*.h")],
         include_dirs=[CORE.as_posix(), BRIDGE.as_posix()],
-        define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"')],
+        define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"'), *torch_abi(folder)],
         library_dirs=[str(folder / "lib")],
         libraries=["c10", "torch_cpu", "torch", "torch_python"],  # found at run time because torch is imported first
         extra_compile_args=[

@@ -167,6 +167,12 @@ def project(tmp_path: Path) -> Path:
     for version in ("1.0", "2.0"):
         (tmp_path / version / "include" / "torch").mkdir(parents=True)
         (tmp_path / version / "version.py").write_text(f"__version__ = '{version}'\n")
+    (tmp_path / "1.0" / "share" / "cmake" / "Torch").mkdir(parents=True)
+    (tmp_path / "1.0" / "share" / "cmake" / "Torch" / "TorchConfig.cmake").write_text(
+        'set(TORCH_CXX_FLAGS "-D_GLIBCXX_USE_CXX11_ABI=0")\n'
+    )
+    (tmp_path / "1.0" / "lib").mkdir()
+    (tmp_path / "1.0" / "lib" / "libtorch_python.so").write_bytes(b"\0__pybind11_internals_v4_gcc_cxxabi1011__\0")
     (tmp_path / "c++").write_text(FAKE_COMPILER)
     (tmp_path / "c++").chmod(0o755)
     return folder
@@ -206,6 +212,8 @@ def test_a_wheel_has_the_bridge_for_the_torch_of_its_own_build(project: Path) ->
     for version in ("1.0", "2.0", "1.0"):
         bridge = wheel(project, version)["meteors_c/_torch"].decode()
         assert set(re.findall(r'METEORS_C_TORCH_VERSION="(.*?)"', bridge)) == {version}
+        abi = set(re.findall(r"-D(\w+ABI=\S+)", bridge))
+        assert abi == ({"_GLIBCXX_USE_CXX11_ABI=0", 'PYBIND11_BUILD_ABI="_cxxabi1011"'} if version == "1.0" else set())
     without = wheel(project, "off")
     assert {"meteors_c/_core", "meteors_c/py.typed", "meteors_c.pth"} <= set(without)
     assert "meteors_c/_torch" not in without
