@@ -182,7 +182,7 @@ def make_model(
     device : torch.device
         Where the model gets its input.
     max_batch_size : int, optional
-        The most samples that the model may see at once.
+        The largest number of samples that the model may see at once.
 
     Returns
     -------

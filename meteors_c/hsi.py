@@ -103,6 +103,7 @@ def ensure_image_tensor(image: Any) -> torch.Tensor:
 
     Examples
     --------
+    >>> import numpy as np
     >>> ensure_image_tensor(np.zeros((3, 4, 5), dtype=np.float32)).shape
     torch.Size([3, 4, 5])
     """
@@ -185,6 +186,7 @@ def resolve_inference_device_hsi(device: str | torch.device | None, info: _Info)
 
     Examples
     --------
+    >>> from types import SimpleNamespace
     >>> resolve_inference_device_hsi("cpu", SimpleNamespace(data={}))
     device(type='cpu')
     """
@@ -224,8 +226,9 @@ def process_and_validate_binary_mask(mask: Any, info: _Info) -> torch.Tensor:
 
     Examples
     --------
+    >>> from types import SimpleNamespace
     >>> info = SimpleNamespace(data={"image": torch.zeros(3, 4, 5), "orientation": "CHW", "device": "cpu"})
-    >>> process_and_validate_binary_mask(np.ones((4, 5)), info).shape
+    >>> process_and_validate_binary_mask(torch.ones(4, 5), info).shape
     torch.Size([3, 4, 5])
     """
     if mask is not None and not isinstance(mask, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class DifferenceExplainer(Explainer):
         per_target: bool,
         settings: RunSettings,
         result_type: type[HSIAttributes],
-        fields: dict[str, Any],
+        fields: Callable[[], dict[str, Any]],
         **arguments: Any,
     ) -> Any:
         """Call the core and return one result for each image, or with several targets a list of them.
@@ -53,7 +54,7 @@ class DifferenceExplainer(Explainer):
         target : int, tuple, tensor, list, "all" or None
             Which output; with `per_target` a list names several outputs of each image.
         result_type, fields
-            The class of the results, and what they have besides values.
+            The class of the results, and what makes that which they have besides values, once there are some.
         **arguments
             The method's own, as the core takes them.
         """
@@ -70,8 +71,10 @@ class DifferenceExplainer(Explainer):
             self._native(), images, targets, settings, baselines_of(baseline, images), outputs=wanted, **arguments
         )
 
+        made = fields()
+
         def result(image: HSI, array: np.ndarray, one: tuple[int, ...]) -> HSIAttributes:
-            return self._result(image, result_tensor(array, image), one, report, result_type, **fields)
+            return self._result(image, result_tensor(array, image), one, report, result_type, **made)
 
         if wanted is None:
             return bare([result(image, of[0], one) for image, of, one in zip(images, arrays, targets, strict=True)])

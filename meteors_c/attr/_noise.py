@@ -46,7 +46,7 @@ class Noise:
     exact: int | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of the core but for the baselines, which all methods give in one way."""
+        """Return the arguments of the core but for the baselines, which every method passes by themselves."""
         return {
             "perturbation": self.kind,
             "stdevs": self.stdevs,

@@ -157,6 +157,6 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
             per_target,
             settings,
             result_type,
-            fields,
+            lambda: fields,
             features=_numbered(ids, shape),
         )

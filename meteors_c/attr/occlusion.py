@@ -261,7 +261,7 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
             per_target,
             settings,
             windows.result_type,
-            windows.fields(images[0]),
+            lambda: windows.fields(images[0]),
             window=windows.sizes,
             stride=windows.strides,
         )

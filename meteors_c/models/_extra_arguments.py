@@ -100,7 +100,7 @@ def resolve_extras(
         ``attempt(image, n, values)``: the model's outputs for n copies of an image with these arguments, as a tensor,
         or None where it fails. The same arguments give the same outputs.
     max_batch_size : int, optional
-        The most samples that the model may see at once.
+        The largest number of samples that the model may see at once.
 
     Returns
     -------

@@ -341,7 +341,7 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
 } // namespace
 
 met_model torch_table(Model *model) {
-    /* The shortcut needs a module whose parts it can run one by one, which TorchScript has not, and exact sums. */
+    /* A shortcut runs parts of a module: TorchScript runs as a whole only, and half precision is not exact enough. */
     const bool open = model->module && !model->script && !model->dtype;
     return {model, forward, gradient, open ? &affine_stem : nullptr};
 }

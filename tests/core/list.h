@@ -109,6 +109,7 @@ RUN(integrated_gradients_refuses)
 RUN(records_of_methods)
 RUN(records_count_their_evaluations)
 RUN(records_name_their_choices)
+RUN(feature_ablation_by_definition)
 
 RUN(normal_is_the_quantile)
 RUN(normal_float_is_the_quantile)

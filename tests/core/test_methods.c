@@ -214,7 +214,12 @@ void test_records_count_their_evaluations(void) {
         if (nesting == NULL || nesting->of_gradient) {
             continue;
         }
-        /* counts are 3 and windows 2 x 2 x 2: what each of the methods accepts */
+        /* counts are 3, windows 2 x 2 x 2, segments 3: what each of the methods accepts */
+        int32_t ids[TOY_SIZE];
+        for (size_t v = 0; v < TOY_SIZE; v++) {
+            ids[v] = (int32_t)(v % 4) - 1;
+        }
+        const met_segments segments = {ids, 3};
         union {
             double aligned;
             uint8_t bytes[512];
@@ -226,6 +231,8 @@ void test_records_count_their_evaluations(void) {
                 memcpy(given.bytes + a->offset, &count, sizeof count);
             } else if (a->kind == MET_SIZES) {
                 memcpy(given.bytes + a->offset, sizes, sizeof sizes);
+            } else if (a->kind == MET_SEGMENT_IDS) {
+                memcpy(given.bytes + a->offset, &segments, sizeof segments);
             }
         }
         toy t;
@@ -237,6 +244,68 @@ void test_records_count_their_evaluations(void) {
         met_results results = {.out = outs, .outputs = 1};
         REQUIRE(nesting->run(&call, given.bytes, &results) == MET_OK);
         CHECK_INT(IMAGES * nesting->evaluations(&call, given.bytes), report.evaluations + report.evaluations_saved);
+    }
+}
+
+/* The options of a method that has no header, by the names of its arguments. */
+static void *field(const met_method *method, void *options, const char *name) {
+    for (const met_argument *a = method->arguments; a->name != NULL; a++) {
+        if (strcmp(a->name, name) == 0) {
+            return (uint8_t *)options + a->offset;
+        }
+    }
+    return NULL;
+}
+
+/* Every value of a feature has f(x) - f(x with the feature replaced), and those of none 0; whole bands or not. */
+void test_feature_ablation_by_definition(void) {
+    const met_method *ablation = NULL;
+    make_inputs();
+    for (size_t k = 0; met_methods[k] != NULL; k++) {
+        ablation = strcmp(met_methods[k]->name, "feature_ablation") == 0 ? met_methods[k] : ablation;
+    }
+    REQUIRE(ablation != NULL);
+    for (int by_band = 0; by_band < 2; by_band++) {
+        int32_t ids[TOY_SIZE];
+        for (size_t v = 0; v < TOY_SIZE; v++) {
+            ids[v] = (int32_t)(by_band ? v / 20 : v * 7 % 4) - 1;
+        }
+        union {
+            double aligned;
+            uint8_t bytes[256];
+        } given = {0};
+        REQUIRE(ablation->options <= sizeof given.bytes);
+        met_segments *features = field(ablation, given.bytes, "features");
+        REQUIRE(features != NULL);
+        *features = (met_segments){ids, by_band ? 2 : 3};
+        toy t;
+        met_report report = {0};
+        double out[IMAGES][TOY_SIZE];
+        void *outs[IMAGES] = {out[0], out[1]};
+        const met_options options = {.max_batch_size = 3};
+        toy_init(&t, false);
+        REQUIRE(toy_run(ablation, inputs, IMAGES, MET_FLOAT64, given.bytes, &t.model, &options, outs, &report) ==
+                MET_OK);
+        for (size_t i = 0; i < IMAGES; i++) {
+            double whole[TOY_FEATURES], want[TOY_SIZE] = {0};
+            toy_features(&t, images[i], whole);
+            for (int32_t f = 0; f < (int32_t)features->count; f++) {
+                double x[TOY_SIZE], z[TOY_FEATURES];
+                for (size_t v = 0; v < TOY_SIZE; v++) {
+                    x[v] = images[i][v];
+                    if (ids[v] == f) {
+                        x[v] = i == 0 ? baseline[v] : 0.25;
+                    }
+                }
+                toy_features(&t, x, z);
+                const size_t target = TOY_OUTPUTS - 1;
+                for (size_t v = 0; v < TOY_SIZE; v++) {
+                    want[v] = ids[v] == f ? toy_output(whole, target) - toy_output(z, target) : want[v];
+                }
+            }
+            CHECK_CLOSE_N(out[i], want, TOY_SIZE, 1e-12);
+        }
+        CHECK_INT(report.evaluations, IMAGES * (features->count + 1));
     }
 }
 
