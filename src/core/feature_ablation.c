@@ -99,6 +99,9 @@ static int run(const met_call *call, const void *options, met_results *results) 
     const feature_ablation_options *o = options;
     const met_image *image = &call->inputs[0].image;
     feature_ablation m = {.features = &o->features, .bands = image->shape[image->bands]};
+    if (o->features.ids == NULL || o->features.count == 0) {
+        return met_fail(MET_EVALUE, "there is no feature to ablate");
+    }
     int status = find_bands(image, m.features, &m.of_band);
     if (status == MET_OK) {
         met_job job = met_job_of(call, &m);
