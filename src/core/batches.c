@@ -96,7 +96,8 @@ static traits traits_of(met_dtype dtype, const void *values, size_t n) {
 /*
  * The sample that others should influence most: one whose largest |value| is not that of the batch, for models that
  * divide by it, and not constant, where that might not show; among such ones that whose mean is farthest from that of
- * all, for models that take off means: on a straight path from a baseline the sample in the middle is the mean of all.
+ * all, for models that take off means: on a straight path from a baseline the sample in the middle is the mean of all. The
+ * first sample comes last among equals, for models that take their scale from it.
  */
 static int most_influenced(const engine *e, size_t n, size_t *out) {
     const uint8_t *samples = met_buffer_data(e->chunk);
@@ -113,7 +114,8 @@ static int most_influenced(const engine *e, size_t n, size_t *out) {
         all.mean += each[j].mean / (double)n;
     }
     for (size_t j = 0; j < n; j++) {
-        const int fit = each[j].largest < all.largest ? (each[j].constant ? 1 : 2) : 0;
+        const int exceeded = each[j].largest < all.largest ? (each[j].constant ? 1 : 2) : 0;
+        const int fit = 2 * exceeded + (j > 0);
         const double apart = fabs(each[j].mean - all.mean);
         if (fit > best || (fit == best && apart > farthest)) {
             best = fit;
@@ -200,8 +202,8 @@ int met_probe_sample(engine *e, size_t image, size_t k, met_probe *out) {
 
 /*
  * The n samples of the chunk were evaluated in one batch: ask one of them alone. Where it differs by more than rounding
- * may do, two more questions tell why: a batch of copies of that sample (as many, so that the same kernels run) gives
- * what the batch gave where only rounding is different, and a model that is random differs from itself.
+ * may do, a batch of copies of that sample (as many, so that the same kernels run) and a second evaluation tell why: the
+ * copies give what the batch gave where only rounding is different, and a model that is random differs from itself.
  *   dx, y  what the batch gave
  * MET_ESINGLE: the samples influence each other, and nothing of the batch may be used.
  */
@@ -231,8 +233,13 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
             goto done;
         }
         const evaluated among_copies = evaluated_of(e, &copies, j), repeated = evaluated_of(e, &again, 0);
+        const double repeatable = fmax(1.0, 1e-3 * apart);
         influenced = distance(e, &in_batch, &among_copies, width) > 0.1 * apart &&
-                     distance(e, &by_itself, &repeated, width) <= fmax(1.0, 1e-3 * apart);
+                     distance(e, &by_itself, &repeated, width) <= repeatable;
+        for (size_t i = 0; i < n && influenced; i++) {
+            const evaluated copy = {copies.values + i * width, NULL}; /* gradients differ where one copy is the scale */
+            influenced = distance(e, &copy, &among_copies, width) <= repeatable;
+        }
     }
     e->report->batching = MET_BATCHING_FREE;
     if (influenced) {
