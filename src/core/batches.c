@@ -18,6 +18,9 @@
 /* ... and of a gradient, as a part of its length: a rectifier near 0 may open or close. */
 #define GRADIENT_FLOAT 1e-3
 #define GRADIENT_DOUBLE 1e-8
+/* So much of an output, or of a gradient, is never rounding. */
+#define OUTPUT_GROSS 0.05
+#define GRADIENT_GROSS 0.3
 /* Between a model's outputs and those of a shortcut. */
 #define SHORTCUT_FLOAT 1e-3
 #define SHORTCUT_DOUBLE 1e-8
@@ -73,6 +76,13 @@ static double distance(const engine *e, const evaluated *a, const evaluated *b, 
     }
     const double gradient = gradient_distance(e->job->dtype, a->gradient, b->gradient, e->size);
     return fmax(outputs, gradient / (wide ? GRADIENT_DOUBLE : GRADIENT_FLOAT));
+}
+
+/* Whether two evaluations of a sample are farther apart than any rounding. */
+static bool grossly_apart(const engine *e, const evaluated *a, const evaluated *b, size_t width) {
+    return output_distance(a->value, b->value, width) > OUTPUT_GROSS ||
+           (a->gradient != NULL && b->gradient != NULL &&
+            gradient_distance(e->job->dtype, a->gradient, b->gradient, e->size) > GRADIENT_GROSS);
 }
 
 /* What is compared of a sample's values. */
@@ -234,7 +244,8 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
         }
         const evaluated among_copies = evaluated_of(e, &copies, j), repeated = evaluated_of(e, &again, 0);
         const double repeatable = fmax(1.0, 1e-3 * apart);
-        influenced = distance(e, &in_batch, &among_copies, width) > 0.1 * apart &&
+        influenced = (distance(e, &in_batch, &among_copies, width) > 0.1 * apart ||
+                      grossly_apart(e, &in_batch, &by_itself, width)) &&
                      distance(e, &by_itself, &repeated, width) <= repeatable;
         for (size_t i = 0; i < n && influenced; i++) {
             const evaluated copy = {copies.values + i * width, NULL}; /* gradients differ where one copy is the scale */
