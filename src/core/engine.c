@@ -203,6 +203,7 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
         e->report->evaluations_discarded += n;
         status = n > 1 ? status : met_fail(MET_EMODEL, "the model gives no output for a single sample");
     } else if (status == MET_OK) {
+        e->width = request.y.width;
         status = met_fold(e, first, n, &dx, &request.y);
     }
     if (x.modified) {
@@ -250,10 +251,9 @@ static int fill_chunk(engine *e, const met_path *path, size_t chunk, size_t *nex
     return status;
 }
 
-int met_run_path(engine *e, const met_path *path, size_t from, size_t to, met_tuner *tuner) {
-    size_t end = to * e->job->evaluations;
+int met_run_path(engine *e, const met_path *path, size_t next, size_t end, met_tuner *tuner) {
     size_t chunk = tuner->chunk;
-    for (size_t next = from * e->job->evaluations; next < end;) {
+    while (next < end) {
         size_t before = next;
         size_t n = 0;
         double seconds = 0;
@@ -285,28 +285,65 @@ size_t met_chunk_limit(const engine *e) {
     return limit > 0 ? limit : 1;
 }
 
-/* Chunks of `samples` at most; where the engine chooses, while samples `wide` times as large as the image fit. */
-static void start_tuner(const engine *e, met_tuner *t, size_t samples, size_t wide) {
-    size_t limit = met_chunk_limit(e);
-    size_t first = limit;
-    if (e->options->max_batch_size == 0) {
-        first = CHUNK_BYTES / e->bytes;
-        first = first < 1 ? 1 : first > CHUNK_SAMPLES ? CHUNK_SAMPLES : first;
-        size_t grown = GROW_BYTES / wide / e->bytes;
-        grown = grown > first ? grown : first;
-        limit = grown < limit ? grown : limit;
+/* The samples of the first chunk: as many as the caller allows, or what the engine begins with. */
+size_t met_chunk_first(const engine *e) {
+    const size_t limit = met_chunk_limit(e);
+    if (e->options->max_batch_size > 0) {
+        return limit;
     }
-    met_tuner_start(t, first, limit < samples ? limit : samples, e->options->max_batch_size == 0);
+    size_t first = CHUNK_BYTES / e->bytes;
+    first = first < 1 ? 1 : first > CHUNK_SAMPLES ? CHUNK_SAMPLES : first;
+    return first < limit ? first : limit;
 }
 
-/* Images [from, to) by rendering. */
-static int run_plain(engine *e, size_t from, size_t to, met_tuner *tuner) {
+size_t met_largest_chunk(const engine *e, bool prepared) {
+    const size_t limit = met_chunk_limit(e), first = met_chunk_first(e);
+    if (e->options->max_batch_size > 0) {
+        return limit;
+    }
+    const size_t grown = GROW_BYTES / (prepared && e->job->gradient ? FEATURES : 1) / e->bytes;
+    return grown > first ? (grown < limit ? grown : limit) : first;
+}
+
+/* Chunks of `samples` at most. */
+static void start_tuner(const engine *e, met_tuner *t, size_t samples, bool prepared) {
+    const size_t largest = met_largest_chunk(e, prepared);
+    met_tuner_start(t, met_chunk_first(e), largest < samples ? largest : samples, e->options->max_batch_size == 0);
+}
+
+/* Samples [next, end) of all by rendering. */
+static int run_plain(engine *e, size_t next, size_t end, met_tuner *tuner) {
     static const met_path rendered = {met_reserve_chunk, met_fill_slot, run_chunk};
     int status = MET_OK;
     if (e->job->weight != NULL && e->sum.sum == NULL) {
         status = met_reducer_new(e->size, false, &e->report->memory, &e->sum);
     }
-    return status == MET_OK ? met_run_path(e, &rendered, from, to, tuner) : status;
+    return status == MET_OK ? met_run_path(e, &rendered, next, end, tuner) : status;
+}
+
+void met_free_plain(engine *e) {
+    met_reducer_free(&e->sum);
+    met_buffer_release(e->chunk);
+    e->chunk = NULL;
+    e->chunk_capacity = 0;
+    met_invalidate_slots(e);
+}
+
+int met_run_first(engine *e) {
+    met_tuner one;
+    met_tuner_start(&one, 1, 1, false);
+    const double before = e->report->seconds_in_model;
+    int status = run_plain(e, 0, 1, &one);
+    if (status == MET_OK && e->width > 0) {
+        e->report->seconds_alone = e->report->seconds_in_model - before;
+        e->probe.values = met_allocate(e->width, sizeof *e->probe.values);
+        if (e->probe.values == NULL) {
+            return met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", e->width);
+        }
+        memcpy(e->probe.values, e->values, e->width * sizeof *e->values);
+        e->probe.width = e->width;
+    }
+    return status;
 }
 
 /* ---- the run */
@@ -363,20 +400,20 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     }
     met_heap_hold(options);
     bool shortcut = false;
-    status = met_wants_shortcut(&e, &shortcut);
-    start_tuner(&e, &plain, job->images * job->evaluations, 1);
+    size_t done = 0;
+    status = met_wants_shortcut(&e, &shortcut, &done);
+    start_tuner(&e, &plain, job->images * job->evaluations, false);
     size_t group = shortcut ? met_group_size(&e) : job->images;
-    start_tuner(&e, &prepared, (group < job->images ? group : job->images) * job->evaluations,
-                job->gradient ? FEATURES : 1);
+    start_tuner(&e, &prepared, (group < job->images ? group : job->images) * job->evaluations, true);
     for (size_t from = 0; from < job->images && status == MET_OK; from += group) {
         size_t to = group < job->images - from ? from + group : job->images;
         status = shortcut ? met_run_shortcut(&e, from, to, &prepared) : MET_EDECLINED;
         if (status == MET_EDECLINED) {
-            status = run_plain(&e, from, to, &plain);
+            const size_t first = from * job->evaluations;
+            status = run_plain(&e, done > first ? done : first, to * job->evaluations, &plain);
         }
     }
-    met_reducer_free(&e.sum);
-    met_buffer_release(e.chunk);
+    met_free_plain(&e);
     met_readable_free(&e.readable);
     met_free_slots(&e);
     met_probe_free(&e.probe);

@@ -14,6 +14,8 @@
 #include "run.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -22,39 +24,73 @@
 /* glibc's own upper limits of its dynamic thresholds on 64-bit systems. */
 #define MMAP_THRESHOLD ((int)32 << 20)
 #define TRIM_THRESHOLD ((int)64 << 20)
-/* Free memory that may gather before it is returned, whatever that costs. */
+/* Free memory beyond what the next run needs that may gather before it is returned, whatever that costs. */
 #define GATHERED ((size_t)64 << 20)
 /* Bytes that the system clears and maps in a second, about, and the part of a run that this may cost. */
 #define REFILL_RATE 4e9
 #define REFILL_PART 0.01
+#define PAGE_BYTES ((size_t)4096)
 
 static atomic_int holders;
-static atomic_size_t returned; /* free bytes of the heap when memory was returned last: those are not resident */
 static _Atomic double held_since;
 
-/* Bytes of the heap that are free; 0 where this C library does not tell. */
-static size_t free_bytes(void) {
+/* Resident memory and the heap's used bytes when memory was returned last; what a run leaves free right after that. */
+static atomic_size_t returned_resident, returned_used, working_set;
+static atomic_bool just_returned = true;
+
+/* Resident bytes of the process that belong to no file; 0 where the system does not tell. */
+static size_t resident_bytes(void) {
+    size_t pages = 0, resident = 0, shared = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file != NULL) {
+        if (fscanf(file, "%zu %zu %zu", &pages, &resident, &shared) != 3) {
+            resident = shared = 0;
+        }
+        fclose(file);
+    }
+    return (resident - shared) * PAGE_BYTES;
+}
+
+/* Bytes of the heap that are in use; 0 where this C library does not tell. */
+static size_t used_bytes(void) {
 #if __GLIBC_PREREQ(2, 33)
-    return mallinfo2().fordblks;
+    const struct mallinfo2 heap = mallinfo2();
+    return heap.uordblks + heap.hblkhd;
 #else
     return 0;
 #endif
 }
 
+static void remember(void) {
+    atomic_store(&returned_resident, resident_bytes());
+    atomic_store(&returned_used, used_bytes());
+    atomic_store(&just_returned, true);
+}
+
+/*
+ * Free memory that is resident has grown since memory was returned last by what the process has grown more than what it
+ * uses. The next run needs as much as one run leaves; what is there beyond that was left between results.
+ */
 static void return_memory(double seconds) {
-    const size_t free_now = free_bytes(), known = atomic_load(&returned);
-    const size_t gathered = free_now > known ? free_now - known : 0;
-    if (gathered > GATHERED || (gathered > 0 && (double)free_now / REFILL_RATE < REFILL_PART * seconds)) {
+    const size_t grown = resident_bytes() - atomic_load(&returned_resident);
+    const size_t used = used_bytes() - atomic_load(&returned_used);
+    const size_t gathered = (ptrdiff_t)(grown - used) > 0 ? grown - used : 0;
+    if (atomic_exchange(&just_returned, false)) {
+        atomic_store(&working_set, gathered);
+    }
+    if (gathered > atomic_load(&working_set) + GATHERED ||
+        (gathered > 0 && (double)gathered / REFILL_RATE < REFILL_PART * seconds)) {
         malloc_trim(0);
-        atomic_store(&returned, free_bytes());
-    } else if (free_now < known) {
-        atomic_store(&returned, free_now);
+        remember();
     }
 }
 
 void met_heap_hold(const met_options *options) {
     if (!options->leave_allocator_alone && atomic_fetch_add(&holders, 1) == 0) {
         atomic_store(&held_since, met_seconds());
+        if (atomic_load(&returned_resident) == 0) {
+            remember();
+        }
         mallopt(M_MMAP_THRESHOLD, HELD);
         mallopt(M_TRIM_THRESHOLD, HELD);
     }

@@ -2,8 +2,8 @@
  * prepared.c - samples through the model's shortcut: images are prepared in groups, and descriptions go to the model.
  *
  * Where it declines, at whatever call, all that was folded of the group is void: the engine starts these images again
- * and renders. One sample is evaluated alone before, which times the plain path and is compared with what the shortcut
- * gives.
+ * and renders. The first sample is evaluated by itself before: that times the plain path, which goes on from there where
+ * the work is too little for a shortcut, and a shortcut must give the same for that sample.
  */
 #include "run.h"
 
@@ -14,9 +14,20 @@
 /* What a shortcut caches for each image of a group, beside its features: image, baseline, sum of gradients. */
 #define GROUP_FACTOR 4
 #define GROUP_BYTES ((size_t)64 << 20)
-/* What preparing costs: this many seconds, and this many evaluations of one sample. */
-#define PREPARE_SECONDS 0.004
-#define PREPARE_EVALUATIONS 8
+/*
+ * What preparing costs: this many seconds, and for each image this many evaluations of one sample. What it saves of the
+ * evaluations. All measured on small and large convolutional networks, and meant to be on the safe side of the plain path.
+ */
+#define PREPARE_SECONDS 0.002
+#define PREPARE_EVALUATIONS 6
+#define SAVED_PART 0.7
+/* In batches a sample takes about this part of what it takes alone, where that is less than so many seconds. */
+#define FAST_SECONDS 0.001
+#define FAST_PART 0.4
+#define MEDIUM_SECONDS 0.003
+#define MEDIUM_PART 0.6
+/* On images of this size preparing pays wherever there are enough evaluations: any model takes its time to read them. */
+#define LARGE_BYTES ((size_t)4 << 20)
 /* An evaluation that takes less is timed twice before an image is prepared. */
 #define WARM_SECONDS 0.005
 
@@ -144,6 +155,7 @@ static void start_again(engine *e, size_t from, size_t to, const met_report *bef
     r->seconds_in_model = now.seconds_in_model;
     r->memory = now.memory;
     r->evaluations_verifying = now.evaluations_verifying;
+    r->seconds_alone = now.seconds_alone;
     r->evaluations_discarded += now.evaluations - before->evaluations;
     for (size_t i = from; i < to; i++) {
         e->remaining[i] = e->job->evaluations;
@@ -192,7 +204,7 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
     const size_t done = e->done;
     int status = prepare(e, from, to);
     if (status == MET_OK) {
-        status = met_run_path(e, &described, from, to, tuner);
+        status = met_run_path(e, &described, from * e->job->evaluations, to * e->job->evaluations, tuner);
     }
     if (status == MET_OK && e->job->gradient) {
         status = collect(e, from, to);
@@ -210,41 +222,61 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
     return status;
 }
 
-/* Evaluate the middle sample of the first image alone, and remember the shortest time that it took. */
-static int time_alone(engine *e) {
-    double *alone = &e->report->seconds_alone;
-    met_probe_free(&e->probe);
-    const int status = met_probe_sample(e, 0, e->job->evaluations / 2, &e->probe);
-    *alone = *alone == 0 || e->probe.seconds < *alone ? e->probe.seconds : *alone;
-    return status;
-}
-
-/* Whether all evaluations of one sample after the other would take longer than preparing the images. */
+/* Whether the evaluations are so many, and take so long on the plain path, that preparing the images pays. */
 static bool is_worth_preparing(const engine *e) {
     const double alone = e->report->seconds_alone, images = (double)e->job->images;
-    const double plain = images * (double)e->job->evaluations * alone;
+    const double part = met_chunk_first(e) < 2   ? 1.0
+                        : alone < FAST_SECONDS   ? FAST_PART
+                        : alone < MEDIUM_SECONDS ? MEDIUM_PART
+                                                 : 1.0;
+    const double plain = images * (double)e->job->evaluations * part * alone;
     return e->options->shortcuts == MET_SHORTCUTS_ALWAYS ||
-           plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * images * alone;
+           SAVED_PART * plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * images * alone;
 }
 
-/* One sample evaluated alone tells what the plain path costs, and what the shortcut must give. */
-static int measure(engine *e, bool *worth) {
-    int status = e->report->seconds_alone == 0 ? time_alone(e) : MET_OK;
-    if (status == MET_OK && e->probe.values != NULL && e->probe.seconds < WARM_SECONDS && is_worth_preparing(e)) {
-        status = time_alone(e); /* the first one warmed caches and code */
+/*
+ * Evaluate the first sample by itself, which tells what the plain path costs, and what the shortcut must give. Where the
+ * plain path goes on, it has begun; *done is how many samples it has folded.
+ */
+static int measure(engine *e, bool *worth, size_t *done) {
+    double *alone = &e->report->seconds_alone;
+    const met_report before = *e->report;
+    if (met_largest_chunk(e, true) == 1 && e->bytes >= LARGE_BYTES) { /* surely, and no batch needs to be verified */
+        *worth = true;
+        return MET_OK;
     }
+    if (*alone > 0) { /* an earlier run of this call has done it */
+        *worth = is_worth_preparing(e);
+        return MET_OK;
+    }
+    int status = met_run_first(e);
     *worth = status == MET_OK && is_worth_preparing(e);
+    if (*worth && *alone < WARM_SECONDS) { /* the first one warmed caches and code */
+        met_probe again = {0};
+        status = met_probe_sample(e, 0, 0, &again);
+        *alone = status == MET_OK && again.seconds < *alone ? again.seconds : *alone;
+        *worth = status == MET_OK && is_worth_preparing(e);
+        met_probe_free(&again);
+    }
+    *done = status == MET_OK && !*worth ? 1 : 0;
+    if (status == MET_OK && *worth) {
+        start_again(e, 0, 1, &before, 0);
+        e->report->evaluations_verifying++;
+        e->report->evaluations_discarded = before.evaluations_discarded;
+        met_free_plain(e);
+    }
     return status;
 }
 
 /* Whether the job is of a form that a shortcut can take, and large enough that it pays; else the report says why not. */
-int met_wants_shortcut(engine *e, bool *wanted) {
+int met_wants_shortcut(engine *e, bool *wanted, size_t *done) {
     const met_job *job = e->job;
     const met_shortcut *cut = e->model->shortcut;
     met_decline reason = MET_DECLINE_NONE;
     const char *why = "";
     int status = MET_OK;
     *wanted = false;
+    *done = 0;
     if (e->options->shortcuts == MET_SHORTCUTS_OFF) {
         reason = MET_DECLINE_SWITCHED_OFF;
         why = "shortcuts are switched off";
@@ -257,12 +289,14 @@ int met_wants_shortcut(engine *e, bool *wanted) {
     } else if (job->gradient && (job->weight == NULL || job->fold != NULL)) {
         reason = MET_DECLINE_NOTHING_SHARED;
         why = "the method needs the gradient of every sample, not their sum alone";
-    } else if (job->evaluations < (job->gradient ? cut->least_gradients : cut->least_outputs)) {
+    } else if (job->evaluations < (job->gradient ? cut->least_gradients : cut->least_outputs) ||
+               (e->options->shortcuts == MET_SHORTCUTS_WHERE_FASTER &&
+                SAVED_PART * (double)job->evaluations <= PREPARE_EVALUATIONS)) {
         reason = MET_DECLINE_LITTLE_WORK;
         why = "there are too few evaluations of an image";
     } else {
         bool worth = false;
-        status = measure(e, &worth);
+        status = measure(e, &worth, done);
         *wanted = worth;
         reason = worth ? MET_DECLINE_NONE : MET_DECLINE_LITTLE_WORK;
         why = "the evaluations are so fast that preparing it would take longer";

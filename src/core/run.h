@@ -69,6 +69,7 @@ typedef struct engine {
     met_reducer sum;
     double *values; /* outputs of a chunk */
     size_t values_capacity;
+    size_t width; /* outputs of a sample, once one was evaluated */
 } engine;
 
 /* What is requested of the model for a chunk; reserve() finds the memory behind `y`. */
@@ -96,6 +97,9 @@ void met_count_call(engine *e, size_t n, double seconds);
 int met_report_progress(engine *e, size_t n);
 int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_outputs *y);
 size_t met_chunk_limit(const engine *e);
+size_t met_chunk_first(const engine *e);
+/* The largest chunk that the engine comes to, rendered or behind a shortcut. */
+size_t met_largest_chunk(const engine *e, bool prepared);
 
 /*
  * One of the two paths that samples take: rendered, or through a shortcut.
@@ -109,8 +113,13 @@ typedef struct met_path {
     int (*run)(engine *e, size_t n, double *seconds);
 } met_path;
 
-/* Images [from, to) by that path, in chunks of the tuner's size. */
-int met_run_path(engine *e, const met_path *path, size_t from, size_t to, met_tuner *tuner);
+/* Samples [next, end) of all by that path, in chunks of the tuner's size. */
+int met_run_path(engine *e, const met_path *path, size_t next, size_t end, met_tuner *tuner);
+
+/* The first sample of all by itself, rendered: its outputs are kept as e->probe, its time in the report. */
+int met_run_first(engine *e);
+/* Free what only the plain path needs; it is made again where it is. */
+void met_free_plain(engine *e);
 
 /* Call the model; no outputs, or no gradient where one is wanted, is an error. */
 int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds);
@@ -130,7 +139,7 @@ int met_note_outputs(engine *e, size_t first, size_t n, const met_outputs *y);
 int met_note_gradient(engine *e, size_t image, size_t k, const void *gradient);
 
 /* prepared.c: samples through the model's shortcut. */
-int met_wants_shortcut(engine *e, bool *wanted);
+int met_wants_shortcut(engine *e, bool *wanted, size_t *done);
 size_t met_group_size(const engine *e);
 int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner);
 

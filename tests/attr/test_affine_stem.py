@@ -279,16 +279,15 @@ def test_nothing_stays_behind_when_the_model_raises_once(hsi):
         def fail(x, y):
             calls.append(1)
             if len(calls) == raising_call:
-                raise LookupError("the model's own")
+                raise LookupError("my own")
             return y
 
         model = make(lambda: Rereading(fail))
         before = state(model)
         try:
             result = attribute(model, hsi, internal_batch_size=1, return_convergence_delta=False)
-        except LookupError as error:
-            assert error.args == ("the model's own",)
-            told = "passed"
+        except LookupError as passed:
+            told = str(passed)
         else:
             torch.testing.assert_close(result.attributes, plain, rtol=0, atol=1e-13)
             told = result.report.shortcut or result.report.decline_reason
@@ -298,7 +297,7 @@ def test_nothing_stays_behind_when_the_model_raises_once(hsi):
     told = [outcome(raising_call) for raising_call in range(1, 14)]
     # One sample is asked alone; the model is followed at the image, the baseline and halfway; it is run from its stem
     # there, and if that fails once more with features in the usual order; then comes the run.
-    assert [one for one, _ in itertools.groupby(told)] == ["passed", "failure", "affine stem", "passed"], told
+    assert [one for one, _ in itertools.groupby(told)] == ["my own", "failure", "affine stem", "my own"], told
     assert told.count("failure") == told.count("affine stem") == 3
 
 

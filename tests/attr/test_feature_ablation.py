@@ -21,7 +21,9 @@ def cube(orientation: str = "CHW", seed: int = 0) -> HSI:
     values = torch.rand(SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     order = tuple("CHW".index(letter) for letter in orientation)
     return HSI(
-        image=values.permute(order), wavelengths=torch.arange(1.0, BANDS + 1) * 100 + 400, orientation=tuple(orientation)
+        image=values.permute(order),
+        wavelengths=torch.arange(1.0, BANDS + 1) * 100 + 400,
+        orientation=tuple(orientation),
     )
 
 

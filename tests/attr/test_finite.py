@@ -53,17 +53,17 @@ CALLS: dict[str, Callable[..., Any]] = {
     "Occlusion": lambda model, images, **more: Occlusion(model).attribute(images, **more),
     "Occlusion, pixels": lambda model, images, **more: Occlusion(model).get_spatial_attributes(images, **more),
     "Occlusion, bands": lambda model, images, **more: Occlusion(model).get_spectral_attributes(images, **more),
-    "FeatureAblation": lambda model, images, **more: (
-        FeatureAblation(model).attribute(images, feature_mask=superpixels, **more)
+    "FeatureAblation": lambda model, images, **more: FeatureAblation(model).attribute(
+        images, feature_mask=superpixels, **more
     ),
     "NoiseTunnel": lambda model, images, **more: NoiseTunnel(Saliency(model)).attribute(images, **more),
     "NoiseTunnel, products": lambda model, images, **more: NoiseTunnel(InputXGradient(model)).attribute(images, **more),
     "HyperNoiseTunnel": lambda model, images, **more: HyperNoiseTunnel(Saliency(model)).attribute(images, **more),
-    "HyperNoiseTunnel, steps": lambda model, images, **more: (
-        HyperNoiseTunnel(IntegratedGradients(model)).attribute(images, **more)
+    "HyperNoiseTunnel, steps": lambda model, images, **more: HyperNoiseTunnel(IntegratedGradients(model)).attribute(
+        images, **more
     ),
-    "HyperNoiseTunnel, windows": lambda model, images, **more: (
-        HyperNoiseTunnel(Occlusion(model)).attribute(images, **more)
+    "HyperNoiseTunnel, windows": lambda model, images, **more: HyperNoiseTunnel(Occlusion(model)).attribute(
+        images, **more
     ),
 }
 FORWARD = [name for name in CALLS if name.startswith(("Occlusion", "FeatureAblation")) or "windows" in name]
@@ -247,9 +247,7 @@ def positive(seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("path", [*PATHS, "arrays"])
 def test_outputs_are_counted_said_once_and_kept(path: str) -> None:
     """Without one of its bands the model gives minus infinity for it."""
-    model = (
-        explainable(log_of_means_of_arrays, array_input=True) if path == "arrays" else explainable(log_of_means)
-    )
+    model = explainable(log_of_means_of_arrays, array_input=True) if path == "arrays" else explainable(log_of_means)
     images = [cube(image=positive(i)) for i in range(2)]
     with mt.options(**PATHS.get(path, {})), pytest.warns(UserWarning, match="infinit") as caught:
         found = Occlusion(model).get_spectral_attributes(images, 2, 1, 1)
@@ -275,9 +273,7 @@ def test_all_outputs_infinite(path: str) -> None:
             return np.log(x).mean((2, 3))
 
     model = (
-        explainable(of_arrays, array_input=True)
-        if path == "arrays"
-        else explainable(lambda x: x.log().mean((2, 3)))
+        explainable(of_arrays, array_input=True) if path == "arrays" else explainable(lambda x: x.log().mean((2, 3)))
     )
     hsi = cube(image=positive())
     with mt.options(**PATHS.get(path, {})), pytest.warns(UserWarning, match="infinit") as caught:
@@ -290,9 +286,7 @@ def test_all_outputs_infinite(path: str) -> None:
 
 @pytest.mark.parametrize("path", [*PATHS, "arrays"])
 def test_raise_makes_an_error_of_them(path: str) -> None:
-    model = (
-        explainable(log_of_means_of_arrays, array_input=True) if path == "arrays" else explainable(log_of_means)
-    )
+    model = explainable(log_of_means_of_arrays, array_input=True) if path == "arrays" else explainable(log_of_means)
     images = [cube(image=positive(i)) for i in range(2)]
     with mt.options(finite="raise", **PATHS.get(path, {})):
         with pytest.raises(FloatingPointError, match=r"infinit.*sample 3 of image 0"):
@@ -306,9 +300,7 @@ def test_raise_makes_an_error_of_them(path: str) -> None:
 
 @pytest.mark.parametrize("path", [*PATHS, "arrays"])
 def test_ignore_says_nothing(path: str) -> None:
-    model = (
-        explainable(log_of_means_of_arrays, array_input=True) if path == "arrays" else explainable(log_of_means)
-    )
+    model = explainable(log_of_means_of_arrays, array_input=True) if path == "arrays" else explainable(log_of_means)
     with mt.options(finite="ignore", **PATHS.get(path, {})), warnings.catch_warnings():
         warnings.simplefilter("error")
         found = Occlusion(model).get_spectral_attributes(cube(image=positive()), 2, 1, 1)

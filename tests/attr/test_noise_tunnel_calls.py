@@ -173,7 +173,9 @@ def test_models_that_give_one_number_for_a_batch(explainer: type, path: str) -> 
     assert_close(found.attributes, wanted.attributes, 1e-10)
 
 
-@pytest.mark.parametrize(("kind", "most", "path"), each_pair(TUNNELS, [1, 2], ["shortcut", "python calls"]), ids=name_of)
+@pytest.mark.parametrize(
+    ("kind", "most", "path"), each_pair(TUNNELS, [1, 2], ["shortcut", "python calls"]), ids=name_of
+)
 def test_models_that_write_into_their_input(kind: type, most: int, path: str) -> None:
     plain = Elementwise()
 
@@ -188,7 +190,9 @@ def test_models_that_write_into_their_input(kind: type, most: int, path: str) ->
     assert_close(found.attributes, run(kind, Occlusion, plain, cube(), 3, **given).attributes, 1e-12)
 
 
-@pytest.mark.parametrize(("kind", "most", "path"), each_pair(TUNNELS, [1, 2], ["shortcut", "python calls"]), ids=name_of)
+@pytest.mark.parametrize(
+    ("kind", "most", "path"), each_pair(TUNNELS, [1, 2], ["shortcut", "python calls"]), ids=name_of
+)
 def test_products_are_with_the_sample_not_with_what_a_model_made_of_it(kind: type, most: int, path: str) -> None:
     plain = Elementwise()
 

@@ -215,7 +215,7 @@ void test_shortcut_switched_off(void) {
 
 /* ---- whether it pays */
 
-/* The toy takes a microsecond: nothing is worth preparing. A sample was timed to find out, twice. */
+/* The toy takes a microsecond: nothing is worth preparing. The first sample was timed to find out. */
 void test_shortcut_of_little_work(void) {
     for (int gradient = 0; gradient < 2; gradient++) {
         script m;
@@ -231,7 +231,7 @@ void test_shortcut_of_little_work(void) {
         CHECK(report.shortcut_declined[0] != '\0' && report.shortcut[0] == '\0');
         CHECK(report.seconds_alone > 0);
         CHECK_INT(report.evaluations, IMAGES * SAMPLES);
-        CHECK_INT(report.evaluations_verifying, 1 + 1);
+        CHECK_INT(report.evaluations_verifying, 1); /* of a batch */
         check_finished(&report, &t);
 
         job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
@@ -243,7 +243,7 @@ void test_shortcut_of_little_work(void) {
     }
 }
 
-/* A model that takes 2 ms: the sample that was timed is among those of the shortcut, and gives the same. */
+/* A model that takes 4 ms: the sample that was timed is among those of the shortcut, and gives the same. */
 void test_shortcut_that_pays(void) {
     for (int gradient = 0; gradient < 2; gradient++) {
         for (size_t limit = 1; limit < 8; limit += 6) {
@@ -255,7 +255,7 @@ void test_shortcut_that_pays(void) {
             script_make_inputs();
             const met_job job = gradient ? script_gradient_job(&m, MET_BOX) : script_job(&m, MET_BOX);
             toy_init(&t, true);
-            t.seconds = 2e-3;
+            t.seconds = 4e-3;
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
             t.seconds = 0;
             if (gradient) {
@@ -266,7 +266,7 @@ void test_shortcut_that_pays(void) {
             }
             CHECK_STR(report.shortcut, "toy stem");
             CHECK_INT(report.decline_reason, MET_DECLINE_NONE);
-            CHECK(report.seconds_alone >= 2e-3);
+            CHECK(report.seconds_alone >= 4e-3);
             CHECK_INT(report.evaluations, IMAGES * SAMPLES);
             CHECK_INT(report.shortcut_evaluations, IMAGES * SAMPLES);
             CHECK(report.evaluations_verifying >= 1 && report.evaluations_verifying <= 2);
@@ -287,7 +287,7 @@ void test_shortcut_that_is_wrong(void) {
         script_make_inputs();
         const met_job job = gradient ? script_gradient_job(&m, MET_BANDS) : script_job(&m, MET_BANDS);
         toy_init(&t, true);
-        t.seconds = 1e-3;
+        t.seconds = 4e-3;
         t.exaggerate = 0.01;
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
         t.seconds = 0;
