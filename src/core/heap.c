@@ -29,6 +29,8 @@
 /* Bytes that the system clears and maps in a second, about, and the part of a run that this may cost. */
 #define REFILL_RATE 4e9
 #define REFILL_PART 0.01
+/* Less is not worth the search through the heap. */
+#define WORTH_RETURNING ((size_t)8 << 20)
 #define PAGE_BYTES ((size_t)4096)
 
 static atomic_int holders;
@@ -69,7 +71,8 @@ static void remember(void) {
 
 /*
  * Free memory that is resident has grown since memory was returned last by what the process has grown more than what it
- * uses. The next run needs as much as one run leaves; what is there beyond that was left between results.
+ * uses. The next run needs about as much as one run leaves, results that were dropped included; what is there beyond twice
+ * that was left between results that are kept.
  */
 static void return_memory(double seconds) {
     const size_t grown = resident_bytes() - atomic_load(&returned_resident);
@@ -78,8 +81,8 @@ static void return_memory(double seconds) {
     if (atomic_exchange(&just_returned, false)) {
         atomic_store(&working_set, gathered);
     }
-    if (gathered > atomic_load(&working_set) + GATHERED ||
-        (gathered > 0 && (double)gathered / REFILL_RATE < REFILL_PART * seconds)) {
+    if (gathered > 2 * atomic_load(&working_set) + GATHERED ||
+        (gathered > WORTH_RETURNING && (double)gathered / REFILL_RATE < REFILL_PART * seconds)) {
         malloc_trim(0);
         remember();
     }

@@ -8,18 +8,20 @@
 
 typedef struct input_x_gradient {
     const met_parallel *pool;
-    void *const *out;
+    met_results *results;
 } input_x_gradient;
 
 static int fold(void *method, const met_result *r) {
     const input_x_gradient *m = method;
-    *r->finite = met_times_image(r->base, false, r->gradient, m->pool, m->out[r->image]);
+    *r->finite = met_times_image(r->base, false, r->gradient, m->pool, m->results->out[r->image]);
+    m->results->known_finite = m->results->known_finite && *r->finite;
     return MET_OK;
 }
 
 /* out[i] = x_i * d f(x_i) / d x_i, where x_i is the masked image; baselines are not read. */
 static int run(const met_call *call, const void *options, met_results *results) {
-    input_x_gradient m = {.pool = call->options->pool, .out = results->out};
+    input_x_gradient m = {.pool = call->options->pool, .results = results};
+    results->known_finite = true;
     met_job job = met_job_of(call, &m);
     (void)options;
     job.gradient = true;

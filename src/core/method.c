@@ -73,7 +73,7 @@ int met_method_run(const met_method *method, const met_call *call, const void *o
         met_heap_release(call->options);
     }
     const size_t size = call->images > 0 ? met_image_size(&call->inputs[0].image) : 0;
-    for (size_t i = 0; i < call->images && status == MET_OK; i++) {
+    for (size_t i = 0; i < call->images && status == MET_OK && !results->known_finite; i++) {
         for (size_t t = 0; t < results->outputs && status == MET_OK; t++) {
             status = met_note_results(call->report, call->options, call->dtype, results->out[i * results->outputs + t],
                                       size, call->inputs[i].origin);

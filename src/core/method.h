@@ -24,12 +24,14 @@ typedef struct met_call {
  * number with reserve(), which allocates.
  *   out      (images, outputs) pointers to (size,) values of the call's dtype, the host's memory
  *   outputs  explained outputs of an image: 1 until reserve() was called
+ *   known_finite  the method saw every value as it wrote it, and all are finite: nobody needs to look again
  *   axes, shape  where a method explains all outputs of the model: their shape, for the host to tell
  *   reserve  allocate for that many; NULL: one is all there is
  */
 typedef struct met_results {
     void **out;
     size_t outputs;
+    bool known_finite;
     int axes;
     int64_t shape[MET_TARGET_AXES];
     int (*reserve)(struct met_results *self, size_t outputs);

@@ -13,24 +13,26 @@
 typedef struct saliency {
     const met_saliency_options *options;
     const met_parallel *pool;
-    void *const *out;
+    met_results *results;
 } saliency;
 
 static int fold(void *method, const met_result *r) {
     const saliency *m = method;
     const size_t size = met_base_size(r->base);
     if (m->options->absolute) {
-        *r->finite = met_absolute(r->base->dtype, size, r->gradient, m->pool, m->out[r->image]);
+        *r->finite = met_absolute(r->base->dtype, size, r->gradient, m->pool, m->results->out[r->image]);
     } else {
-        memcpy(m->out[r->image], r->gradient, size * met_dtype_size(r->base->dtype));
+        memcpy(m->results->out[r->image], r->gradient, size * met_dtype_size(r->base->dtype));
         *r->finite = met_count_nonfinite(r->base->dtype, r->gradient, size, m->pool, NULL) == 0;
     }
+    m->results->known_finite = m->results->known_finite && *r->finite;
     return MET_OK;
 }
 
 /* out[i] = |d f(x_i) / d x_i|, or the signed gradient where `absolute` is false; baselines are not read. */
 static int run(const met_call *call, const void *options, met_results *results) {
-    saliency m = {.options = options, .pool = call->options->pool, .out = results->out};
+    saliency m = {.options = options, .pool = call->options->pool, .results = results};
+    results->known_finite = true;
     met_job job = met_job_of(call, &m);
     job.gradient = true;
     job.fold = fold;
