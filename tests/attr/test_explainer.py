@@ -387,11 +387,9 @@ def test_ctrl_c_stops_a_model_that_runs_without_python() -> None:
     explainer = IntegratedGradients(explainable(script))
     alarm = threading.Timer(0.2, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
     explainer.attribute(cube(), target=0)
-    start = time.perf_counter()
     alarm.start()
     with pytest.raises(KeyboardInterrupt):
-        explainer.attribute(cube(), target=0, n_steps=300_000, method="riemann_left")  # some six seconds, left alone
-    assert time.perf_counter() - start < 2
+        explainer.attribute(cube(), target=0, n_steps=10**9, method="riemann_left")  # some hours, left alone
     alarm.join()
     assert explainer.attribute(cube(), target=0).attributes.any()
 
