@@ -80,7 +80,7 @@ def test_a_spectrum_has_one_value_for_each_band(method: Any, kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "orientation"), zip([integrated, kept, boxes, pixels, bands, tunnel], ORIENTATIONS, strict=True)
+    ("method", "orientation"), [*zip([integrated, kept, boxes, pixels, bands, tunnel], ORIENTATIONS, strict=True)]
 )
 def test_a_spectrum_runs_along_the_bands_of_any_orientation(method: Any, orientation: str) -> None:
     turned = cube().change_orientation(orientation)
@@ -101,7 +101,7 @@ def test_a_spectrum_is_a_view() -> None:
 LAYOUTS = ["plain", "read-only", "turned", "backwards", "byte-swapped"]
 
 
-@pytest.mark.parametrize(("method", "layout"), zip([integrated, boxes, pixels, bands, tunnel], LAYOUTS, strict=True))
+@pytest.mark.parametrize(("method", "layout"), [*zip([integrated, boxes, pixels, bands, tunnel], LAYOUTS, strict=True)])
 def test_arrays_of_the_image_s_shape(method: Any, layout: str) -> None:
     array = values(5).numpy().copy()
     wanted = method(cube(), values(5)).attributes
