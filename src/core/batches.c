@@ -31,6 +31,15 @@ typedef struct evaluated {
     const void *gradient; /* NULL in forward jobs */
 } evaluated;
 
+/* What a call of the model gave for copies of a sample. Starts as zeros. */
+typedef struct copies_of {
+    double *values; /* (n, width) outputs */
+    size_t capacity;
+    size_t width;
+    met_batch dx; /* gradients; in forward jobs nothing */
+    double seconds;
+} copies_of;
+
 /* A distance where only one of two values is finite: larger than any other, and a number to calculate with. */
 #define OTHERWISE 1e100
 
@@ -142,19 +151,19 @@ void met_note_single(engine *e, const char *why) {
     snprintf(e->report->one_at_a_time, sizeof e->report->one_at_a_time, "%s", why);
 }
 
-void met_probe_free(met_probe *p) {
+static void copies_free(copies_of *p) {
     met_deallocate(p->values);
     met_release_batch(&p->dx);
-    *p = (met_probe){0};
+    *p = (copies_of){0};
 }
 
 /*
  * Evaluate n copies of one sample, in memory of their own.
  *   sample  (size,) its values
  *   j       the place of the chunk where it is described
- *   out     outputs and gradients; the caller frees it with met_probe_free(), on failure too
+ *   out     outputs and gradients; the caller frees it with copies_free(), on failure too
  */
-static int evaluate_copies(engine *e, const void *sample, size_t j, size_t n, met_probe *out) {
+static int evaluate_copies(engine *e, const void *sample, size_t j, size_t n, copies_of *out) {
     met_buffer *buffer = NULL;
     const met_target **targets = met_allocate(n, sizeof *targets);
     size_t *origins = met_allocate(n, sizeof *origins);
@@ -182,30 +191,31 @@ static int evaluate_copies(engine *e, const void *sample, size_t j, size_t n, me
     return status == MET_ESINGLE ? met_fail(MET_EMODEL, "the model gives one number for a whole batch") : status;
 }
 
-static evaluated evaluated_of(const engine *e, const met_probe *p, size_t i) {
+static evaluated evaluated_of(const engine *e, const copies_of *p, size_t i) {
     const void *gradient = p->dx.data == NULL ? NULL : (const uint8_t *)p->dx.data + i * e->bytes;
     return (evaluated){p->values + i * p->width, gradient};
 }
 
-int met_probe_sample(engine *e, size_t image, size_t k, met_probe *out) {
+int met_time_first(engine *e, double *seconds) {
     met_buffer *buffer = NULL;
+    copies_of first = {0};
     met_sample s;
     int status = met_reserve_slots(e, 1);
     if (status == MET_OK) {
-        status = met_describe_sample(e, 0, image, k, &s);
+        status = met_describe_sample(e, 0, 0, 0, &s);
     }
     if (status == MET_OK) {
-        status = met_load_image(e, image);
+        status = met_load_image(e, 0);
     }
     if (status == MET_OK) {
         status = met_buffer_new(e->bytes, "a sample", &e->report->memory, &buffer);
     }
     if (status == MET_OK) {
         met_sample_render(&e->base, &s, e->options->pool, met_buffer_data(buffer));
-        status = evaluate_copies(e, met_buffer_data(buffer), 0, 1, out);
-        out->image = image;
-        out->k = k;
+        status = evaluate_copies(e, met_buffer_data(buffer), 0, 1, &first);
+        *seconds = first.seconds;
     }
+    copies_free(&first);
     met_buffer_release(buffer);
     return status;
 }
@@ -224,7 +234,7 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
     const uint8_t *sample = (const uint8_t *)met_buffer_data(e->chunk) + j * e->bytes;
     const void *gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + j * e->bytes;
     const evaluated in_batch = {y->value + j * width, gradient};
-    met_probe alone = {0}, again = {0}, copies = {0};
+    copies_of alone = {0}, again = {0}, copies = {0};
     status = status == MET_OK ? evaluate_copies(e, sample, j, 1, &alone) : status;
     if (status == MET_OK && alone.width != width) {
         status = met_fail(MET_EMODEL, "the model returned %zu outputs for one sample alone and %zu for each of %zu",
@@ -262,23 +272,22 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
         status = MET_ESINGLE;
     }
 done:
-    met_probe_free(&alone);
-    met_probe_free(&again);
-    met_probe_free(&copies);
+    copies_free(&alone);
+    copies_free(&again);
+    copies_free(&copies);
     return status;
 }
 
 /*
- * Whether what a shortcut gave for a sample is what the model gives for it alone.
- *   p      the sample, asked alone
- *   value  (p->width,) the shortcut's outputs
- *   scale  the largest output that rounding is judged by
+ * Whether what a shortcut gave for a sample is what the model gave for it alone, but for rounding.
+ *   model, shortcut  (width,) outputs
+ *   scale            the largest output that rounding is judged by
  */
-bool met_probe_agrees(const engine *e, const met_probe *p, const double *value, double scale) {
+bool met_agree(const engine *e, const double *model, const double *shortcut, size_t width, double scale) {
     const double allowed = e->job->dtype == MET_FLOAT64 ? SHORTCUT_DOUBLE : SHORTCUT_FLOAT;
-    for (size_t i = 0; i < p->width; i++) {
-        if (isfinite(p->values[i]) != isfinite(value[i]) ||
-            (isfinite(value[i]) && fabs(value[i] - p->values[i]) > allowed * fmax(scale, fabs(p->values[i])))) {
+    for (size_t i = 0; i < width; i++) {
+        if (isfinite(model[i]) != isfinite(shortcut[i]) ||
+            (isfinite(model[i]) && fabs(shortcut[i] - model[i]) > allowed * fmax(scale, fabs(model[i])))) {
             return false;
         }
     }

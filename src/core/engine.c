@@ -336,12 +336,11 @@ int met_run_first(engine *e) {
     int status = run_plain(e, 0, 1, &one);
     if (status == MET_OK && e->width > 0) {
         e->report->seconds_alone = e->report->seconds_in_model - before;
-        e->probe.values = met_allocate(e->width, sizeof *e->probe.values);
-        if (e->probe.values == NULL) {
+        e->first_values = met_allocate(e->width, sizeof *e->first_values);
+        if (e->first_values == NULL) {
             return met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", e->width);
         }
-        memcpy(e->probe.values, e->values, e->width * sizeof *e->values);
-        e->probe.width = e->width;
+        memcpy(e->first_values, e->values, e->width * sizeof *e->values);
     }
     return status;
 }
@@ -398,7 +397,6 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     for (size_t i = 0; i < job->images; i++) {
         e.remaining[i] = job->evaluations;
     }
-    met_heap_hold(options);
     bool shortcut = false;
     size_t done = 0;
     status = met_wants_shortcut(&e, &shortcut, &done);
@@ -416,10 +414,9 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     met_free_plain(&e);
     met_readable_free(&e.readable);
     met_free_slots(&e);
-    met_probe_free(&e.probe);
+    met_deallocate(e.first_values);
     met_deallocate(e.values);
     met_deallocate(e.remaining);
-    met_heap_release(options);
     report->seconds += met_seconds() - start;
     return status;
 }

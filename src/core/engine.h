@@ -137,7 +137,11 @@ typedef struct met_report {
 /* Evaluate a job. On any failure all is freed and the report is left as far as it came. */
 int met_run(const met_job *job, const met_model *model, const met_options *options, met_report *report);
 
-/* Around several runs of one call (heap.c): every hold is followed by a release; they nest. */
+/* Count what is not finite in the result of an image of the user's call; MET_EFINITE where the caller wants an error. */
+int met_note_results(met_report *report, const met_options *options, met_dtype dtype, const void *values, size_t n,
+                     size_t image);
+
+/* Around all runs of one call (heap.c): every hold is followed by a release; they nest. */
 void met_heap_hold(const met_options *options);
 void met_heap_release(const met_options *options);
 

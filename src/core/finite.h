@@ -6,12 +6,13 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "engine.h"
+#include "platform.h"
 
-/*
- * Whether n values are all finite. The bits of the exponent are all ones in NaN and infinity alone; integers compare in
- * vectors without -ffast-math.
- */
+/* The bits of the exponent, which are all ones in NaN and infinity alone: integers compare in vectors. */
+#define MET_FLOAT_EXPONENT UINT32_C(0x7f800000)
+#define MET_DOUBLE_EXPONENT UINT64_C(0x7ff0000000000000)
+
+/* Whether n values are all finite. */
 #define MET_ALL_FINITE(T, BITS, EXPONENT) \
     static inline bool met_all_finite_##T(const T *values, size_t n) { \
         BITS found = 0; \
@@ -22,8 +23,8 @@
         } \
         return found == 0; \
     }
-MET_ALL_FINITE(float, uint32_t, 0x7f800000u)
-MET_ALL_FINITE(double, uint64_t, 0x7ff0000000000000u)
+MET_ALL_FINITE(float, uint32_t, MET_FLOAT_EXPONENT)
+MET_ALL_FINITE(double, uint64_t, MET_DOUBLE_EXPONENT)
 #undef MET_ALL_FINITE
 
 /*
@@ -31,9 +32,5 @@ MET_ALL_FINITE(double, uint64_t, 0x7ff0000000000000u)
  * where there is none; NULL: not wanted).
  */
 size_t met_count_nonfinite(met_dtype dtype, const void *values, size_t n, const met_parallel *pool, size_t *first);
-
-/* Count what is not finite in the result of an image of the user's call; MET_EFINITE where the caller wants an error. */
-int met_note_results(met_report *report, const met_options *options, met_dtype dtype, const void *values, size_t n,
-                     size_t image);
 
 #endif

@@ -7,6 +7,8 @@
  */
 #include "image.h"
 
+#include "finite.h"
+
 #include <stdatomic.h>
 #include <string.h>
 
@@ -258,8 +260,8 @@ typedef size_t count_function(const char *in, ptrdiff_t step, const uint8_t *mas
         return count; \
     }
 
-COUNT_ROW(count_float, uint32_t, UINT32_C(0x7f800000))
-COUNT_ROW(count_double, uint64_t, UINT64_C(0x7ff0000000000000))
+COUNT_ROW(count_float, uint32_t, MET_FLOAT_EXPONENT)
+COUNT_ROW(count_double, uint64_t, MET_DOUBLE_EXPONENT)
 
 typedef struct counting {
     const met_image *image;

@@ -406,9 +406,7 @@ static int run(const met_call *call, const void *options, met_results *results) 
     m.linear = nesting->of_gradient && !m.multiplies && m.moment == MET_MEAN && !squares;
     status = allocate(&m, squares, o->input_derivative != NULL && m.multiplies);
     if (status == MET_OK) {
-        met_heap_hold(call->options); /* through all the runs inside */
         status = nesting->of_gradient ? run_gradients(&m) : run_groups(&m);
-        met_heap_release(call->options);
     }
     met_reducer_free(&m.values);
     met_reducer_free(&m.gradients);

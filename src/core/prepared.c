@@ -73,23 +73,22 @@ static int describe_place(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     return status;
 }
 
-/* Where the sample that was asked alone is among the n evaluated ones, it must have given the same. */
-static int compare_with_probe(const engine *e, size_t n, const met_outputs *y) {
-    const met_probe *p = &e->probe;
+/* Where the first sample, which was evaluated alone, is among the n evaluated ones, it must have given the same. */
+static int compare_with_first(const engine *e, size_t n, const met_outputs *y) {
     double scale = 0;
-    if (p->values == NULL || p->width != y->width) {
+    if (e->first_values == NULL || e->width != y->width) {
         return MET_OK;
     }
     for (size_t i = 0; i < n * y->width; i++) {
         scale = fabs(y->value[i]) > scale && isfinite(y->value[i]) ? fabs(y->value[i]) : scale;
     }
     for (size_t j = 0; j < n; j++) {
-        if (e->image_of[j] != p->image || e->k_of[j] != p->k) {
+        if (e->image_of[j] != 0 || e->k_of[j] != 0) {
             continue;
         }
-        if (!met_probe_agrees(e, p, y->value + j * y->width, scale)) {
+        if (!met_agree(e, e->first_values, y->value + j * y->width, y->width, scale)) {
             return met_declined(MET_DECLINE_VERIFICATION, "it gave %.9g for a sample that gives %.9g alone",
-                                y->value[j * y->width], p->values[0]);
+                                y->value[j * y->width], e->first_values[0]);
         }
         e->report->batching = n > 1 ? MET_BATCHING_FREE : e->report->batching;
     }
@@ -114,7 +113,7 @@ static int run_described(engine *e, size_t n, double *seconds) {
     if (status == MET_OK && y->value == NULL) {
         return met_fail(MET_EMODEL, "the model answered without outputs");
     }
-    status = status == MET_OK ? compare_with_probe(e, n, y) : status;
+    status = status == MET_OK ? compare_with_first(e, n, y) : status;
     if (status == MET_OK) {
         e->report->shortcut_evaluations += n;
         status = job->gradient ? met_note_outputs(e, 0, n, y) : met_fold(e, 0, n, &none, y);
@@ -146,8 +145,8 @@ static int collect(engine *e, size_t from, size_t to) {
     return status;
 }
 
-/* Forget what images [from, to) gave so far, but for the time it took; its evaluations are counted apart. */
-static void start_again(engine *e, size_t from, size_t to, const met_report *before, size_t done) {
+/* Forget what images [from, to) gave so far, but for the time it took; how many evaluations that were. */
+static size_t start_again(engine *e, size_t from, size_t to, const met_report *before, size_t done) {
     met_report *r = e->report;
     const met_report now = *r;
     *r = *before;
@@ -156,11 +155,11 @@ static void start_again(engine *e, size_t from, size_t to, const met_report *bef
     r->memory = now.memory;
     r->evaluations_verifying = now.evaluations_verifying;
     r->seconds_alone = now.seconds_alone;
-    r->evaluations_discarded += now.evaluations - before->evaluations;
     for (size_t i = from; i < to; i++) {
         e->remaining[i] = e->job->evaluations;
     }
     e->done = done;
+    return now.evaluations - before->evaluations;
 }
 
 /* Prepare images [from, to) for samples like the middle one of the first image. */
@@ -210,7 +209,8 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
         status = collect(e, from, to);
     }
     if (status == MET_EDECLINED) {
-        start_again(e, from, to, &before, done);
+        const size_t discarded = start_again(e, from, to, &before, done);
+        e->report->evaluations_discarded += discarded;
         note_decline(e->report, met_decline_reason(), met_detail());
     } else if (status == MET_OK) {
         note_shortcut(e->report, cut->name(e->prepared));
@@ -252,17 +252,15 @@ static int measure(engine *e, bool *worth, size_t *done) {
     int status = met_run_first(e);
     *worth = status == MET_OK && is_worth_preparing(e);
     if (*worth && *alone < WARM_SECONDS) { /* the first one warmed caches and code */
-        met_probe again = {0};
-        status = met_probe_sample(e, 0, 0, &again);
-        *alone = status == MET_OK && again.seconds < *alone ? again.seconds : *alone;
+        double seconds = 0;
+        status = met_time_first(e, &seconds);
+        *alone = status == MET_OK && seconds < *alone ? seconds : *alone;
         *worth = status == MET_OK && is_worth_preparing(e);
-        met_probe_free(&again);
     }
     *done = status == MET_OK && !*worth ? 1 : 0;
     if (status == MET_OK && *worth) {
-        start_again(e, 0, 1, &before, 0);
-        e->report->evaluations_verifying++;
-        e->report->evaluations_discarded = before.evaluations_discarded;
+        const size_t verifying = start_again(e, 0, 1, &before, 0);
+        e->report->evaluations_verifying += verifying;
         met_free_plain(e);
     }
     return status;

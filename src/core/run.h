@@ -24,17 +24,6 @@ typedef struct slot {
     met_sample sample;
 } slot;
 
-/* One sample of the job that was evaluated alone, in order to verify something. Starts as zeros. */
-typedef struct met_probe {
-    size_t image;
-    size_t k;
-    double *values; /* (n, width) outputs, NULL: there was no evaluation yet */
-    size_t capacity;
-    size_t width;
-    met_batch dx; /* gradients; in forward jobs nothing */
-    double seconds;
-} met_probe;
-
 typedef struct engine {
     const met_job *job;
     const met_model *model;
@@ -65,7 +54,8 @@ typedef struct engine {
     met_prepared *prepared; /* of the images from `first_prepared` on, while they go through a shortcut */
     size_t first_prepared;
 
-    met_probe probe; /* what a shortcut must give, too */
+    double *
+        first_values; /* (width,) outputs of the first sample evaluated alone: a shortcut must give them too; or NULL */
     met_reducer sum;
     double *values; /* outputs of a chunk */
     size_t values_capacity;
@@ -116,7 +106,7 @@ typedef struct met_path {
 /* Samples [next, end) of all by that path, in chunks of the tuner's size. */
 int met_run_path(engine *e, const met_path *path, size_t next, size_t end, met_tuner *tuner);
 
-/* The first sample of all by itself, rendered: its outputs are kept as e->probe, its time in the report. */
+/* The first sample of all by itself, rendered: its outputs are kept as e->first_values, its time in the report. */
 int met_run_first(engine *e);
 /* Free what only the plain path needs; it is made again where it is. */
 void met_free_plain(engine *e);
@@ -129,10 +119,10 @@ void met_release_batch(met_batch *batch);
 int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
 /* From here on the model gets one sample at a time. */
 void met_note_single(engine *e, const char *why);
-/* Evaluate sample k of an image alone. */
-int met_probe_sample(engine *e, size_t image, size_t k, met_probe *out);
-bool met_probe_agrees(const engine *e, const met_probe *p, const double *value, double scale);
-void met_probe_free(met_probe *p);
+/* Evaluate the first sample of all alone once more, and tell the time it took. */
+int met_time_first(engine *e, double *seconds);
+/* Whether what a shortcut gave for a sample is what the model gave; see batches.c. */
+bool met_agree(const engine *e, const double *model, const double *shortcut, size_t width, double scale);
 
 /* finite.c: count what is not finite among the outputs of n samples; an error where the caller wants one. */
 int met_note_outputs(engine *e, size_t first, size_t n, const met_outputs *y);
