@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from meteors_c.attr._arguments import (
     Baseline,
@@ -16,7 +17,8 @@ from meteors_c.attr._arguments import (
     one_target,
     targets_of,
 )
-from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.attr._fields import distinct_ids
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpectral
 from meteors_c.attr.explainer import Explainer, bare, result_tensor
 from meteors_c.hsi import HSI
 
@@ -29,6 +31,15 @@ def run_settings(
     """Return how the model is called, from the arguments that these explainers have for it."""
     limit = batch_size(perturbations_per_eval, "perturbations_per_eval")
     return RunSettings(additional_forward_args, limit, show_progress)
+
+
+def _fields(result_type: type[HSIAttributes], mask: torch.Tensor | None) -> dict[str, Any]:
+    """Return what results have besides their values: the mask, and for superbands their ids as names."""
+    if mask is None:
+        return {}
+    if result_type is not HSIAttributesSpectral:
+        return {"mask": mask}
+    return {"mask": mask, "band_names": {str(number): number for number in distinct_ids(mask)}}
 
 
 class DifferenceExplainer(Explainer):
@@ -44,7 +55,7 @@ class DifferenceExplainer(Explainer):
         per_target: bool,
         settings: RunSettings,
         result_type: type[HSIAttributes],
-        fields: Callable[[], dict[str, Any]],
+        mask: Callable[[], torch.Tensor | None],
         **arguments: Any,
     ) -> Any:
         """Call the core and return one result for each image, or with several targets a list of them.
@@ -53,8 +64,8 @@ class DifferenceExplainer(Explainer):
         ----------
         target : int, tuple, tensor, list, "all" or None
             Which output; with `per_target` a list names several outputs of each image.
-        result_type, fields
-            The class of the results, and what makes that which they have besides values, once there are some.
+        result_type, mask
+            The class of the results, and what makes their mask once there are results; None for none.
         **arguments
             The method's own, as the core takes them.
         """
@@ -71,10 +82,10 @@ class DifferenceExplainer(Explainer):
             self._native(), images, targets, settings, baselines_of(baseline, images), outputs=wanted, **arguments
         )
 
-        made = fields()
+        fields = _fields(result_type, mask())
 
         def result(image: HSI, array: np.ndarray, one: tuple[int, ...]) -> HSIAttributes:
-            return self._result(image, result_tensor(array, image), one, report, result_type, **made)
+            return self._result(image, result_tensor(array, image), one, report, result_type, **fields)
 
         if wanted is None:
             return bare([result(image, of[0], one) for image, of, one in zip(images, arrays, targets, strict=True)])

@@ -15,7 +15,6 @@ from meteors_c.attr._arguments import (
     spectral_axis_of,
 )
 from meteors_c.attr._differences import DifferenceExplainer, run_settings
-from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI
@@ -145,10 +144,6 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
         images = images_of(hsi)
         ids, result_type = _feature_mask(feature_mask, images)
         shape = images[0].image.shape
-        mask = ids.expand(shape).to(images[0].image.device)
-        fields: dict[str, Any] = {"mask": mask}
-        if result_type is HSIAttributesSpectral:
-            fields["band_names"] = {str(number): number for number in distinct_ids(mask)}
         settings = run_settings(additional_forward_args, perturbations_per_eval, show_progress)
         return self._explain(
             images,
@@ -157,6 +152,6 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
             per_target,
             settings,
             result_type,
-            lambda: fields,
+            lambda: ids.expand(shape).to(images[0].image.device),
             features=_numbered(ids, shape),
         )

@@ -19,7 +19,6 @@ from meteors_c.attr._arguments import (
     spectral_axis_of,
 )
 from meteors_c.attr._differences import DifferenceExplainer, run_settings
-from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
@@ -55,17 +54,13 @@ class _Windows:
     strides: tuple[int, ...]
     result_type: type[HSIAttributes] = HSIAttributes
 
-    def fields(self, image: HSI) -> dict[str, Any]:
-        """Return what results over pixels or bands have besides their values."""
+    def mask(self, image: HSI) -> torch.Tensor | None:
+        """Return the window of each pixel or band; None for boxes, which have both."""
         if self.result_type is HSIAttributes:
-            return {}
+            return None
         spectral = image.spectral_axis
         axes = [spectral] if self.result_type is HSIAttributesSpectral else sorted({0, 1, 2} - {spectral})
-        mask = _mask(image.image.shape, self.sizes, self.strides, axes).to(image.image.device)
-        if self.result_type is HSIAttributesSpatial:
-            return {"mask": mask}
-        ids = distinct_ids(mask)
-        return {"mask": mask, "band_names": dict(zip(map(str, ids), ids, strict=True))}
+        return _mask(image.image.shape, self.sizes, self.strides, axes).to(image.image.device)
 
 
 class Occlusion(DifferenceExplainer, native="occlusion"):
@@ -261,7 +256,7 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
             per_target,
             settings,
             windows.result_type,
-            lambda: windows.fields(images[0]),
+            lambda: windows.mask(images[0]),
             window=windows.sizes,
             stride=windows.strides,
         )
