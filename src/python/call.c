@@ -49,14 +49,24 @@ static PyObject *entry(PyObject *options, const char *name) {
     return item == Py_None ? NULL : item;
 }
 
-/* The position of a string among `names`, which end with NULL; -1 with an exception. */
-static int choose(PyObject *value, const char *argument, const char *const *names) {
-    for (int i = 0; names[i] != NULL && PyUnicode_Check(value); i++) {
+int met_py_choice(PyObject *value, const char *argument, const char *const *names) {
+    if (!PyUnicode_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a string, not %R", argument, value);
+        return -1;
+    }
+    for (int i = 0; names[i] != NULL; i++) {
         if (PyUnicode_CompareWithASCIIString(value, names[i]) == 0) {
             return i;
         }
     }
-    PyErr_Format(PyExc_ValueError, "%s is not known: %R", argument, value);
+    PyObject *known = PyUnicode_FromString(names[0]);
+    for (int i = 1; known != NULL && names[i] != NULL; i++) {
+        Py_SETREF(known, PyUnicode_FromFormat("%U, %s", known, names[i]));
+    }
+    if (known != NULL) {
+        PyErr_Format(PyExc_ValueError, "%s must be one of %U, not %R", argument, known, value);
+        Py_DECREF(known);
+    }
     return -1;
 }
 
@@ -86,21 +96,21 @@ static int read_options(met_py_call *c, PyObject *options) {
         return -1;
     }
     if ((item = entry(options, "finite")) != NULL) {
-        const int policy = choose(item, "finite", policies);
+        const int policy = met_py_choice(item, "finite", policies);
         c->options.finite = (met_finite)policy;
         if (policy < 0) {
             return -1;
         }
     }
     if ((item = entry(options, "shortcuts")) != NULL) {
-        const int shortcuts = choose(item, "shortcuts", uses);
+        const int shortcuts = met_py_choice(item, "shortcuts", uses);
         c->options.shortcuts = (met_shortcuts)shortcuts;
         if (shortcuts < 0) {
             return -1;
         }
     }
     if ((item = entry(options, "dtype")) != NULL) {
-        const int dtype = choose(item, "dtype", dtypes);
+        const int dtype = met_py_choice(item, "dtype", dtypes);
         if (dtype < 0) {
             return -1;
         }

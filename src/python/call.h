@@ -47,6 +47,9 @@ PyObject *met_py_result_array(const met_py_call *c);
 /* Keep an object until the call is closed; steals the reference. -1 with an exception, also where object is NULL. */
 int met_py_keep(met_py_call *c, PyObject *object);
 
+/* The position of a string among `names`, which end with NULL; -1 with an exception that lists them. */
+int met_py_choice(PyObject *value, const char *argument, const char *const *names);
+
 /* A tuple of int (or ()) as a target; -1 with an exception otherwise. */
 int met_py_target(PyObject *indices, met_target *out);
 

@@ -55,27 +55,6 @@ static int read_count(const met_argument *a, PyObject *value, size_t *out) {
     return 0;
 }
 
-static int read_choice(const met_argument *a, PyObject *value, int *out) {
-    if (!PyUnicode_Check(value)) {
-        return wrong_type(a, value, "a string");
-    }
-    for (int i = 0; a->choices[i] != NULL; i++) {
-        if (PyUnicode_CompareWithASCIIString(value, a->choices[i]) == 0) {
-            *out = i;
-            return 0;
-        }
-    }
-    PyObject *known = PyUnicode_FromString(a->choices[0]);
-    for (int i = 1; known != NULL && a->choices[i] != NULL; i++) {
-        Py_SETREF(known, PyUnicode_FromFormat("%U, %s", known, a->choices[i]));
-    }
-    if (known != NULL) {
-        PyErr_Format(PyExc_ValueError, "%s must be one of %U, not %R", a->name, known, value);
-        Py_DECREF(known);
-    }
-    return -1;
-}
-
 static int read_sizes(const met_argument *a, PyObject *value, size_t out[MET_AXES]) {
     if (!PyTuple_Check(value) || PyTuple_GET_SIZE(value) != MET_AXES) {
         return wrong_type(a, value, "a tuple of three int");
@@ -230,7 +209,7 @@ static int read_argument(met_py_call *c, const met_argument *a, PyObject *value,
     case MET_COUNT: return read_count(a, value, field);
     case MET_NUMBER: *(double *)field = PyFloat_AsDouble(value); return PyErr_Occurred() ? -1 : 0;
     case MET_SEED: *(uint64_t *)field = PyLong_AsUnsignedLongLong(value); return PyErr_Occurred() ? -1 : 0;
-    case MET_CHOICE: return read_choice(a, value, field);
+    case MET_CHOICE: *(int *)field = met_py_choice(value, a->name, a->choices); return *(int *)field < 0 ? -1 : 0;
     case MET_SIZES: return read_sizes(a, value, field);
     case MET_NUMBERS: return read_numbers(c, a, value, field);
     case MET_AXIS_FLAGS: return met_py_axis_flags(value, c->inputs[0].image.shape, field);
