@@ -412,6 +412,9 @@ int met_py_add_hsi(PyObject *module) {
     }
     int failed = PyModule_AddType(module, (PyTypeObject *)type);
     Py_DECREF(type);
+    PyObject *ranges = failed < 0 ? NULL : met_py_band_ranges();
+    failed = PyModule_AddObjectRef(module, "band_ranges", ranges); /* -1 where ranges is NULL */
+    Py_XDECREF(ranges);
     return failed < 0 ? -1 : PyModule_AddFunctions(module, met_py_hsi_functions);
 }
 

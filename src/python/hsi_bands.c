@@ -17,6 +17,18 @@ static const struct {
     {"WV", 930, 960},   {"Y", 585, 625},
 };
 
+PyObject *met_py_band_ranges(void) {
+    PyObject *ranges = PyDict_New();
+    for (size_t i = 0; ranges != NULL && i < sizeof bands / sizeof *bands; i++) {
+        PyObject *range = Py_BuildValue("(dd)", bands[i].low, bands[i].high);
+        if (range == NULL || PyDict_SetItemString(ranges, bands[i].name, range) < 0) {
+            Py_CLEAR(ranges);
+        }
+        Py_XDECREF(range);
+    }
+    return ranges;
+}
+
 /* ------------------------------------------------------------------ common */
 
 /* Whether a tensor's method or attribute answers true; -1 with an exception. */

@@ -52,6 +52,8 @@ int met_py_hsi_ready(const met_py_hsi *self);
 PyObject *met_py_hsi_mask(met_py_hsi *self);
 
 /* hsi_bands.c */
+/* The bands that have a name, as a new dict of name to (lowest, highest wavelength), nm, ends included */
+PyObject *met_py_band_ranges(void);
 PyObject *met_py_hsi_get_image(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *met_py_hsi_extract_band(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *met_py_hsi_get_rgb(PyObject *self, PyObject *args, PyObject *kwargs);
