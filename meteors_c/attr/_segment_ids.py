@@ -58,7 +58,7 @@ def whole_number_ids(mask: Any, name: str) -> torch.Tensor:
         _check_whole(mask.double(), name)
     ids = mask.to(torch.int64)
     if mask.dtype is torch.uint64 and (ids < 0).any():
-        raise ValueError(f"{name} must hold ids below 2**63, but has {int(mask[ids < 0][0])}")
+        raise ValueError(f"{name} must hold ids below 2**63, but has {int(ids[ids < 0][0]) + 2**64}")
     return ids
 
 

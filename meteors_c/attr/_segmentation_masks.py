@@ -138,9 +138,9 @@ def read_band_masks(band_mask: Any, images: Sequence[HSI]) -> list[torch.Tensor]
 
 def _read_masks(mask_type: MaskType, masks: Sequence[Any], images: Sequence[HSI]) -> list[torch.Tensor]:
     """Read one mask for each image."""
+    if len(masks) != len(images):
+        raise ValueError(f"{mask_type}_mask must have one mask for each of {len(images)} images, not {len(masks)}")
     tensors = [ensure_torch_tensor(mask, f"{mask_type}_mask number {i}") for i, mask in enumerate(masks, start=1)]
-    if len(tensors) != len(images):
-        raise ValueError(f"{mask_type}_mask must have one mask for each of {len(images)} images, not {len(tensors)}")
     return [_with_all_axes(mask_type, hsi, mask) for hsi, mask in zip(images, tensors, strict=True)]
 
 
