@@ -25,7 +25,7 @@ from meteors_c.attr._band_formats import (
 from meteors_c.attr._band_names import BAND_RANGES, extract_bands_from_spyndex, make_band_names_indexable
 from meteors_c.exceptions import BandSelectionError, MaskCreationError
 from meteors_c.hsi import HSI
-from meteors_c.utils import change_dtype_of_list, expand_spectral_mask, warn_caller
+from meteors_c.utils import expand_spectral_mask, warn_caller
 
 __all__ = [
     "BandMasks",
@@ -39,6 +39,7 @@ _logger = logging.getLogger("meteors_c")
 
 Indices = dict[Label, list[int]]
 Ids = dict[Label, int]
+
 
 # ---------------------------------------------------------------- wavelengths and indices
 
@@ -159,7 +160,7 @@ def _bands_at(wavelengths: torch.Tensor, value: Any) -> list[int]:
 
 def _in_kind(value: Any, wavelengths: torch.Tensor) -> float | int:
     """Return a number of nm as a float, or as an int where the image's wavelengths are whole numbers."""
-    number = change_dtype_of_list(value, float)[0]
+    number = float(value)
     if wavelengths.is_floating_point():
         return number
     if not number.is_integer():
