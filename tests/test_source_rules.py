@@ -17,7 +17,7 @@ C11_HEADERS = {
 }
 
 # What a provider of models sees of the core: its contract, model.h, and what that stands on.
-PROVIDER_HEADERS = {f"{name}.h" for name in "model buffer platform sample image rng status".split()}
+PROVIDER_HEADERS = {f"{name}.h" for name in "model buffer platform sample segments image rng status".split()}
 
 # Headers of the system that a file of the core may use, behind a check that they are there.
 OF_THE_SYSTEM = {("heap.c", "malloc.h")}

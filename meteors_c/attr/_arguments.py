@@ -28,6 +28,7 @@ __all__ = [
     "integer",
     "one_for_each_image",
     "one_target",
+    "outputs_of",
     "positive",
     "shape_mismatch",
     "sizes",
@@ -170,6 +171,21 @@ def targets_of(target: Any, images: int) -> list[tuple[int, ...]]:
     if not isinstance(target, list):
         return [one_target(target)] * images
     return list(map(one_target, one_for_each_image(target, "target", images)))
+
+
+def outputs_of(target: Any, per_target: bool, images: int) -> tuple[str | list[tuple[int, ...]] | None, Any]:
+    """Return what is explained beside one output of each image, and the target of each image.
+
+    The first is ``"all"``, a list of outputs (where `per_target` says that a list means that), or None for one output.
+    """
+    every = isinstance(target, str)
+    if every and target != "all":
+        raise ValueError(f"target must be an index, or 'all', not {target!r}")
+    if per_target and not every and not (isinstance(target, list) and target):
+        raise TypeError(f"with per_target, target must be 'all' or a list of indices, not {target!r}")
+    if every or per_target:
+        return "all" if every else list(map(one_target, target)), [()] * images
+    return None, targets_of(target, images)
 
 
 # ---------------------------------------------------------------- baselines

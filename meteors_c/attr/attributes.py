@@ -26,6 +26,7 @@ from meteors_c.attr._fields import (
     validate_shapes,
 )
 from meteors_c.attr._registry import AVAILABLE_ATTRIBUTION_METHODS
+from meteors_c.attr.effects import FeatureEffects
 from meteors_c.exceptions import DeviceError, HSIAttributesError
 from meteors_c.hsi import HSI
 from meteors_c.utils import warn_caller
@@ -74,6 +75,8 @@ class HSIAttributes:
         The model output that is explained.
     standard_error : torch.Tensor or numpy.ndarray, optional
         Of each attribution, where the method is a Monte-Carlo estimate; shape of the image.
+    effects : FeatureEffects, optional
+        What was found of each superpixel or superband, by the methods that explain those.
 
     Raises
     ------
@@ -115,6 +118,7 @@ class HSIAttributes:
         report: Any = None,
         target: Any = None,
         standard_error: torch.Tensor | np.ndarray | None = None,
+        effects: FeatureEffects | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -128,11 +132,22 @@ class HSIAttributes:
         self.mask = validate_and_convert_mask(mask)
         self.report = report
         self.target = target
+        self.effects = effects
         self.standard_error = None if standard_error is None else ensure_torch_tensor(standard_error, "standard_error")
         for name, tensor in self._tensors().items():
             check_shape(name, tensor, hsi)
             setattr(self, name, outside_inference_mode(tensor))
         self.to(hsi.device if device is None else resolve_inference_device_attributes(device, None))
+
+    @property
+    def standard_errors(self) -> torch.Tensor | None:
+        """The standard error of each feature, in the order of ``effects.ids``; None where there are none."""
+        return None if self.effects is None else self.effects.standard_errors
+
+    @property
+    def interactions(self) -> torch.Tensor | None:
+        """Pairwise interactions of the features, in the order of ``effects.ids``; None where there are none."""
+        return None if self.effects is None else self.effects.interactions
 
     @property
     def orientation(self) -> tuple[str, str, str]:

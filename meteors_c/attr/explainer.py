@@ -259,6 +259,19 @@ def _warn(report: Report) -> None:
         )
 
 
+def for_each_output(
+    computed: Computed,
+    targets: list[tuple[int, ...]],
+    wanted: str | list[tuple[int, ...]] | None,
+    build: Callable[[int, int, tuple[int, ...]], HSIAttributes],
+) -> Any:
+    """Return ``build(image, output, target)`` for each image; where several outputs are `wanted`, a list of them."""
+    if wanted is None:
+        return bare([build(i, 0, one) for i, one in enumerate(targets)])
+    names: list[tuple[int, ...]] = [*np.ndindex(computed.shape)] if isinstance(wanted, str) else wanted
+    return bare([[build(i, t, one) for t, one in enumerate(names)] for i in range(len(targets))])
+
+
 def bare(results: list[Any]) -> Any:
     """Return the only entry of a list, or the list."""
     return results[0] if len(results) == 1 else results

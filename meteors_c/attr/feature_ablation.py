@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from meteors_c.attr._arguments import (
@@ -12,59 +11,53 @@ from meteors_c.attr._arguments import (
     ShowProgress,
     Target,
     images_of,
+    one_for_each_image,
     spectral_axis_of,
 )
-from meteors_c.attr._differences import DifferenceExplainer, run_settings
+from meteors_c.attr._games import Features, Game, GameExplainer, read_features, run_settings
+from meteors_c.attr._segment_ids import whole_number_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
-from meteors_c.utils import tensor_from_array
 
 __all__ = ["FeatureAblation"]
 
 
-def _whole_numbers(mask: Any) -> torch.Tensor:
-    """Return the ids of a mask as int64."""
-    if isinstance(mask, np.ndarray | list | tuple):
-        mask = tensor_from_array(np.asarray(mask))
-    if not isinstance(mask, torch.Tensor):
-        raise TypeError(f"feature_mask must be a tensor, an array or None, not {type(mask).__name__}")
-    ids = mask.detach().cpu()
-    if ids.is_complex() or (ids.is_floating_point() and not torch.equal(ids, ids.round())):
-        raise ValueError(f"feature_mask must hold whole numbers, the ids of the features, not fractions ({mask.dtype})")
-    return ids.to(torch.int64)
+def _features(feature_mask: Any, images: list[HSI]) -> Features:
+    """Return the features: of one mask for all images, or of a list with one for each."""
+    axis = spectral_axis_of(images)
+    if isinstance(feature_mask, list | tuple):
+        feature_mask = [torch.as_tensor(mask) if isinstance(mask, list | tuple) else mask for mask in feature_mask]
+        if all(isinstance(mask, int) for mask in feature_mask):
+            feature_mask = torch.tensor(feature_mask)
+    many = isinstance(feature_mask, list | tuple)
+    given = one_for_each_image(list(feature_mask), "feature_mask", len(images)) if many else [feature_mask] * len(images)
+    read = {id(mask): _feature_mask(mask, images[0], axis) for mask in given}
+    types = {result_type for _, result_type in read.values()}
+    if len(types) > 1:
+        raise ValueError("feature_mask must hold masks of one kind: all over bands, over pixels or over values")
+    return read_features([read[id(mask)][0] for mask in given], images, "feature_mask", types.pop())
 
 
-def _feature_mask(mask: Any, images: list[HSI]) -> tuple[torch.Tensor, type[HSIAttributes]]:
-    """Return ids that broadcast to the images' shape, and the class of the results."""
-    spectral = spectral_axis_of(images)
-    shape = tuple(images[0].image.shape)
-    spatial_shape = shape[:spectral] + shape[spectral + 1 :]
-    ids = torch.arange(shape[spectral]) if mask is None else _whole_numbers(mask)
-    if ids.shape == (shape[spectral],):
-        return ids.reshape([-1 if axis == spectral else 1 for axis in range(3)]), HSIAttributesSpectral
+def _feature_mask(mask: Any, image: HSI, axis: int) -> tuple[torch.Tensor, type[HSIAttributes]]:
+    """Return ids that broadcast to the image's shape, and the class of the results."""
+    shape = tuple(image.image.shape)
+    spatial_shape = shape[:axis] + shape[axis + 1 :]
+    ids = torch.arange(shape[axis]) if mask is None else whole_number_ids(mask, "feature_mask")
+    if ids.shape == (shape[axis],):
+        return ids.reshape([-1 if a == axis else 1 for a in range(3)]), HSIAttributesSpectral
     if ids.shape == spatial_shape:
-        return ids.unsqueeze(spectral), HSIAttributesSpatial
+        return ids.unsqueeze(axis), HSIAttributesSpatial
     if ids.shape == shape:
         return ids, HSIAttributes
     raise ShapeMismatchError(
-        f"feature_mask must have one id for each band ({shape[spectral]},), each pixel {spatial_shape} or each value "
+        f"feature_mask must have one id for each band ({shape[axis]},), each pixel {spatial_shape} or each value "
         f"{shape}, not shape {tuple(ids.shape)}"
     )
 
 
-def _numbered(ids: torch.Tensor, shape: torch.Size) -> np.ndarray:
-    """Return ids of the images' shape, numbered from 0 on as the core takes them; -1 where they are negative."""
-    found, numbers = np.unique(ids.numpy(), return_inverse=True)
-    negative = int((found < 0).sum())
-    if negative == len(found):
-        raise ValueError("feature_mask must name at least one feature: all its ids are negative")
-    numbered = np.maximum(numbers.reshape(tuple(ids.shape)) - negative, -1).astype(np.int32)
-    return np.ascontiguousarray(np.broadcast_to(numbered, tuple(shape)))
-
-
-class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
+class FeatureAblation(GameExplainer, native="feature_ablation"):
     """What the output loses when a feature, a superpixel or a superband, is replaced by the baseline [1]_.
 
     Parameters
@@ -77,13 +70,16 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
     .. [1] L. Merrick, "Randomized ablation feature importance", 2019, arXiv:1910.00174; here with a fixed replacement.
     """
 
+    multiplies_by_inputs = True
+
     def __init__(self, explainable_model: ExplainableModel) -> None:
         super().__init__(explainable_model)
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
         """Return the arguments inside a noise tunnel: each band is a feature."""
-        ids, _ = _feature_mask(None, images)
-        return {"features": _numbered(ids, images[0].image.shape), "outputs": None}
+        features = _features(None, images)
+        none = dict.fromkeys(("outputs", "known_coalitions", "known_values", "backgrounds"))
+        return {"features": features.numbered, **none}
 
     def attribute(
         self,
@@ -109,8 +105,8 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
         feature_mask : tensor, array or None, optional
             The feature that each value belongs to, as whole numbers: ``(bands,)`` for superbands, the two spatial
             axes in the image's order for superpixels, or the image's shape. Values with a negative id are left as
-            they are. None: each band is a feature.
-        baseline : int, float, tensor, array, "mean" or list, optional
+            they are. A list or tuple of such has one for each image. None: each band is a feature.
+        baseline : int, float, tensor, array, "mean", `SegmentMean`, `Blur`, `Background` or list, optional
             What a replaced value becomes; see `Occlusion.attribute`.
         additional_forward_args : Any, optional
             What the model takes after the input; see `Saliency.attribute`.
@@ -142,16 +138,5 @@ class FeatureAblation(DifferenceExplainer, native="feature_ablation"):
         """
         self._native()
         images = images_of(hsi)
-        ids, result_type = _feature_mask(feature_mask, images)
-        shape = images[0].image.shape
         settings = run_settings(additional_forward_args, perturbations_per_eval, show_progress)
-        return self._explain(
-            images,
-            target,
-            baseline,
-            per_target,
-            settings,
-            result_type,
-            lambda: ids.expand(shape).to(images[0].image.device),
-            features=_numbered(ids, shape),
-        )
+        return self._play(Game(images, _features(feature_mask, images), target, per_target, baseline, settings))

@@ -31,7 +31,7 @@ void met_set_allocator(void *(*new_allocate)(size_t bytes), void (*new_release)(
 }
 
 void *met_allocate(size_t count, size_t size) {
-    void *memory = size > 0 && count > SIZE_MAX / size ? NULL : allocate(count * size);
+    void *memory = size > 0 && count > SIZE_MAX / size ? NULL : allocate(count * size > 0 ? count * size : 1);
     return memory == NULL ? NULL : memset(memory, 0, count * size);
 }
 

@@ -148,7 +148,7 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     }
     bool pristine = held->image == i && met_sample_is_local(&held->sample);
     if (pristine) {
-        met_sample_undo(&e->base, &held->sample, out);
+        met_sample_undo(&e->base, &held->sample, e->options->pool, out);
     }
     held->image = MET_NO_IMAGE;
     status = met_describe_sample(e, j, i, k, &held->sample);
@@ -161,7 +161,7 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
         return MET_OK;
     }
     if (pristine && met_sample_is_local(&held->sample)) {
-        met_sample_apply(&e->base, &held->sample, out);
+        met_sample_apply(&e->base, &held->sample, e->options->pool, out);
     } else {
         met_sample_render(&e->base, &held->sample, e->options->pool, out);
     }

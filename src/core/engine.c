@@ -96,7 +96,7 @@ static int fold_one(engine *e, met_result *r, double weight) {
     if (*remaining == 0) {
         return MET_OK;
     }
-    if (*remaining == job->evaluations) {
+    if (*remaining == met_job_count(job, r->image)) {
         if (job->weight != NULL) {
             met_reducer_clear(&e->sum);
         }
@@ -238,7 +238,7 @@ static int fill_chunk(engine *e, const met_path *path, size_t chunk, size_t *nex
         size_t image = *next / evaluations;
         size_t k = (*next)++ % evaluations;
         bool copy = false;
-        if (e->remaining[image] == 0) {
+        if (e->remaining[image] == 0 || k >= met_job_count(e->job, image)) {
             continue;
         }
         status = path->fill(e, *n, image, k, &copy);
@@ -395,7 +395,7 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
         return met_fail(MET_ENOMEM, "%zu images do not fit into memory", job->images);
     }
     for (size_t i = 0; i < job->images; i++) {
-        e.remaining[i] = job->evaluations;
+        e.remaining[i] = met_job_count(job, i);
     }
     bool shortcut = false;
     size_t done = 0;

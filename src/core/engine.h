@@ -37,6 +37,7 @@ typedef struct met_result {
 
 /*
  * A method, as the engine sees it. `evaluations` samples are evaluated for each image, image by image in order.
+ *   counts     (images,) evaluations of each image where they differ, none more than `evaluations`. NULL: all alike
  *   describe   the k-th sample of an image. NULL: the image itself
  *   weight     gradient jobs whose result is sum_k weight(k) gradient_k: the engine writes it to sums[image] (size,)
  *              of `dtype`, the method's memory. Only such jobs can run through a gradient shortcut. NULL: none
@@ -52,6 +53,7 @@ typedef struct met_job {
     const met_input *inputs;
     size_t images;
     size_t evaluations;
+    const size_t *counts;
     met_dtype dtype; /* MET_FLOAT32 or MET_FLOAT64: what the model is given */
     met_kind kind;
     bool gradient;
@@ -133,6 +135,11 @@ typedef struct met_report {
     char nonfinite[160];     /* where the first value was that is not finite; empty: nowhere */
     double seconds_alone;    /* the fastest evaluation of one sample alone; 0: none was timed */
 } met_report;
+
+/* The evaluations of an image. */
+static inline size_t met_job_count(const met_job *job, size_t image) {
+    return job->counts != NULL ? job->counts[image] : job->evaluations;
+}
 
 /* Evaluate a job. On any failure all is freed and the report is left as far as it came. */
 int met_run(const met_job *job, const met_model *model, const met_options *options, met_report *report);

@@ -4,6 +4,8 @@
 #include "finite.h"
 #include "image.h"
 
+#include <string.h>
+
 /* Every method there is: a new one is a line here and a file of its own. */
 #define METHODS(X) \
     X(met_saliency) \
@@ -11,6 +13,9 @@
     X(met_integrated_gradients) \
     X(met_occlusion) \
     X(met_feature_ablation) \
+    X(met_lime) \
+    X(met_kernel_shap) \
+    X(met_shapley_sampling) \
     X(met_noise_tunnel)
 
 #define DECLARE(method) extern const met_method method;
@@ -27,6 +32,23 @@ met_job met_job_of(const met_call *call, void *method) {
                    .dtype = call->dtype,
                    .kind = MET_IDENTITY};
     return job;
+}
+
+int met_results_put(met_results *results, size_t image, const char *name, met_dtype dtype, int axes,
+                    const size_t *shape, const void *data) {
+    void *out = NULL;
+    size_t count = 1;
+    if (results->table == NULL) {
+        return MET_OK;
+    }
+    for (int a = 0; a < axes; a++) {
+        count *= shape[a];
+    }
+    const int status = results->table(results, image, name, dtype, axes, shape, &out);
+    if (status == MET_OK && count > 0) {
+        memcpy(out, data, count * met_dtype_size(dtype));
+    }
+    return status;
 }
 
 /* An image or a baseline must be finite where it is used: refused with the band and the place of the first value. */

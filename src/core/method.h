@@ -27,6 +27,7 @@ typedef struct met_call {
  *   known_finite  the method saw every value as it wrote it, and all are finite: nobody needs to look again
  *   axes, shape  where a method explains all outputs of the model: their shape, for the host to tell
  *   reserve  allocate for that many; NULL: one is all there is
+ *   table    memory of the host for a further result of an image, of any shape, kept under its name. NULL: unwanted
  */
 typedef struct met_results {
     void **out;
@@ -35,7 +36,13 @@ typedef struct met_results {
     int axes;
     int64_t shape[MET_TARGET_AXES];
     int (*reserve)(struct met_results *self, size_t outputs);
+    int (*table)(struct met_results *self, size_t image, const char *name, met_dtype dtype, int axes,
+                 const size_t *shape, void **out);
 } met_results;
+
+/* Copy a further result of an image to the host, where it is wanted: up to three axes, C-contiguous. */
+int met_results_put(met_results *results, size_t image, const char *name, met_dtype dtype, int axes,
+                    const size_t *shape, const void *data);
 
 /* How an argument is read into the options, and the type of the field. */
 typedef enum met_argument_kind {
@@ -47,7 +54,9 @@ typedef enum met_argument_kind {
     MET_SIZES,          /* size_t[MET_AXES] */
     MET_NUMBERS,        /* const double *, (images,) */
     MET_AXIS_FLAGS,     /* const uint8_t *[MET_AXES]: NULL or (shape[a],) */
-    MET_SEGMENT_IDS,    /* met_segments */
+    MET_FEATURES,       /* const met_segments *, (images,) */
+    MET_FLAG_TABLES,    /* const met_table *, (images,) of uint8_t, or NULL: 0 or 1 for each column of each row */
+    MET_NUMBER_TABLES,  /* const met_table *, (images,) of double, or NULL */
     MET_TARGETS,        /* met_targets */
     MET_METHOD,         /* met_nested: another method with its options */
     MET_RESULT_NUMBERS, /* double *, (images,): a further result, NULL where it is not wanted */
@@ -63,11 +72,12 @@ typedef struct met_argument {
     const char *const *choices;
 } met_argument;
 
-/* Superpixels or superbands. */
-typedef struct met_segments {
-    const int32_t *ids; /* (size of an image,) in [0, count), -1: in none; the same for all images */
-    size_t count;
-} met_segments;
+/* Rows that the host hands in. */
+typedef struct met_table {
+    const void *data; /* (rows, columns), C-contiguous; NULL: none for this image */
+    size_t rows;
+    size_t columns;
+} met_table;
 
 /* Outputs to explain beside the target of each input: all of them, or these; none of both where count is 0. */
 typedef struct met_targets {

@@ -82,7 +82,7 @@ static int kept_gradient(tunnel *m, size_t image, size_t k, const void **g) {
     memcpy(met_buffer_data(m->kept), *g, m->size * met_dtype_size(m->call->dtype));
     int status = describe(m, image, k, &s);
     if (status == MET_OK) {
-        met_sample_apply(&zero, &s, met_buffer_data(m->kept));
+        met_sample_apply(&zero, &s, m->call->options->pool, met_buffer_data(m->kept));
         *g = met_buffer_data(m->kept);
     }
     return status;

@@ -156,7 +156,7 @@ static size_t start_again(engine *e, size_t from, size_t to, const met_report *b
     r->evaluations_verifying = now.evaluations_verifying;
     r->seconds_alone = now.seconds_alone;
     for (size_t i = from; i < to; i++) {
-        e->remaining[i] = e->job->evaluations;
+        e->remaining[i] = met_job_count(e->job, i);
     }
     e->done = done;
     return now.evaluations - before->evaluations;
@@ -180,7 +180,7 @@ static int prepare(engine *e, size_t from, size_t to) {
         status = render_batch(e, from, to, &baseline, &b_buffer, &b);
     }
     if (status == MET_OK) {
-        status = met_describe_sample(e, 0, from, e->job->evaluations / 2, &example);
+        status = met_describe_sample(e, 0, from, met_job_count(e->job, from) / 2, &example);
     }
     if (status == MET_OK) {
         for (size_t i = from; i < to; i++) {

@@ -78,3 +78,20 @@ int met_choose(met_stream s, size_t n, size_t k, uint8_t *chosen) {
     }
     return MET_OK;
 }
+
+/*
+ * A random order: from the last place on, each takes one of those that are left.
+ *   s      the stream, read from its beginning
+ *   order  (n,) owned by the caller
+ */
+void met_permute(met_stream s, size_t n, size_t *order) {
+    uint64_t index = 0;
+    for (size_t i = 0; i < n; i++) {
+        order[i] = i;
+    }
+    for (size_t i = n; i > 1; i--) {
+        const size_t j = (size_t)below(s, &index, (uint64_t)i), last = order[i - 1];
+        order[i - 1] = order[j];
+        order[j] = last;
+    }
+}

@@ -31,6 +31,8 @@ void met_normal(met_stream s, uint64_t index, size_t n, double *out);
 void met_normal_float(met_stream s, uint64_t index, size_t n, float *out);
 /* Choose exactly k of n without replacement (Floyd 1987): chosen (n,) becomes 1 or 0. */
 int met_choose(met_stream s, size_t n, size_t k, uint8_t *chosen);
+/* A random order of 0 .. n - 1, every one equally likely (Fisher and Yates; Durstenfeld 1964). */
+void met_permute(met_stream s, size_t n, size_t *order);
 
 #ifdef __cplusplus
 }

@@ -40,7 +40,6 @@ typedef struct work {
 /*
  * The kernels, once for each floating type. `at` is the flat position of the first of n values.
  *   put     out = source
- *   pick    out = source where the value's superpixel is replaced
  *   lerp    out = b + alpha (x - b), in the type itself
  *   differs whether x is not everywhere the source
  *   noise   out = x + stdev z where selected and used, z the normal value of the stream at the flat position
@@ -55,16 +54,6 @@ typedef struct work {
             const T number = (T)from->number; \
             for (size_t i = at; i < at + n; i++) { \
                 out[i] = number; \
-            } \
-        } \
-    } \
-\
-    static inline void pick_##T(T *restrict out, const source *from, const met_sample *s, size_t at, size_t n) { \
-        const T *restrict values = from->values; \
-        const T number = (T)from->number; \
-        for (size_t i = at; i < at + n; i++) { \
-            if (s->replaced[s->segments[i]]) { \
-                out[i] = values != NULL ? values[i] : number; \
             } \
         } \
     } \
@@ -225,7 +214,18 @@ static void bands_body(void *arg, size_t from, size_t to) {
 /* Those of the values [from, to) of the image whose superpixel is replaced take the source (MET_SEGMENTS). */
 static void segments_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
-    TYPED(w, pick, &w->from, w->sample, from, to - from);
+    const met_sample *s = w->sample;
+    while (from < to) {
+        const met_segment_row row = met_segments_row(s->segments, w->base->shape, from, to);
+        for (size_t i = 0, n; i < row.length; i += n) {
+            int32_t id;
+            n = met_segment_run(&row, i, &id);
+            if (s->replaced[id]) {
+                TYPED(w, put, &w->from, from + i, n);
+            }
+        }
+        from += row.length;
+    }
 }
 
 /* Values [from, to) of the image are copied from the source. */
@@ -323,8 +323,14 @@ bool met_sample_changes(const met_base *base, const met_sample *s) {
             changes = s->replaced[at / inner % base->shape[base->bands]] && differs(base, at, inner);
         }
     } else if (s->kind == MET_SEGMENTS) {
-        for (size_t at = 0; at < size && !changes; at++) {
-            changes = s->replaced[s->segments[at]] && differs(base, at, 1);
+        for (size_t at = 0; at < size && !changes;) {
+            const met_segment_row row = met_segments_row(s->segments, base->shape, at, size);
+            for (size_t i = 0, n; i < row.length && !changes; i += n) {
+                int32_t id;
+                n = met_segment_run(&row, i, &id);
+                changes = s->replaced[id] && differs(base, at + i, n);
+            }
+            at += row.length;
         }
     } else {
         changes = true;
@@ -336,17 +342,18 @@ bool met_sample_changes(const met_base *base, const met_sample *s) {
  * Turn the image into a local sample, writing only what differs; other kinds are left alone.
  *   base  image and baseline
  *   s     the description
+ *   pool  the host's threads, or NULL
  *   out   (size of the image,) holds the image, then the sample
  */
-void met_sample_apply(const met_base *base, const met_sample *s, void *out) {
-    replace(base, s, baseline_of(base), NULL, out);
+void met_sample_apply(const met_base *base, const met_sample *s, const met_parallel *pool, void *out) {
+    replace(base, s, baseline_of(base), pool, out);
 }
 
 /*
  * Turn a local sample back into the image, bit for bit.
- *   base, s  as given to met_sample_apply()
- *   out      (size of the image,) holds the sample, then the image
+ *   base, s, pool  as given to met_sample_apply()
+ *   out            (size of the image,) holds the sample, then the image
  */
-void met_sample_undo(const met_base *base, const met_sample *s, void *out) {
-    replace(base, s, image_of(base), NULL, out);
+void met_sample_undo(const met_base *base, const met_sample *s, const met_parallel *pool, void *out) {
+    replace(base, s, image_of(base), pool, out);
 }

@@ -4,8 +4,8 @@
 #ifndef MET_SAMPLE_H
 #define MET_SAMPLE_H
 
-#include "image.h"
 #include "rng.h"
+#include "segments.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -28,13 +28,13 @@ typedef struct met_box {
 /* How one sample differs from its image. Arrays belong to the method and outlive the run, or lie in `scratch`. */
 typedef struct met_sample {
     met_kind kind;
-    size_t image;            /* which image of the job; for a shortcut: which of the prepared ones */
-    double alpha;            /* MET_LERP */
-    met_box box;             /* MET_BOX: [start, stop) in the image's axes */
-    const uint8_t *replaced; /* MET_BANDS: (bands,); MET_SEGMENTS: (segments,) with a 0 before; 1 = baseline */
-    const int32_t *segments; /* MET_SEGMENTS: (size of the image,) ids in [0, segments), -1: in none */
-    met_stream noise;        /* MET_NOISE */
-    double stdev;            /* MET_NOISE */
+    size_t image;                 /* which image of the job; for a shortcut: which of the prepared ones */
+    double alpha;                 /* MET_LERP */
+    met_box box;                  /* MET_BOX: [start, stop) in the image's axes */
+    const uint8_t *replaced;      /* MET_BANDS: (bands,); MET_SEGMENTS: (segments,) with a 0 before; 1 = baseline */
+    const met_segments *segments; /* MET_SEGMENTS */
+    met_stream noise;             /* MET_NOISE */
+    double stdev;                 /* MET_NOISE */
     const uint8_t *selected[MET_AXES]; /* MET_NOISE: (shape[a],) 1 = perturb; NULL: all along this axis */
     uint8_t *scratch;                  /* met_job.scratch bytes for describe() to fill, one piece a sample */
 } met_sample;
@@ -63,9 +63,9 @@ bool met_sample_is_local(const met_sample *s);
 /* Whether a local sample has another value than its image anywhere. */
 bool met_sample_changes(const met_base *base, const met_sample *s);
 /* out holds the image: make it sample `s` (local kinds). */
-void met_sample_apply(const met_base *base, const met_sample *s, void *out);
+void met_sample_apply(const met_base *base, const met_sample *s, const met_parallel *pool, void *out);
 /* out holds sample `s`: make it the image again (local kinds). */
-void met_sample_undo(const met_base *base, const met_sample *s, void *out);
+void met_sample_undo(const met_base *base, const met_sample *s, const met_parallel *pool, void *out);
 
 #ifdef __cplusplus
 }

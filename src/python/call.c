@@ -215,6 +215,42 @@ static int reserve(met_results *results, size_t outputs) {
     return failed ? MET_ECALLBACK : MET_OK;
 }
 
+PyObject *met_py_further(met_py_call *c, const char *name) {
+    PyObject *list = PyDict_GetItemString(c->further, name);
+    if (list != NULL) {
+        return list;
+    }
+    list = PyList_New((Py_ssize_t)c->call.images);
+    for (size_t i = 0; list != NULL && i < c->call.images; i++) {
+        PyList_SET_ITEM(list, (Py_ssize_t)i, Py_NewRef(Py_None));
+    }
+    const int failed = list == NULL || PyDict_SetItemString(c->further, name, list) < 0;
+    Py_XDECREF(list);
+    return failed ? NULL : list;
+}
+
+/* A method has a further result of any shape: an array for it, with the GIL for as long as that takes. */
+static int table(met_results *results, size_t image, const char *name, met_dtype dtype, int axes, const size_t *shape,
+                 void **out) {
+    met_py_call *c = (met_py_call *)((char *)results - offsetof(met_py_call, results));
+    npy_intp sizes[8];
+    for (int a = 0; a < axes; a++) {
+        sizes[a] = (npy_intp)shape[a];
+    }
+    PyEval_RestoreThread(c->thread);
+    PyObject *list = met_py_further(c, name);
+    PyObject *array =
+        list == NULL ? NULL : PyArray_SimpleNew(axes, sizes, dtype == MET_UINT8 ? NPY_UINT8 : NPY_FLOAT64);
+    if (array != NULL) {
+        *out = PyArray_DATA((PyArrayObject *)array);
+        if (PyList_SetItem(list, (Py_ssize_t)image, array) < 0) {
+            array = NULL;
+        }
+    }
+    c->thread = PyEval_SaveThread();
+    return array == NULL ? MET_ECALLBACK : MET_OK;
+}
+
 int met_py_call_open(met_py_call *c, PyObject *images, PyObject *targets, PyObject *baselines, PyObject *model,
                      PyObject *options) {
     *c = (met_py_call){0};
@@ -226,7 +262,8 @@ int met_py_call_open(met_py_call *c, PyObject *images, PyObject *targets, PyObje
     c->call.images = n;
     c->call.model = met_py_model(model);
     c->kept = PyList_New(0);
-    if (c->call.model == NULL || c->kept == NULL || read_options(c, options) < 0 ||
+    c->further = PyDict_New();
+    if (c->call.model == NULL || c->kept == NULL || c->further == NULL || read_options(c, options) < 0 ||
         met_py_keep(c, Py_NewRef(model)) < 0) {
         return -1;
     }
@@ -249,6 +286,7 @@ int met_py_call_open(met_py_call *c, PyObject *images, PyObject *targets, PyObje
     c->call.options = &c->options;
     c->call.report = &c->report;
     c->results.reserve = reserve;
+    c->results.table = table;
     return make_arrays(c, 1);
 }
 
@@ -307,5 +345,6 @@ void met_py_call_close(met_py_call *c) {
     PyMem_RawFree(c->results.out);
     Py_CLEAR(c->arrays);
     Py_CLEAR(c->kept);
+    Py_CLEAR(c->further);
     Py_CLEAR(c->progress);
 }

@@ -12,8 +12,9 @@ typedef struct met_py_call {
     met_report report;
     met_input *inputs; /* (images,) */
     met_results results;
-    PyObject *arrays; /* list of lists of (d0, d1, d2) arrays: for each image, one for each output */
-    PyObject *kept;   /* list of whatever views and options point into */
+    PyObject *arrays;  /* list of lists of (d0, d1, d2) arrays: for each image, one for each output */
+    PyObject *further; /* dict of further results by name, each a list with one entry for each image */
+    PyObject *kept;    /* list of whatever views and options point into */
     PyObject *progress;
     PyThreadState *thread;
     double progress_shown; /* when it was */
@@ -40,6 +41,9 @@ int met_py_call_run(met_py_call *c, const met_method *method, const void *option
 
 /* The report as a dict. */
 PyObject *met_py_report(const met_report *report);
+
+/* The list of a further result by its name, of None for each image at first, borrowed; NULL with an exception. */
+PyObject *met_py_further(met_py_call *c, const char *name);
 
 /* A new array of the images' shape and the call's dtype, not cleared. */
 PyObject *met_py_result_array(const met_py_call *c);

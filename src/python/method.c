@@ -101,30 +101,92 @@ int met_py_axis_flags(PyObject *tuple, const size_t shape[MET_AXES], const uint8
     return 0;
 }
 
-/* A C-contiguous int32 array of the images' shape with ids from -1 on; there are as many as the largest id says. */
-static int read_segment_ids(met_py_call *c, const met_argument *a, PyObject *value, met_segments *out) {
-    const met_image *image = &c->inputs[0].image;
+/* An int32 array of the image's shape with ids from -1 on, whatever its strides; as many as the largest id says. */
+static int read_features_of(met_py_call *c, const met_argument *a, size_t i, PyObject *value, met_segments *out) {
     PyArrayObject *array = (PyArrayObject *)value;
-    bool fits = PyArray_Check(value) && PyArray_TYPE(array) == NPY_INT32 && PyArray_IS_C_CONTIGUOUS(array) &&
-                PyArray_NDIM(array) == MET_AXES;
+    bool fits = PyArray_Check(value) && PyArray_TYPE(array) == NPY_INT32 && PyArray_NDIM(array) == MET_AXES;
+    npy_intp looked[MET_AXES]; /* an axis along which ids only repeat is looked at once */
     for (int axis = 0; fits && axis < MET_AXES; axis++) {
-        fits = (size_t)PyArray_DIM(array, axis) == image->shape[axis];
+        const npy_intp stride = PyArray_STRIDE(array, axis);
+        fits = (size_t)PyArray_DIM(array, axis) == c->inputs[i].image.shape[axis] && stride % 4 == 0;
+        out->strides[axis] = stride / 4;
+        looked[axis] = stride == 0 ? 1 : PyArray_DIM(array, axis);
     }
     if (!fits) {
-        return wrong_type(a, value, "a C-contiguous int32 array of the images' shape");
+        return wrong_type(a, value, "a list of int32 arrays of the images' shape");
     }
-    const int32_t *ids = PyArray_DATA(array);
     int32_t largest = -1, smallest = 0;
-    for (npy_intp i = 0; i < PyArray_SIZE(array); i++) {
-        largest = ids[i] > largest ? ids[i] : largest;
-        smallest = ids[i] < smallest ? ids[i] : smallest;
+    out->ids = PyArray_DATA(array);
+    for (npy_intp x = 0; x < looked[0]; x++) {
+        for (npy_intp y = 0; y < looked[1]; y++) {
+            const int32_t *row = out->ids + x * out->strides[0] + y * out->strides[1];
+            for (npy_intp z = 0; z < looked[2]; z++) {
+                const int32_t id = row[z * out->strides[2]];
+                largest = id > largest ? id : largest;
+                smallest = id < smallest ? id : smallest;
+            }
+        }
     }
     if (smallest < -1 || largest < 0) {
         PyErr_Format(PyExc_ValueError, "%s must have an id from 0 on, and -1 where there is none", a->name);
         return -1;
     }
-    *out = (met_segments){.ids = ids, .count = (size_t)largest + 1};
+    out->count = (size_t)largest + 1;
     return met_py_keep(c, Py_NewRef(value));
+}
+
+/* A list with an entry for each image; -1 with an exception. */
+static int check_list(const met_py_call *c, const met_argument *a, PyObject *value) {
+    if (!PyList_Check(value) || (size_t)PyList_GET_SIZE(value) != c->call.images) {
+        return wrong_type(a, value, "a list with an entry for each image");
+    }
+    return 0;
+}
+
+static int read_features(met_py_call *c, const met_argument *a, PyObject *value, const met_segments **out) {
+    met_segments *features = keep_memory(c, c->call.images, sizeof *features);
+    if (features == NULL || check_list(c, a, value) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < c->call.images; i++) {
+        if (read_features_of(c, a, i, PyList_GET_ITEM(value, (Py_ssize_t)i), &features[i]) < 0) {
+            return -1;
+        }
+    }
+    *out = features;
+    return 0;
+}
+
+/* None, or a list with a C-contiguous 2-D array for each image, or None where it has none. */
+static int read_tables(met_py_call *c, const met_argument *a, PyObject *value, const met_table **out) {
+    const int type = a->kind == MET_FLAG_TABLES ? NPY_UINT8 : NPY_FLOAT64;
+    if (value == Py_None) {
+        *out = NULL;
+        return 0;
+    }
+    met_table *tables = keep_memory(c, c->call.images, sizeof *tables);
+    if (tables == NULL || check_list(c, a, value) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < c->call.images; i++) {
+        PyObject *item = PyList_GET_ITEM(value, (Py_ssize_t)i);
+        PyArrayObject *array = (PyArrayObject *)item;
+        if (item == Py_None) {
+            continue;
+        }
+        if (!PyArray_Check(item) || PyArray_TYPE(array) != type || PyArray_NDIM(array) != 2 ||
+            !PyArray_IS_C_CONTIGUOUS(array)) {
+            return wrong_type(a, item,
+                              a->kind == MET_FLAG_TABLES ? "a C-contiguous 2-D array of uint8"
+                                                         : "a C-contiguous 2-D array of float64");
+        }
+        tables[i] = (met_table){PyArray_DATA(array), (size_t)PyArray_DIM(array, 0), (size_t)PyArray_DIM(array, 1)};
+        if (met_py_keep(c, Py_NewRef(item)) < 0) {
+            return -1;
+        }
+    }
+    *out = tables;
+    return 0;
 }
 
 /* None, 'all' or a list of targets. */
@@ -150,8 +212,7 @@ static int read_targets(met_py_call *c, const met_argument *a, PyObject *value, 
     return targets == NULL ? -1 : 0;
 }
 
-static int read_arguments(met_py_call *c, const met_method *method, PyObject *arguments, void *options,
-                          PyObject *further);
+static int read_arguments(met_py_call *c, const met_method *method, PyObject *arguments, void *options, bool nested);
 
 /* (method, dict of its arguments). */
 static int read_method(met_py_call *c, const met_argument *a, PyObject *value, met_nested *out) {
@@ -164,41 +225,42 @@ static int read_method(met_py_call *c, const met_argument *a, PyObject *value, m
     arguments = PyTuple_GET_ITEM(value, 1);
     void *options = keep_memory(c, 1, out->method->options);
     out->options = options;
-    return options == NULL ? -1 : read_arguments(c, out->method, arguments, options, NULL);
+    return options == NULL ? -1 : read_arguments(c, out->method, arguments, options, true);
 }
 
 /* Memory for a further result of each image, and a list of it under its name. */
-static int make_result(met_py_call *c, const met_argument *a, PyObject *wanted, void *field, PyObject *further) {
+static int make_result(met_py_call *c, const met_argument *a, PyObject *wanted, void *field, bool nested) {
     const size_t images = c->call.images;
     const int want = PyObject_IsTrue(wanted);
     if (want <= 0) {
         return want;
     }
-    if (further == NULL) {
+    if (nested) {
         PyErr_Format(PyExc_ValueError, "%s: a method inside another one has no further results", a->name);
         return -1;
     }
     if (a->kind != MET_RESULT_ARRAYS) {
         const size_t size = a->kind == MET_RESULT_NUMBERS ? sizeof(double) : sizeof(size_t);
         *(void **)field = keep_memory(c, images, size);
-        return *(void **)field == NULL ? -1 : PyDict_SetItemString(further, a->name, Py_None);
+        return *(void **)field == NULL || met_py_further(c, a->name) == NULL ? -1 : 0;
     }
     void **out = keep_memory(c, images, sizeof *out);
-    PyObject *list = out == NULL ? NULL : PyList_New(0);
-    int failed = list == NULL;
-    for (size_t i = 0; !failed && i < images; i++) {
+    PyObject *list = out == NULL ? NULL : met_py_further(c, a->name);
+    for (size_t i = 0; list != NULL && i < images; i++) {
         PyObject *array = met_py_result_array(c);
-        failed = array == NULL || PyList_Append(list, array) < 0;
-        out[i] = failed ? NULL : PyArray_DATA((PyArrayObject *)array);
-        Py_XDECREF(array);
+        if (array == NULL) {
+            return -1;
+        }
+        out[i] = PyArray_DATA((PyArrayObject *)array);
+        if (PyList_SetItem(list, (Py_ssize_t)i, array) < 0) {
+            return -1;
+        }
     }
-    failed = failed || PyDict_SetItemString(further, a->name, list) < 0;
-    Py_XDECREF(list);
     *(void **)field = out;
-    return failed ? -1 : 0;
+    return list == NULL ? -1 : 0;
 }
 
-static int read_argument(met_py_call *c, const met_argument *a, PyObject *value, void *options, PyObject *further) {
+static int read_argument(met_py_call *c, const met_argument *a, PyObject *value, void *options, bool nested) {
     void *field = (char *)options + a->offset;
     switch (a->kind) {
     case MET_FLAG: {
@@ -213,12 +275,14 @@ static int read_argument(met_py_call *c, const met_argument *a, PyObject *value,
     case MET_SIZES: return read_sizes(a, value, field);
     case MET_NUMBERS: return read_numbers(c, a, value, field);
     case MET_AXIS_FLAGS: return met_py_axis_flags(value, c->inputs[0].image.shape, field);
-    case MET_SEGMENT_IDS: return read_segment_ids(c, a, value, field);
+    case MET_FEATURES: return read_features(c, a, value, field);
+    case MET_FLAG_TABLES:
+    case MET_NUMBER_TABLES: return read_tables(c, a, value, field);
     case MET_TARGETS: return read_targets(c, a, value, field);
     case MET_METHOD: return read_method(c, a, value, field);
     case MET_RESULT_NUMBERS:
     case MET_RESULT_COUNTS:
-    case MET_RESULT_ARRAYS: return make_result(c, a, value, field, further);
+    case MET_RESULT_ARRAYS: return make_result(c, a, value, field, nested);
     }
     return -1;
 }
@@ -228,8 +292,7 @@ static bool is_result(const met_argument *a) {
 }
 
 /* Every argument must be given but those that ask for further results. */
-static int read_arguments(met_py_call *c, const met_method *method, PyObject *arguments, void *options,
-                          PyObject *further) {
+static int read_arguments(met_py_call *c, const met_method *method, PyObject *arguments, void *options, bool nested) {
     Py_ssize_t used = 0;
     for (const met_argument *a = method->arguments; a->name != NULL; a++) {
         PyObject *value = PyDict_GetItemString(arguments, a->name);
@@ -241,7 +304,7 @@ static int read_arguments(met_py_call *c, const met_method *method, PyObject *ar
             return -1;
         }
         used++;
-        if (read_argument(c, a, value, options, further) < 0) {
+        if (read_argument(c, a, value, options, nested) < 0) {
             return -1;
         }
     }
@@ -255,25 +318,21 @@ static int read_arguments(met_py_call *c, const met_method *method, PyObject *ar
 /* ---- results */
 
 /* Numbers and counts were written to plain memory: make lists of them. */
-static int fill_further(const met_py_call *c, const met_method *method, const void *options, PyObject *further) {
+static int fill_further(met_py_call *c, const met_method *method, const void *options) {
     for (const met_argument *a = method->arguments; a->name != NULL; a++) {
         const void *field = (const char *)options + a->offset;
         if (!is_result(a) || a->kind == MET_RESULT_ARRAYS || *(void *const *)field == NULL) {
             continue;
         }
-        PyObject *list = PyList_New((Py_ssize_t)c->call.images);
+        PyObject *list = met_py_further(c, a->name);
         for (size_t i = 0; list != NULL && i < c->call.images; i++) {
             PyObject *number = a->kind == MET_RESULT_NUMBERS ? PyFloat_FromDouble((*(double *const *)field)[i])
                                                              : PyLong_FromSize_t((*(size_t *const *)field)[i]);
-            if (number == NULL) {
-                Py_CLEAR(list);
-                break;
+            if (number == NULL || PyList_SetItem(list, (Py_ssize_t)i, number) < 0) {
+                return -1;
             }
-            PyList_SET_ITEM(list, (Py_ssize_t)i, number);
         }
-        const int failed = list == NULL || PyDict_SetItemString(further, a->name, list) < 0;
-        Py_XDECREF(list);
-        if (failed) {
+        if (list == NULL) {
             return -1;
         }
     }
@@ -304,20 +363,18 @@ static PyObject *call_method(PyObject *self, PyObject *args, PyObject *kwargs) {
     }
     met_py_call c;
     PyObject *answer = NULL, *shape = NULL, *report = NULL;
-    PyObject *further = PyDict_New();
     void *read = NULL;
-    if (met_py_call_open(&c, images, targets, baselines, model, options) == 0 && further != NULL) {
+    if (met_py_call_open(&c, images, targets, baselines, model, options) == 0) {
         read = keep_memory(&c, 1, method->options);
     }
-    if (read != NULL && read_arguments(&c, method, arguments, read, further) == 0 &&
-        met_py_call_run(&c, method, read) == 0 && fill_further(&c, method, read, further) == 0) {
+    if (read != NULL && read_arguments(&c, method, arguments, read, false) == 0 &&
+        met_py_call_run(&c, method, read) == 0 && fill_further(&c, method, read) == 0) {
         shape = shape_tuple(&c.results);
         report = shape == NULL ? NULL : met_py_report(&c.report);
-        answer = report == NULL ? NULL : PyTuple_Pack(4, c.arrays, shape, further, report);
+        answer = report == NULL ? NULL : PyTuple_Pack(4, c.arrays, shape, c.further, report);
     }
     Py_XDECREF(shape);
     Py_XDECREF(report);
-    Py_XDECREF(further);
     met_py_call_close(&c);
     return answer;
 }

@@ -59,6 +59,7 @@ static PyObject *find_method(PyObject *module, PyObject *name) {
 static PyMethodDef functions[] = {
     METHOD(perturb),
     METHOD(choose),
+    METHOD(draw_coalitions),
     METHOD(callable_model),
     {"find_method", find_method, METH_O, find_method_doc},
     {"resolve_targets", resolve_targets, METH_VARARGS, resolve_targets_doc},

@@ -4,6 +4,7 @@
 #include "call.h"
 #include "convert.h"
 #include "errors.h"
+#include "game.h"
 #include "noise_tunnel.h"
 #include "numpy_api.h"
 
@@ -12,6 +13,10 @@ const char met_py_perturb_doc[] =
               "An array (n_samples, d0, d1, d2) of perturbed copies of a 3-D tensor whose bands lie on axis 0: normal "
               "noise where\n"
               "baseline is None, else bands that take the baseline, a tensor of the same shape.");
+
+const char met_py_draw_coalitions_doc[] =
+    PyDoc_STR("draw_coalitions(seed, image, n_samples, features)\n--\n\n"
+              "The uint8 array (n_samples, features) of what the method lime draws for an image of a call: 1 = kept.");
 
 const char met_py_choose_doc[] = PyDoc_STR("choose(n, k, n_samples, seed)\n--\n\n"
                                            "A bool array (n_samples, n) with exactly k True in each row.");
@@ -132,4 +137,30 @@ PyObject *met_py_choose(PyObject *module, PyObject *args, PyObject *kwargs) {
         }
     }
     return chosen;
+}
+
+PyObject *met_py_draw_coalitions(PyObject *module, PyObject *args, PyObject *kwargs) {
+    (void)module;
+    static char *names[] = {"seed", "image", "n_samples", "features", NULL};
+    unsigned long long seed, image;
+    Py_ssize_t n, features;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KKnn", names, &seed, &image, &n, &features)) {
+        return NULL;
+    }
+    if (n < 1 || features < 1) {
+        PyErr_SetString(PyExc_ValueError, "n_samples and features must be positive");
+        return NULL;
+    }
+    uint64_t *bits = met_allocate(((size_t)features + 63) / 64, sizeof *bits);
+    npy_intp shape[2] = {n, features};
+    PyObject *array = bits == NULL ? PyErr_NoMemory() : PyArray_SimpleNew(2, shape, NPY_UINT8);
+    for (Py_ssize_t r = 0; array != NULL && r < n; r++) {
+        uint8_t *row = (uint8_t *)PyArray_DATA((PyArrayObject *)array) + r * features;
+        met_coalition_draw((met_stream){seed, image}, (size_t)r, (size_t)features, bits);
+        for (Py_ssize_t j = 0; j < features; j++) {
+            row[j] = met_coalition_has(bits, (size_t)j);
+        }
+    }
+    met_deallocate(bits);
+    return array;
 }

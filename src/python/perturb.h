@@ -6,8 +6,10 @@
 
 PyObject *met_py_perturb(PyObject *module, PyObject *args, PyObject *kwargs);
 PyObject *met_py_choose(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *met_py_draw_coalitions(PyObject *module, PyObject *args, PyObject *kwargs);
 
 extern const char met_py_perturb_doc[];
 extern const char met_py_choose_doc[];
+extern const char met_py_draw_coalitions_doc[];
 
 #endif

@@ -23,7 +23,7 @@ static int describe(void *method, size_t image, size_t k, met_sample *s) {
     script *m = method;
     s->alpha = (double)k / SAMPLES;
     s->box = (met_box){{k % 3, k % 2, 0}, {k % 3 + 1, k % 2 + 2, 1 + (k + image) % 5}};
-    s->segments = m->segments;
+    s->segments = &m->segments;
     s->replaced = m->replaced[k];
     if (s->scratch != NULL && m->kind == MET_BANDS) { /* bands through scratch: each sample has a piece of its own */
         for (size_t b = 0; b < 3; b++) {
@@ -78,8 +78,9 @@ met_job script_job(script *m, met_kind kind) {
     m->kind = kind;
     m->in_order = true;
     for (size_t v = 0; v < TOY_SIZE; v++) {
-        m->segments[v] = (int32_t)(v * 7 % 4);
+        m->ids[v] = (int32_t)(v * 7 % 4);
     }
+    m->segments = (met_segments){m->ids, {20, 5, 1}, 4};
     for (size_t k = 0; k < SAMPLES; k++) {
         for (size_t f = 0; f < 4; f++) {
             m->replaced[k][f] = (uint8_t)((k * 5 >> f) & 1);

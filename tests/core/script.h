@@ -20,7 +20,8 @@ typedef struct script {
     bool in_order;
     size_t enough; /* results after which an image has converged; 0: never */
     int fold_status;
-    int32_t segments[TOY_SIZE];
+    int32_t ids[TOY_SIZE];
+    met_segments segments;
     uint8_t replaced[SAMPLES][4];
     double sum[IMAGES][TOY_SIZE];
     void *sums[IMAGES];

@@ -161,9 +161,11 @@ static size_t bytes_of(met_argument_kind kind) {
     case MET_CHOICE: return sizeof(int);
     case MET_SIZES: return sizeof(size_t[MET_AXES]);
     case MET_AXIS_FLAGS: return sizeof(const uint8_t *[MET_AXES]);
-    case MET_SEGMENT_IDS: return sizeof(met_segments);
     case MET_TARGETS: return sizeof(met_targets);
     case MET_METHOD: return sizeof(met_nested);
+    case MET_FEATURES:
+    case MET_FLAG_TABLES:
+    case MET_NUMBER_TABLES:
     case MET_NUMBERS:
     case MET_RESULT_NUMBERS:
     case MET_RESULT_COUNTS:
@@ -219,7 +221,7 @@ void test_records_count_their_evaluations(void) {
         for (size_t v = 0; v < TOY_SIZE; v++) {
             ids[v] = (int32_t)(v % 4) - 1;
         }
-        const met_segments segments = {ids, 3};
+        const met_segments segments[IMAGES] = {{ids, {20, 5, 1}, 3}, {ids, {20, 5, 1}, 3}}, *features = segments;
         union {
             double aligned;
             uint8_t bytes[512];
@@ -231,8 +233,8 @@ void test_records_count_their_evaluations(void) {
                 memcpy(given.bytes + a->offset, &count, sizeof count);
             } else if (a->kind == MET_SIZES) {
                 memcpy(given.bytes + a->offset, sizes, sizeof sizes);
-            } else if (a->kind == MET_SEGMENT_IDS) {
-                memcpy(given.bytes + a->offset, &segments, sizeof segments);
+            } else if (a->kind == MET_FEATURES) {
+                memcpy(given.bytes + a->offset, &features, sizeof features);
             }
         }
         toy t;
@@ -275,9 +277,9 @@ void test_feature_ablation_by_definition(void) {
             uint8_t bytes[256];
         } given = {0};
         REQUIRE(ablation->options <= sizeof given.bytes);
-        met_segments *features = field(ablation, given.bytes, "features");
-        REQUIRE(features != NULL);
-        *features = (met_segments){ids, by_band ? 2 : 3};
+        const met_segments of = {ids, {20, 5, 1}, by_band ? 2 : 3}, features[IMAGES] = {of, of}, *all = features;
+        REQUIRE(field(ablation, given.bytes, "features") != NULL);
+        memcpy(field(ablation, given.bytes, "features"), &all, sizeof all);
         toy t;
         met_report report = {0};
         double out[IMAGES][TOY_SIZE];
@@ -289,7 +291,7 @@ void test_feature_ablation_by_definition(void) {
         for (size_t i = 0; i < IMAGES; i++) {
             double whole[TOY_FEATURES], want[TOY_SIZE] = {0};
             toy_features(&t, images[i], whole);
-            for (int32_t f = 0; f < (int32_t)features->count; f++) {
+            for (int32_t f = 0; f < (int32_t)of.count; f++) {
                 double x[TOY_SIZE], z[TOY_FEATURES];
                 for (size_t v = 0; v < TOY_SIZE; v++) {
                     x[v] = images[i][v];
@@ -305,7 +307,7 @@ void test_feature_ablation_by_definition(void) {
             }
             CHECK_CLOSE_N(out[i], want, TOY_SIZE, 1e-12);
         }
-        CHECK_INT(report.evaluations, IMAGES * (features->count + 1));
+        CHECK_INT(report.evaluations, IMAGES * (of.count + 1));
     }
 }
 

@@ -13,7 +13,8 @@ typedef struct scene {
     size_t size;
     double image[LIMIT], baseline[LIMIT], out[LIMIT]; /* floats lie in the first half */
     uint8_t replaced[16];
-    int32_t segments[LIMIT];
+    int32_t ids[LIMIT];
+    met_segments segments; /* of those, along a random choice of axes */
 } scene;
 
 static met_stream numbers = {.seed = 5, .stream = 0};
@@ -50,7 +51,14 @@ static void make_scene(scene *s, met_dtype dtype, const size_t shape[MET_AXES], 
         put(dtype, s->image, i, value);
         met_normal(numbers, drawn++, 1, &value);
         put(dtype, s->baseline, i, value);
-        s->segments[i] = (int32_t)draw(16);
+        s->ids[i] = (int32_t)draw(16);
+    }
+    s->segments = (met_segments){.ids = s->ids, .count = 16};
+    ptrdiff_t stride = 1;
+    for (int a = MET_AXES - 1; a >= 0; a--) {
+        const bool depends = draw(2) == 1;
+        s->segments.strides[a] = depends ? stride : 0;
+        stride *= depends ? (ptrdiff_t)shape[a] : 1;
     }
     for (size_t i = 0; i < 16; i++) {
         s->replaced[i] = (uint8_t)draw(2);
@@ -80,7 +88,13 @@ static double expected(const scene *s, const met_sample *sample, const size_t at
         return b + sample->alpha * (x - b);
     case MET_BOX: return inside ? b : x;
     case MET_BANDS: return sample->replaced[at[base->bands]] ? b : x;
-    case MET_SEGMENTS: return sample->replaced[sample->segments[flat]] ? b : x;
+    case MET_SEGMENTS: {
+        const ptrdiff_t *strides = sample->segments->strides;
+        const int32_t id =
+            sample->segments
+                ->ids[(ptrdiff_t)at[0] * strides[0] + (ptrdiff_t)at[1] * strides[1] + (ptrdiff_t)at[2] * strides[2]];
+        return sample->replaced[id] ? b : x;
+    }
     case MET_NOISE:
         met_normal(sample->noise, flat, 1, &z);
         met_normal_float(sample->noise, flat, 1, &narrow);
@@ -127,7 +141,7 @@ void test_samples_follow_their_definition(void) {
         met_sample sample = {.kind = (met_kind)(trial % 6),
                              .alpha = 0.3,
                              .replaced = s.replaced,
-                             .segments = s.segments,
+                             .segments = &s.segments,
                              .noise = {3, (uint64_t)trial},
                              .stdev = 0.5};
         sample.box = random_box(shape);
@@ -143,9 +157,9 @@ void test_samples_follow_their_definition(void) {
         if (met_sample_is_local(&sample)) {
             const size_t bytes = s.size * met_dtype_size(dtype);
             memcpy(s.out, s.image, bytes);
-            met_sample_apply(&s.base, &sample, s.out);
+            met_sample_apply(&s.base, &sample, NULL, s.out);
             check_sample(&s, &sample);
-            met_sample_undo(&s.base, &sample, s.out);
+            met_sample_undo(&s.base, &sample, NULL, s.out);
             CHECK(memcmp(s.out, s.image, bytes) == 0);
         }
     }
@@ -154,7 +168,8 @@ void test_samples_follow_their_definition(void) {
 /* The 3 x 2 x 2 image 0, 1, .. 11 with baseline 100. */
 void test_samples_by_hand(void) {
     static const uint8_t first_and_last[] = {1, 0, 1}, second[] = {0, 1};
-    static const int32_t segments[12] = {0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1};
+    static const int32_t ids[12] = {0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1}, rows[2] = {0, 1};
+    static const met_segments segments = {ids, {4, 2, 1}, 2}, same = {rows, {0, 1, 0}, 2};
     static const struct {
         int bands;
         met_sample sample;
@@ -169,7 +184,10 @@ void test_samples_by_hand(void) {
         {1, {.kind = MET_BANDS, .replaced = second}, {0, 1, 100, 100, 4, 5, 100, 100, 8, 9, 100, 100}},
         {2, {.kind = MET_BANDS, .replaced = second}, {0, 100, 2, 100, 4, 100, 6, 100, 8, 100, 10, 100}},
         {0,
-         {.kind = MET_SEGMENTS, .replaced = second, .segments = segments},
+         {.kind = MET_SEGMENTS, .replaced = second, .segments = &segments},
+         {0, 1, 100, 100, 4, 5, 100, 100, 8, 9, 100, 100}},
+        {0,
+         {.kind = MET_SEGMENTS, .replaced = second, .segments = &same},
          {0, 1, 100, 100, 4, 5, 100, 100, 8, 9, 100, 100}},
     };
     float image[12], out[12];
@@ -197,7 +215,7 @@ void test_apply_touches_the_box_alone(void) {
         for (size_t i = 0; i < s.size; i++) {
             s.out[i] = 1e300;
         }
-        met_sample_apply(&s.base, &sample, s.out);
+        met_sample_apply(&s.base, &sample, NULL, s.out);
         for (size_t i = 0; i < s.size; i++) {
             inside += s.out[i] != 1e300;
         }
@@ -234,14 +252,15 @@ void test_which_samples_are_local(void) {
 void test_samples_do_not_depend_on_threads(void) {
     enum { N = 11 * 83 * 101 };
     static float image[N], baseline[N], alone[N], split[N];
-    static int32_t segments[N];
+    static int32_t ids[N];
+    static const met_segments segments = {ids, {83 * 101, 101, 1}, 128};
     static const uint8_t replaced[128] = {1, 0, 0, 1, 1, 0, 1, [20] = 1, [82] = 1, [100] = 1};
     for (size_t i = 0; i < N; i++) {
         double z[2];
         met_normal(numbers, 2 * i, 2, z);
         image[i] = (float)z[0];
         baseline[i] = (float)z[1];
-        segments[i] = (int32_t)(i / 37 % 128);
+        ids[i] = (int32_t)(i / 37 % 128);
     }
     for (int kind = MET_IDENTITY; kind <= MET_NOISE; kind++) {
         for (int bands = 0; bands < MET_AXES; bands++) {
@@ -253,7 +272,7 @@ void test_samples_do_not_depend_on_threads(void) {
             met_sample sample = {.kind = (met_kind)kind,
                                  .alpha = 0.7,
                                  .replaced = replaced,
-                                 .segments = segments,
+                                 .segments = &segments,
                                  .noise = {1, 2},
                                  .stdev = 0.1,
                                  .box = {{0, 0, 0}, {11, 83, 101}}};
@@ -276,7 +295,7 @@ void test_samples_that_change_nothing(void) {
         const size_t size = shape[0] * shape[1] * shape[2];
         make_scene(&s, trial % 2 ? MET_FLOAT32 : MET_FLOAT64, shape, (int)draw(3), draw(2) == 1);
         const met_kind kinds[] = {MET_BOX, MET_BANDS, MET_SEGMENTS};
-        met_sample sample = {.kind = kinds[trial % 3], .replaced = s.replaced, .segments = s.segments};
+        met_sample sample = {.kind = kinds[trial % 3], .replaced = s.replaced, .segments = &s.segments};
         sample.box = random_box(shape);
         met_sample_render(&s.base, &sample, NULL, s.out);
         const bool moved = memcmp(s.out, s.base.image, size * met_dtype_size(s.base.dtype)) != 0;

@@ -311,7 +311,11 @@ static bool replaces(const met_sample *s, size_t v) {
         return i >= s->box.start[0] && i < s->box.stop[0] && r >= s->box.start[1] && r < s->box.stop[1] &&
                c >= s->box.start[2] && c < s->box.stop[2];
     case MET_BANDS: return s->replaced[i] != 0;
-    case MET_SEGMENTS: return s->replaced[s->segments[v]] != 0;
+    case MET_SEGMENTS: {
+        const ptrdiff_t *strides = s->segments->strides;
+        return s->replaced[s->segments->ids[(ptrdiff_t)i * strides[0] + (ptrdiff_t)r * strides[1] +
+                                            (ptrdiff_t)c * strides[2]]] != 0;
+    }
     default: return false;
     }
 }

@@ -1,0 +1,554 @@
+/*
+ * game.c - coalitions of features: each is evaluated once, whatever asks for it.
+ *
+ * The coalitions of an image lie in one array of bit sets with a hash table over it (open addressing). A run of the
+ * engine evaluates those that have no value yet, of all images together; their order is that in which they were asked
+ * for.
+ */
+#include "game.h"
+
+#include "run.h"
+
+#include <string.h>
+
+#define FIRST_CAPACITY ((size_t)64)
+
+/* ---- the coalitions of an image */
+
+static void free_coalitions(met_coalitions *c) {
+    met_deallocate(c->bits);
+    met_deallocate(c->value);
+    met_deallocate(c->table);
+    met_deallocate(c->inert);
+    met_deallocate(c->measures.differs);
+    met_deallocate(c->measures.image);
+    met_deallocate(c->measures.baseline);
+    met_deallocate(c->measures.cross);
+    met_deallocate(c->measures.difference);
+}
+
+static uint64_t hash(const uint64_t *bits, size_t words) {
+    uint64_t h = 0x9e3779b97f4a7c15u;
+    for (size_t w = 0; w < words; w++) { /* the finaliser of splitmix64, over each word */
+        h ^= bits[w];
+        h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9u;
+        h = (h ^ h >> 27) * 0x94d049bb133111ebu;
+        h ^= h >> 31;
+    }
+    return h;
+}
+
+/* Where a coalition is in the table, or the free place for it. */
+static size_t find(const met_coalitions *c, const uint64_t *bits) {
+    size_t place = (size_t)hash(bits, c->words) & (c->table_size - 1);
+    while (c->table[place] != 0 &&
+           memcmp(c->bits + (c->table[place] - 1) * c->words, bits, c->words * sizeof *bits) != 0) {
+        place = (place + 1) & (c->table_size - 1);
+    }
+    return place;
+}
+
+static void fill_table(met_coalitions *c) {
+    memset(c->table, 0, c->table_size * sizeof *c->table);
+    for (size_t i = 0; i < c->count; i++) {
+        c->table[find(c, c->bits + i * c->words)] = i + 1;
+    }
+}
+
+/* Memory for one coalition more; nothing is lost where it cannot be had. */
+static int grow(met_coalitions *c) {
+    if (c->count < c->capacity) {
+        return MET_OK;
+    }
+    const size_t capacity = c->capacity == 0 ? FIRST_CAPACITY : 2 * c->capacity;
+    uint64_t *bits = capacity > SIZE_MAX / 2 / c->words ? NULL : met_allocate(capacity * c->words, sizeof *bits);
+    size_t *table = bits == NULL ? NULL : met_allocate(2 * capacity, sizeof *table);
+    if (table == NULL) {
+        met_deallocate(bits);
+        return met_fail(MET_ENOMEM, "%zu coalitions of %zu features do not fit into memory", capacity, c->features);
+    }
+    if (c->count > 0) {
+        memcpy(bits, c->bits, c->count * c->words * sizeof *bits);
+    }
+    met_deallocate(c->bits);
+    met_deallocate(c->table);
+    c->bits = bits;
+    c->table = table;
+    c->table_size = 2 * capacity;
+    c->capacity = capacity;
+    fill_table(c);
+    return MET_OK;
+}
+
+static int add(met_coalitions *c, const uint64_t *bits, size_t *position, bool *is_new) {
+    int status = grow(c);
+    if (status != MET_OK) {
+        return status;
+    }
+    const size_t place = find(c, bits);
+    *is_new = c->table[place] == 0;
+    if (*is_new) {
+        memcpy(c->bits + c->count * c->words, bits, c->words * sizeof *bits);
+        c->table[place] = ++c->count;
+    }
+    *position = c->table[place] - 1;
+    return MET_OK;
+}
+
+/* ---- opening: what the features are, and what is known */
+
+/* Sums over n consecutive values of one feature, and whether image and baseline differ there. */
+#define MEASURE(T) \
+    static void measure_##T(const met_base *base, size_t at, size_t n, size_t place, const met_measures *m) { \
+        const T *x = (const T *)base->image + at; \
+        const T *b = base->baseline == NULL ? NULL : (const T *)base->baseline + at; \
+        const T number = (T)base->baseline_value; \
+        double xx = 0, bb = 0, xb = 0, dd = 0; \
+        bool differs = false; \
+        for (size_t i = 0; i < n; i++) { \
+            const double value = (double)x[i], other = (double)(b != NULL ? b[i] : number); \
+            differs |= value != other; \
+            xx += value * value; \
+            bb += other * other; \
+            xb += value * other; \
+            dd += (value - other) * (value - other); \
+        } \
+        m->differs[place] |= differs; \
+        if (m->image != NULL) { \
+            m->image[place] += xx; \
+            m->baseline[place] += bb; \
+            m->cross[place] += xb; \
+            m->difference[place] += dd; \
+        } \
+    }
+
+MEASURE(float)
+MEASURE(double)
+
+static void measure(const met_base *base, const met_segments *features, const met_measures *m) {
+    const size_t size = met_base_size(base);
+    for (size_t at = 0; at < size;) {
+        const met_segment_row row = met_segments_row(features, base->shape, at, size);
+        for (size_t i = 0, n; i < row.length; i += n) {
+            int32_t id;
+            n = met_segment_run(&row, i, &id);
+            if (base->dtype == MET_FLOAT64) {
+                measure_double(base, at + i, n, (size_t)(id + 1), m);
+            } else {
+                measure_float(base, at + i, n, (size_t)(id + 1), m);
+            }
+        }
+        at += row.length;
+    }
+}
+
+static int new_measures(size_t places, bool sums, met_measures *m) {
+    m->differs = met_allocate(places, 1);
+    m->image = sums ? met_allocate(places, sizeof *m->image) : NULL;
+    m->baseline = sums ? met_allocate(places, sizeof *m->baseline) : NULL;
+    m->cross = sums ? met_allocate(places, sizeof *m->cross) : NULL;
+    m->difference = sums ? met_allocate(places, sizeof *m->difference) : NULL;
+    const bool got = m->differs != NULL &&
+                     (!sums || (m->image != NULL && m->baseline != NULL && m->cross != NULL && m->difference != NULL));
+    return got ? MET_OK : met_fail(MET_ENOMEM, "sums over %zu features do not fit into memory", places - 1);
+}
+
+static const met_segments *features_of(const met_game *game, size_t image) {
+    return &game->options->features[game->call->inputs[image].origin];
+}
+
+/* Spectra that dropped features take in turn: 0 where they take the baseline. */
+static size_t backgrounds_of(const met_game *game, size_t image) {
+    const met_table *tables = game->options->backgrounds;
+    const met_table *of = tables == NULL ? NULL : &tables[game->call->inputs[image].origin];
+    return of == NULL || of->data == NULL ? 0 : of->rows;
+}
+
+/* The input of an image with a background as its baseline: one value a band. */
+static met_input with_background(const met_game *game, size_t image, size_t background) {
+    met_input input = game->call->inputs[image];
+    if (backgrounds_of(game, image) > 0) {
+        const met_table *of = &game->options->backgrounds[input.origin];
+        input.baseline = (met_image){.data = (const double *)of->data + background * of->columns,
+                                     .dtype = MET_FLOAT64,
+                                     .bands = input.image.bands};
+        memcpy(input.baseline.shape, input.image.shape, sizeof input.baseline.shape);
+        input.baseline.strides[input.image.bands] = (ptrdiff_t)sizeof(double);
+    }
+    return input;
+}
+
+/* Which features differ from the baseline, or from any background; and the sums of the baseline where they are wanted. */
+static int measure_image(met_game *game, size_t image, met_readable *readable) {
+    const met_call *call = game->call;
+    met_measures *m = &game->of[image].measures;
+    const met_measures differs = {.differs = m->differs};
+    const size_t backgrounds = backgrounds_of(game, image);
+    int status = MET_OK;
+    if (backgrounds > 0 && game->options->backgrounds[call->inputs[image].origin].columns !=
+                               call->inputs[image].image.shape[call->inputs[image].image.bands]) {
+        return met_fail(MET_ESHAPE, "backgrounds must have a value for each of %zu bands",
+                        call->inputs[image].image.shape[call->inputs[image].image.bands]);
+    }
+    for (size_t b = 0; b < backgrounds + (m->image != NULL || backgrounds == 0) && status == MET_OK; b++) {
+        met_base base;
+        const met_input input = b < backgrounds ? with_background(game, image, b) : call->inputs[image];
+        status = met_read_input(readable, &input, call->dtype, call->options->pool, &call->report->memory, &base);
+        if (status == MET_OK) {
+            measure(&base, features_of(game, image), b < backgrounds ? &differs : m);
+        }
+    }
+    return status;
+}
+
+/* Memory for the values of all coalitions; those that are there stay. */
+static int reserve_values(met_coalitions *c, size_t outputs) {
+    if (c->count <= c->value_capacity) {
+        return MET_OK;
+    }
+    double *value = c->capacity > SIZE_MAX / outputs ? NULL : met_allocate(c->capacity * outputs, sizeof *value);
+    if (value == NULL) {
+        return met_fail(MET_ENOMEM, "%zu outputs of %zu coalitions do not fit into memory", outputs, c->capacity);
+    }
+    if (c->evaluated > 0) {
+        memcpy(value, c->value, c->evaluated * outputs * sizeof *value);
+    }
+    met_deallocate(c->value);
+    c->value = value;
+    c->value_capacity = c->capacity;
+    return MET_OK;
+}
+
+/* Take over the values of an earlier run; of equal coalitions the first counts. */
+static int read_known(met_game *game, size_t image) {
+    met_coalitions *c = &game->of[image];
+    const size_t origin = game->call->inputs[image].origin;
+    if (game->options->known == NULL || game->options->known[origin].data == NULL) {
+        return MET_OK;
+    }
+    const met_table *known = &game->options->known[origin];
+    const met_table *values = game->options->known_values == NULL ? NULL : &game->options->known_values[origin];
+    if (values == NULL || values->data == NULL || values->rows != known->rows || values->columns == 0) {
+        return met_fail(MET_EVALUE, "every known coalition needs its known values");
+    }
+    if (known->columns != c->features || (game->outputs > 0 && values->columns != game->outputs)) {
+        return met_fail(MET_EVALUE, "known coalitions are of %zu features and %zu outputs, the image has %zu features",
+                        known->columns, values->columns, c->features);
+    }
+    uint64_t *bits = met_allocate(c->words, sizeof *bits);
+    int status = bits == NULL ? met_fail(MET_ENOMEM, "a coalition does not fit into memory") : MET_OK;
+    game->outputs = values->columns;
+    for (size_t r = 0; r < known->rows && status == MET_OK; r++) {
+        size_t position;
+        bool is_new = false;
+        for (size_t j = 0; j < c->features; j++) {
+            met_coalition_set(bits, j, ((const uint8_t *)known->data)[r * c->features + j] != 0);
+        }
+        for (size_t w = 0; w < c->words; w++) {
+            bits[w] |= c->inert[w];
+        }
+        status = add(c, bits, &position, &is_new);
+        status = status == MET_OK ? reserve_values(c, game->outputs) : status;
+        if (status == MET_OK && is_new) {
+            memcpy(c->value + position * game->outputs, (const double *)values->data + r * game->outputs,
+                   game->outputs * sizeof *c->value);
+            c->evaluated = c->count;
+        }
+    }
+    met_deallocate(bits);
+    return status;
+}
+
+/* What is known of an image before any coalition is asked for. */
+static int open_image(met_game *game, size_t image, met_readable *readable, bool sums) {
+    const met_call *call = game->call;
+    const met_segments *features = features_of(game, image);
+    met_coalitions *c = &game->of[image];
+    if (features->ids == NULL || features->count == 0) {
+        return met_fail(MET_EVALUE, "image %zu has no feature", call->inputs[image].origin);
+    }
+    c->features = features->count;
+    c->words = (c->features + 63) / 64;
+    c->inert = met_allocate(2 * c->words, sizeof *c->inert);
+    c->asked = c->inert == NULL ? NULL : c->inert + c->words;
+    int status = c->inert == NULL
+                     ? met_fail(MET_ENOMEM, "a coalition of %zu features does not fit into memory", c->features)
+                     : new_measures(c->features + 1, sums, &c->measures);
+    status = status == MET_OK ? measure_image(game, image, readable) : status;
+    if (status == MET_OK) {
+        for (size_t j = 0; j < c->features; j++) {
+            met_coalition_set(c->inert, j, c->measures.differs[j + 1] == 0);
+        }
+        status = met_segments_of_bands(&call->inputs[image].image, features, &game->of_band[image]);
+        game->by_band = game->by_band && game->of_band[image] != NULL;
+    }
+    return status == MET_OK ? read_known(game, image) : status;
+}
+
+int met_game_open(met_game *game, const met_call *call, const met_game_options *options, bool sums) {
+    *game = (met_game){.call = call, .options = options, .images = call->images, .by_band = true};
+    met_readable readable = {0};
+    game->of = met_allocate(call->images, sizeof *game->of);
+    game->of_band = met_allocate(call->images, sizeof *game->of_band);
+    size_t jobs = 0;
+    for (size_t i = 0; i < call->images; i++) {
+        jobs += backgrounds_of(game, i) > 0 ? backgrounds_of(game, i) : 1;
+    }
+    game->pending = met_allocate(jobs, sizeof *game->pending);
+    game->counts = met_allocate(jobs, sizeof *game->counts);
+    game->inputs = met_allocate(jobs, sizeof *game->inputs);
+    game->raw = met_allocate(jobs, sizeof *game->raw);
+    if (!game->of || !game->of_band || !game->pending || !game->counts || !game->inputs || !game->raw) {
+        return met_fail(MET_ENOMEM, "%zu images do not fit into memory", call->images);
+    }
+    int status = options->features == NULL ? met_fail(MET_EVALUE, "there are no features") : MET_OK;
+    for (size_t i = 0; i < call->images && status == MET_OK; i++) {
+        status = open_image(game, i, &readable, sums);
+    }
+    met_readable_free(&readable);
+    return status;
+}
+
+void met_game_close(met_game *game) {
+    for (size_t i = 0; i < game->images; i++) {
+        if (game->of != NULL) {
+            free_coalitions(&game->of[i]);
+        }
+        if (game->of_band != NULL) {
+            met_deallocate(game->of_band[i]);
+        }
+    }
+    met_deallocate(game->of);
+    met_deallocate(game->of_band);
+    met_deallocate(game->pending);
+    met_deallocate(game->counts);
+    met_deallocate(game->inputs);
+    met_deallocate(game->raw);
+    met_deallocate(game->position);
+    *game = (met_game){0};
+}
+
+/* ---- asking */
+
+/* Bit j of draw r is bit j of a row of 128-bit words. */
+void met_coalition_draw(met_stream stream, size_t r, size_t features, uint64_t *bits) {
+    const size_t words = (features + 63) / 64, blocks = (words + 1) / 2;
+    for (size_t b = 0; b < blocks; b++) {
+        uint32_t random[4];
+        met_philox(stream, r * blocks + b, random);
+        bits[2 * b] = (uint64_t)random[1] << 32 | random[0];
+        if (2 * b + 1 < words) {
+            bits[2 * b + 1] = (uint64_t)random[3] << 32 | random[2];
+        }
+    }
+    if (features % 64 != 0) {
+        bits[words - 1] &= ((uint64_t)1 << features % 64) - 1;
+    }
+}
+
+int met_game_ask(met_game *game, size_t image, const uint64_t *bits, size_t *position) {
+    met_coalitions *c = &game->of[image];
+    bool is_new = false;
+    for (size_t w = 0; w < c->words; w++) {
+        c->asked[w] = bits[w] | c->inert[w];
+    }
+    const int status = add(c, c->asked, position, &is_new);
+    game->call->report->evaluations_saved += status == MET_OK && !is_new;
+    return status;
+}
+
+void met_game_forget(met_game *game, size_t image, size_t keep) {
+    met_coalitions *c = &game->of[image];
+    if (c->count > keep) {
+        c->count = keep;
+        c->evaluated = met_min_size(c->evaluated, keep);
+        fill_table(c);
+    }
+}
+
+/* ---- evaluating: a run of the engine over the images that have new coalitions */
+
+/* The flags have a place before the first one, for values without a feature. */
+static int describe(void *method, size_t image, size_t k, met_sample *s) {
+    const met_game *game = method;
+    const size_t of = game->pending[image];
+    const met_coalitions *c = &game->of[of];
+    const uint64_t *bits = c->bits + (c->evaluated + k) * c->words;
+    bool whole = true;
+    if (game->by_band) {
+        const met_image *view = &game->inputs[image].image;
+        for (size_t b = 0; b < view->shape[view->bands]; b++) {
+            const int32_t id = game->of_band[of][b];
+            s->scratch[b] = id >= 0 && !met_coalition_has(bits, (size_t)id);
+            whole = whole && !s->scratch[b];
+        }
+        s->replaced = s->scratch;
+    } else {
+        s->scratch[0] = 0;
+        for (size_t j = 0; j < c->features; j++) {
+            s->scratch[j + 1] = !met_coalition_has(bits, j);
+            whole = whole && !s->scratch[j + 1];
+        }
+        s->replaced = s->scratch + 1;
+        s->segments = features_of(game, of);
+    }
+    s->kind = whole ? MET_IDENTITY : s->kind;
+    return MET_OK;
+}
+
+/* The first result tells how many outputs there are, and where the explained ones lie. */
+static int read_outputs(met_game *game, const met_result *r) {
+    const met_targets *wanted = &game->options->outputs;
+    const size_t outputs = wanted->count > 0 ? wanted->count : r->width;
+    if (game->outputs > 0 && game->outputs != outputs) {
+        return met_fail(MET_EVALUE, "the model gives %zu outputs to explain, what is known has %zu", outputs,
+                        game->outputs);
+    }
+    game->axes = r->axes;
+    memcpy(game->shape, r->shape, (size_t)r->axes * sizeof *r->shape);
+    game->position = met_allocate(outputs, sizeof *game->position);
+    if (game->position == NULL) {
+        return met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", outputs);
+    }
+    for (size_t t = 0; t < outputs; t++) {
+        game->position[t] = t;
+        int status =
+            wanted->count == 0 ? MET_OK : met_target_resolve(&wanted->target[t], r->shape, r->axes, &game->position[t]);
+        if (status != MET_OK) {
+            return status;
+        }
+    }
+    game->outputs = outputs;
+    return MET_OK;
+}
+
+static int fold(void *method, const met_result *r) {
+    met_game *game = method;
+    double **raw = &game->raw[r->image];
+    int status = game->position == NULL ? read_outputs(game, r) : MET_OK;
+    if (status == MET_OK && *raw == NULL) {
+        const size_t count = game->counts[r->image];
+        *raw = count > SIZE_MAX / game->outputs ? NULL : met_allocate(count * game->outputs, sizeof **raw);
+        status = *raw == NULL ? met_fail(MET_ENOMEM, "%zu outputs of %zu coalitions do not fit into memory",
+                                         game->outputs, count)
+                              : MET_OK;
+    }
+    for (size_t t = 0; t < game->outputs && status == MET_OK; t++) {
+        (*raw)[r->k * game->outputs + t] = r->value[game->position[t]];
+    }
+    return status;
+}
+
+/* The images that have new coalitions, each with all its backgrounds. */
+static void fill_job(met_game *game, met_job *job) {
+    job->images = 0;
+    job->evaluations = 0;
+    for (size_t i = 0; i < game->images; i++) {
+        const met_coalitions *c = &game->of[i];
+        const met_image *view = &game->call->inputs[i].image;
+        const size_t count = c->count - c->evaluated;
+        const size_t scratch = game->by_band ? view->shape[view->bands] : c->features + 1;
+        const size_t jobs = count == 0 ? 0 : backgrounds_of(game, i) > 0 ? backgrounds_of(game, i) : 1;
+        for (size_t b = 0; b < jobs; b++) {
+            game->pending[job->images] = i;
+            game->counts[job->images] = count;
+            game->inputs[job->images++] = with_background(game, i, b);
+        }
+        job->evaluations = count > job->evaluations ? count : job->evaluations;
+        job->scratch = scratch > job->scratch ? scratch : job->scratch;
+    }
+}
+
+/* The mean over backgrounds becomes the value of each new coalition. */
+static int read_values(met_game *game, size_t jobs) {
+    int status = MET_OK;
+    for (size_t j = 0; j < jobs && status == MET_OK;) {
+        const size_t image = game->pending[j], size = game->counts[j] * game->outputs;
+        met_coalitions *c = &game->of[image];
+        status = reserve_values(c, game->outputs);
+        if (status != MET_OK) {
+            break;
+        }
+        double *value = c->value + c->evaluated * game->outputs;
+        memcpy(value, game->raw[j], size * sizeof *value);
+        size_t n = 1;
+        for (; j + n < jobs && game->pending[j + n] == image; n++) {
+            for (size_t k = 0; k < size; k++) {
+                value[k] += (game->raw[j + n][k] - value[k]) / (double)(n + 1);
+            }
+        }
+        c->evaluated = c->count;
+        j += n;
+    }
+    return status;
+}
+
+int met_game_evaluate(met_game *game) {
+    const met_targets *wanted = &game->options->outputs;
+    met_job job = met_job_of(game->call, game);
+    met_options options = *game->call->options;
+    fill_job(game, &job);
+    if (job.images == 0) {
+        return MET_OK;
+    }
+    job.inputs = game->inputs;
+    job.counts = game->counts;
+    job.kind = game->by_band ? MET_BANDS : MET_SEGMENTS;
+    job.describe = describe;
+    job.fold = fold;
+    job.all_outputs = wanted->all || wanted->count > 0;
+    options.evaluations_before += game->done;
+    int status = met_run(&job, game->call->model, &options, game->call->report);
+    status = status == MET_OK ? read_values(game, job.images) : status;
+    for (size_t j = 0; j < job.images; j++) {
+        met_deallocate(game->raw[j]);
+        game->raw[j] = NULL;
+    }
+    game->done += job.images * job.evaluations;
+    return status;
+}
+
+/* ---- results */
+
+int met_game_spread(const met_game *game, double *const *per_feature, met_results *results) {
+    const met_call *call = game->call;
+    int status = MET_OK;
+    if (results->outputs != game->outputs) {
+        status = results->reserve != NULL
+                     ? results->reserve(results, game->outputs)
+                     : met_fail(MET_EVALUE, "there is memory for the attributions of one output alone");
+    }
+    for (size_t i = 0; i < game->images && status == MET_OK; i++) {
+        for (size_t t = 0; t < game->outputs; t++) {
+            met_segments_spread(&call->inputs[i].image, features_of(game, i), per_feature[i] + t * game->of[i].features,
+                                call->dtype, call->options->pool, results->out[i * game->outputs + t]);
+        }
+    }
+    results->axes = game->axes;
+    memcpy(results->shape, game->shape, sizeof game->shape);
+    return status;
+}
+
+int met_game_put(const met_game *game, met_results *results) {
+    int status = MET_OK;
+    for (size_t i = 0; i < game->images && status == MET_OK && results->table != NULL; i++) {
+        const met_coalitions *c = &game->of[i];
+        uint8_t *flags = met_allocate(c->evaluated * c->features, 1);
+        if (flags == NULL) {
+            return met_fail(MET_ENOMEM, "%zu coalitions of %zu features do not fit into memory", c->evaluated,
+                            c->features);
+        }
+        for (size_t k = 0; k < c->evaluated; k++) {
+            for (size_t j = 0; j < c->features; j++) {
+                flags[k * c->features + j] = met_coalition_has(c->bits + k * c->words, j);
+            }
+        }
+        status = met_results_put(results, i, "coalitions", MET_UINT8, 2, (size_t[]){c->evaluated, c->features}, flags);
+        if (status == MET_OK) {
+            status = met_results_put(results, i, "values", MET_FLOAT64, 2, (size_t[]){c->evaluated, game->outputs},
+                                     c->value);
+        }
+        met_deallocate(flags);
+    }
+    return status;
+}

@@ -1,0 +1,126 @@
+/*
+ * game.h - coalitions of an image's features, and what the model says of them.
+ *
+ * A coalition is a set of features that keep the image's values; the others take the baseline's. The game of an image is
+ * the function from coalitions to outputs. Methods ask for coalitions, have those evaluated that are new, and read the
+ * outputs: a coalition is evaluated once, however often it is asked for.
+ */
+#ifndef MET_GAME_H
+#define MET_GAME_H
+
+#include "method.h"
+
+/*
+ * Of each feature, from the values x of the image and b of the baseline at its places. (count + 1,) each: place 0 is that
+ * of values without a feature, feature j is at place j + 1.
+ */
+typedef struct met_measures {
+    uint8_t *differs;   /* whether x is not b everywhere */
+    double *image;      /* sum of x^2; NULL where only `differs` is wanted, and so are the next ones */
+    double *baseline;   /* sum of b^2 */
+    double *cross;      /* sum of x b */
+    double *difference; /* sum of (x - b)^2 */
+} met_measures;
+
+/* The coalitions of one image. */
+typedef struct met_coalitions {
+    size_t features;
+    size_t words;   /* of 64 bits, a coalition */
+    uint64_t *bits; /* (capacity, words): 1 = the feature keeps the image's values */
+    double *value;  /* (capacity, outputs); read up to `evaluated` */
+    size_t count;   /* coalitions that were asked for */
+    size_t evaluated;
+    size_t capacity;
+    size_t *table; /* (table_size,) positions + 1 by hash; 0: free */
+    size_t table_size;
+    size_t value_capacity;
+    uint64_t *inert; /* (words,) features that hold the baseline's values anyhow */
+    uint64_t *asked; /* (words,) the one that is asked for */
+    met_measures measures;
+} met_coalitions;
+
+/* What a method gives to open its game. Fields are arguments of the method, so that all games share them. */
+typedef struct met_game_options {
+    const met_segments *features;  /* (images,) */
+    met_targets outputs;           /* explained instead of the target of each input, where there are any */
+    const met_table *known;        /* coalitions of an earlier run, (rows, features) flags; NULL: none */
+    const met_table *known_values; /* (rows, outputs) what the model said of them */
+    /*
+     * (spectra, bands) doubles: the value of a coalition is the mean over spectra of the output where the other features
+     * take that spectrum. NULL: they take the baseline of the call, which is still what distances are measured to.
+     */
+    const met_table *backgrounds;
+} met_game_options;
+
+typedef struct met_game {
+    const met_call *call;
+    const met_game_options *options;
+    size_t images;
+    met_coalitions *of; /* (images,) */
+    bool by_band;       /* all features are made of whole bands */
+    int32_t **of_band;  /* (images,) the feature of each band where they are */
+    size_t outputs;     /* explained; 0: not known yet */
+    size_t *position;   /* (outputs,) of the explained outputs among all */
+    int axes;           /* where all outputs are asked for: the shape of a sample's outputs */
+    int64_t shape[MET_TARGET_AXES];
+    size_t done; /* evaluations of earlier runs, for progress */
+    /* Of a run: an image of the engine's job is an image of the game with one of its backgrounds. */
+    size_t *pending; /* (jobs,) which image; jobs = the sum over images of their backgrounds, 1 where there are none */
+    size_t *counts;  /* (jobs,) */
+    met_input *inputs; /* (jobs,) */
+    double **raw;      /* (jobs,) (counts, outputs) */
+} met_game;
+
+/* Entries of a method's table of arguments; `game` is the field of its options that holds met_game_options. */
+#define MET_GAME_ARGUMENTS(options_type, game) \
+    {"features", MET_FEATURES, .offset = offsetof(options_type, game.features)}, \
+        {"outputs", MET_TARGETS, .offset = offsetof(options_type, game.outputs)}, \
+        {"known_coalitions", MET_FLAG_TABLES, .offset = offsetof(options_type, game.known)}, \
+        {"known_values", MET_NUMBER_TABLES, .offset = offsetof(options_type, game.known_values)}, { \
+        "backgrounds", MET_NUMBER_TABLES, .offset = offsetof(options_type, game.backgrounds) \
+    }
+
+/* Flags of a coalition. */
+static inline bool met_coalition_has(const uint64_t *bits, size_t feature) {
+    return bits[feature / 64] >> feature % 64 & 1;
+}
+static inline void met_coalition_set(uint64_t *bits, size_t feature, bool in) {
+    const uint64_t bit = (uint64_t)1 << feature % 64;
+    bits[feature / 64] = in ? bits[feature / 64] | bit : bits[feature / 64] & ~bit;
+}
+
+/* Draw number r of a stream: each feature is kept with probability 1/2. bits (words,) */
+void met_coalition_draw(met_stream stream, size_t r, size_t features, uint64_t *bits);
+
+/*
+ * Look at the images of a call and take over what is known of them.
+ *   sums  whether all measures are wanted, or only which features differ from the baseline
+ * met_game_close() is due either way.
+ */
+int met_game_open(met_game *game, const met_call *call, const met_game_options *options, bool sums);
+void met_game_close(met_game *game);
+
+/*
+ * Ask for a coalition of an image, (words,) bits without any beyond its features; *position is where its value will be.
+ * Features that hold the baseline's values anyhow count as kept, so that equal samples are one.
+ */
+int met_game_ask(met_game *game, size_t image, const uint64_t *bits, size_t *position);
+/* Evaluate what was asked for and has no value yet. */
+int met_game_evaluate(met_game *game);
+/* The value of an evaluated coalition for an explained output. */
+static inline double met_game_value(const met_game *game, size_t image, size_t position, size_t output) {
+    return game->of[image].value[position * game->outputs + output];
+}
+/* Forget the coalitions of an image but for the first `keep`: they are evaluated again where they are asked for. */
+void met_game_forget(met_game *game, size_t image, size_t keep);
+
+/*
+ * Find memory for the results and write, for every image and output, the number of its feature at each value and 0
+ * elsewhere.
+ *   per_feature  (outputs, features) of each image
+ */
+int met_game_spread(const met_game *game, double *const *per_feature, met_results *results);
+/* Hand the evaluated coalitions to the host: "coalitions" (rows, features) flags and "values" (rows, outputs). */
+int met_game_put(const met_game *game, met_results *results);
+
+#endif
