@@ -17,6 +17,7 @@
 #define SWEEPS 100000
 #define TOLERANCE 1e-13
 #define SWEEPS_A_CHECK 10
+#define SETTLING 4.0 /* how much more work than in sweeps may go into solving for many coefficients at once */
 
 typedef struct lasso {
     const double *a; /* (features, rows) */
@@ -86,62 +87,81 @@ static double duality_gap(lasso *l, double *unsure) {
     return gap;
 }
 
-/* How far from c towards `better` no coefficient changes its sign. */
-static double free_step(const lasso *l, const size_t *active, const double *better, size_t n, size_t *first) {
-    double step = 1.0;
-    *first = n;
+/*
+ * Go from c as far towards c + d as no active coefficient changes its sign; one that would becomes 0 and ends the way.
+ * True where the whole way was gone.
+ */
+static bool go_along(lasso *l, const size_t *active, const double *d, size_t n, double longest) {
+    double step = longest;
+    size_t first = n;
     for (size_t i = 0; i < n; i++) {
-        const double old = l->c[active[i]];
-        if (better[i] * old <= 0.0 && old / (old - better[i]) <= step) {
-            step = old / (old - better[i]);
-            *first = i;
+        const double c = l->c[active[i]], to_zero = -c / d[i];
+        if (c * d[i] < 0.0 && to_zero <= step) {
+            step = to_zero;
+            first = i;
         }
     }
-    return step;
+    for (size_t i = 0; i < n && isfinite(step); i++) {
+        const double c = l->c[active[i]], moved = c + step * d[i];
+        l->c[active[i]] = i == first || moved * c <= 0.0 ? 0.0 : moved;
+    }
+    return first == n;
 }
 
 /*
- * With the signs s of the n active coefficients kept, the minimum is at R c = Q^T b - alpha R^-T s. On the way there
- * the objective falls; the coefficient that would change its sign first ends the way and becomes 0.
+ * With the signs s of the n active coefficients kept, the minimum is at R c = Q^T b - alpha R^-T s; on the way there the
+ * objective falls. `d` and `work` hold (rows,). True where it was reached.
  */
-static void solve_active(lasso *l, const met_qr *qr, const size_t *active, double *goal, double *better) {
+static bool solve_active(lasso *l, const met_qr *qr, const size_t *active, double *d, double *work) {
     const size_t n = qr->columns;
-    size_t first;
-    double *signs = better; /* they are read before `better` is filled */
     for (size_t k = 0; k < n; k++) {
-        signs[k] = copysign(l->alpha, l->c[active[qr->order[k]]]);
+        d[k] = copysign(l->alpha, l->c[active[qr->order[k]]]);
     }
-    met_qr_solve_transposed(qr, n, signs);
-    memcpy(goal, l->b, l->rows * sizeof *goal);
-    met_qr_transpose(qr, goal);
+    met_qr_solve_transposed(qr, n, d);
+    memcpy(work, l->b, l->rows * sizeof *work);
+    met_qr_transpose(qr, work);
     for (size_t k = 0; k < n; k++) {
-        goal[k] -= signs[k];
+        work[k] -= d[k];
     }
-    met_qr_solve(qr, n, goal);
+    met_qr_solve(qr, n, work);
     for (size_t k = 0; k < n; k++) {
-        better[qr->order[k]] = goal[k];
+        d[qr->order[k]] = work[k] - l->c[active[qr->order[k]]];
     }
-    const double step = free_step(l, active, better, n, &first);
-    for (size_t i = 0; i < n; i++) {
-        double *c = &l->c[active[i]];
-        *c = i == first ? 0.0 : step == 1.0 ? better[i] : *c + step * (better[i] - *c);
-    }
+    return go_along(l, active, d, n, 1.0);
 }
 
-/* Solve for the coefficients that are not 0, where they are determined. */
-static int settle(lasso *l) {
-    size_t n = 0;
-    for (size_t j = 0; j < l->features; j++) {
-        n += l->c[j] != 0.0;
+/*
+ * Where the active columns depend on each other: with R z = the first column of R that the ones before it make up, A c
+ * stays as it is along (-z, 1). One of the two ways along it lowers the sum of |c|, or keeps it, and ends at a 0. `d` holds
+ * (n,), `work` (rows,).
+ */
+static void drop_dependent(lasso *l, const met_qr *qr, const size_t *active, double *d, double *work) {
+    const size_t n = qr->columns, rank = qr->rank;
+    double slope = 0.0;
+    memcpy(work, qr->a + rank * qr->rows, rank * sizeof *work);
+    met_qr_solve(qr, rank, work);
+    memset(d, 0, n * sizeof *d);
+    for (size_t k = 0; k < rank; k++) {
+        d[qr->order[k]] = -work[k];
     }
-    if (n == 0 || n > l->rows) {
-        return MET_OK;
+    d[qr->order[rank]] = 1.0;
+    for (size_t i = 0; i < n; i++) {
+        slope += copysign(d[i], d[i] * l->c[active[i]]);
     }
+    for (size_t i = 0; slope > 0.0 && i < n; i++) {
+        d[i] = -d[i];
+    }
+    go_along(l, active, d, n, INFINITY);
+}
+
+/* Solve once for the n coefficients that are not 0; *reached is true where none was dropped on the way. */
+static int solve_once(lasso *l, size_t n, bool *reached) {
     met_qr qr = {0};
     int status = MET_OK;
-    double *a = met_new_matrix(n, l->rows), *work = met_new_matrix(2, l->rows);
+    double *a = met_new_matrix(n, l->rows), *d = met_allocate(n, sizeof *d),
+           *work = met_allocate(l->rows, sizeof *work);
     size_t *active = met_allocate(n, sizeof *active);
-    if (a == NULL || work == NULL || active == NULL) {
+    if (a == NULL || d == NULL || work == NULL || active == NULL) {
         status = met_fail(MET_ENOMEM, "no memory to solve for %zu coefficients of the LASSO", n);
         goto done;
     }
@@ -152,39 +172,85 @@ static int settle(lasso *l) {
         }
     }
     status = met_qr_new(a, l->rows, n, &qr);
-    if (status == MET_OK && qr.rank == n) {
-        solve_active(l, &qr, active, work, work + l->rows);
+    if (status == MET_OK && qr.rank < n) {
+        drop_dependent(l, &qr, active, d, work);
+    } else if (status == MET_OK) {
+        *reached = solve_active(l, &qr, active, d, work);
     }
 done:
     met_qr_free(&qr);
     met_deallocate(active);
     met_deallocate(work);
+    met_deallocate(d);
     met_deallocate(a);
     return status;
 }
 
+/* Let the coefficient in that is 0 and whose change lowers the objective fastest; false where there is none. */
+static bool let_in(lasso *l) {
+    double unsure, most = 0.0;
+    size_t which = l->features;
+    duality_gap(l, &unsure); /* for g */
+    for (size_t j = 0; j < l->features; j++) {
+        const double size = l->positive ? l->g[j] : fabs(l->g[j]);
+        const double excess = l->c[j] == 0.0 ? size - l->alpha - rounding(l, j) : 0.0;
+        if (l->norm[j] > 0.0 && excess / l->norm[j] > most) {
+            most = excess / l->norm[j];
+            which = j;
+        }
+    }
+    if (which < l->features) {
+        l->c[which] = soft_threshold(l->g[which], l->alpha, l->positive) / (l->norm[which] * l->norm[which]);
+    }
+    return which < l->features && l->c[which] != 0.0;
+}
+
+/*
+ * An active set method, as of Lawson & Hanson: solve for the coefficients that are not 0 until none has to be dropped, let
+ * one more in, and so on to the minimum, or until *work, in multiplications, comes to `budget`.
+ */
+static int settle(lasso *l, double budget, double *work) {
+    for (;;) {
+        size_t n = 0;
+        for (size_t j = 0; j < l->features; j++) {
+            n += l->c[j] != 0.0;
+        }
+        *work += 2.0 * ((double)n * (double)n + (double)l->features) * (double)l->rows;
+        if (*work > budget) {
+            *work = budget; /* what was not done is not counted */
+            return MET_OK;
+        }
+        bool reached = n == 0;
+        int status = n == 0 ? MET_OK : solve_once(l, n, &reached);
+        if (status != MET_OK || (reached && !let_in(l))) {
+            return status;
+        }
+    }
+}
+
 /* One output, from c = 0. */
 static int descend(lasso *l, size_t sweeps, double tolerance, bool *converged) {
-    double unsure, gap = duality_gap(l, &unsure);
+    double unsure, gap = duality_gap(l, &unsure), settled = 0.0;
     const double target = tolerance * l->length * l->length;
-    for (size_t done = 0, check = 1, next = 1; gap > target + unsure && done < sweeps; check++) {
+    const double sweep_cost = 2.0 * (double)l->features * (double)l->rows;
+    size_t done = 0, settle_at = SWEEPS_A_CHECK;
+    while (gap > target + unsure && done < sweeps) {
         double change = sweep(l, true);
         done++;
         for (size_t i = 1; i < SWEEPS_A_CHECK && done < sweeps && change > DBL_EPSILON * l->length; i++, done++) {
             change = sweep(l, false);
         }
-        if (check == next) { /* at checks 1, 2, 4, 8, ...: the cost stays a small part */
-            next *= 2;
-            int status = settle(l);
+        if (done >= settle_at || done == sweeps) { /* seldom, with a budget that has grown meanwhile */
+            settle_at = 2 * done;
+            int status = settle(l, SETTLING * sweep_cost * (double)done, &settled);
             if (status != MET_OK) {
                 return status;
             }
         }
         gap = duality_gap(l, &unsure);
     }
-    const bool reached = gap <= target + unsure;
-    *converged = *converged && reached;
-    return reached ? settle(l) : MET_OK; /* which gives the last digits */
+    *converged = *converged && gap <= target + unsure;
+    return MET_OK;
 }
 
 /* Fold the rows of A into R, in place, and those of each b into what R reaches; the rest of b stays behind that. */

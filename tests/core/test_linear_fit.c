@@ -201,6 +201,32 @@ void test_fit_of_correlated_columns(void) {
     }
 }
 
+/* Columns of 0 and 1, some of them sums of others, with penalties that select little. */
+void test_fit_of_a_lasso_with_many_solutions(void) {
+    const size_t shapes[][2] = {{40, 33}, {16, 36}, {24, 24}};
+    for (size_t s = 0; s < 3; s++) {
+        const size_t rows = shapes[s][0], features = shapes[s][1];
+        fill(x, rows * features, 100 + s);
+        fill(y, rows * 2, 110 + s);
+        for (size_t i = 0; i < rows; i++) {
+            weight[i] = exp(-5.0 * (1.0 + toy_value(120 + s, i)));
+            for (size_t j = 0; j < features; j++) {
+                x[i * features + j] = x[i * features + j] > 0.0 ? 1.0 : 0.0;
+            }
+            x[i * features + 1] = x[i * features];
+            x[i * features + 2] = x[i * features + 3] + x[i * features + 4];
+            x[i * features + 5] = 0.1;
+        }
+        for (double alpha = 1e-2; alpha > 1e-9; alpha *= 0.01) {
+            for (int choice = 0; choice < 4; choice++) {
+                const met_fit_options options = {
+                    .kind = MET_FIT_LASSO, .alpha = alpha, .intercept = choice % 2 == 0, .positive = choice / 2 == 1};
+                check_minimum(rows, features, 2, options);
+            }
+        }
+    }
+}
+
 /* Zero weights stand for absent rows, whole ones for repeated rows. */
 void test_fit_weights_are_counts(void) {
     enum { ROWS = 12, FEATURES = 4 };
