@@ -228,18 +228,43 @@ static int settle(lasso *l, double budget, double *work) {
     }
 }
 
+/* One sweep over all coefficients and some over those that are not 0; how many. */
+static size_t sweep_some(lasso *l, size_t most) {
+    size_t done = 1;
+    double change = sweep(l, true);
+    for (; done < SWEEPS_A_CHECK && done < most && change > DBL_EPSILON * l->length; done++) {
+        change = sweep(l, false);
+    }
+    return done;
+}
+
+/*
+ * Come near to the solution by those of larger penalties, each half the one before, from the largest that lets a
+ * coefficient in: each begins near its solution and has few coefficients.
+ */
+static void follow_path(lasso *l) {
+    double unsure, largest = 0.0;
+    const double alpha = l->alpha;
+    duality_gap(l, &unsure); /* for g */
+    for (size_t j = 0; j < l->features; j++) {
+        largest = fmax(largest, l->positive ? l->g[j] : fabs(l->g[j]));
+    }
+    const double last = fmax(alpha, DBL_EPSILON * largest);
+    for (l->alpha = largest / 2.0; l->alpha > last; l->alpha /= 2.0) {
+        sweep_some(l, SWEEPS_A_CHECK);
+    }
+    l->alpha = alpha;
+}
+
 /* One output, from c = 0. */
 static int descend(lasso *l, size_t sweeps, double tolerance, bool *converged) {
+    follow_path(l);
     double unsure, gap = duality_gap(l, &unsure), settled = 0.0;
     const double target = tolerance * l->length * l->length;
     const double sweep_cost = 2.0 * (double)l->features * (double)l->rows;
     size_t done = 0, settle_at = SWEEPS_A_CHECK;
     while (gap > target + unsure && done < sweeps) {
-        double change = sweep(l, true);
-        done++;
-        for (size_t i = 1; i < SWEEPS_A_CHECK && done < sweeps && change > DBL_EPSILON * l->length; i++, done++) {
-            change = sweep(l, false);
-        }
+        done += sweep_some(l, sweeps - done);
         if (done >= settle_at || done == sweeps) { /* seldom, with a budget that has grown meanwhile */
             settle_at = 2 * done;
             int status = settle(l, SETTLING * sweep_cost * (double)done, &settled);
