@@ -120,16 +120,15 @@ def check_arguments(sklearn_module: str, arguments: dict[str, Any]) -> None:
 
 
 def _sklearn_class(sklearn_module: str) -> type[Any]:
-    module, _, name = f"sklearn.{sklearn_module}".rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        importlib.import_module("sklearn")
     except ImportError as error:
-        if error.name is not None and error.name.partition(".")[0] == "sklearn" and error.name != "sklearn":
-            raise
         raise ImportError(
             f'{sklearn_module} with these arguments needs scikit-learn: pip install "meteors_c[sklearn]"',
             name="sklearn",
         ) from error
+    module, _, name = f"sklearn.{sklearn_module}".rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 class Standardise(nn.Module):
