@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -127,4 +127,15 @@ def perturb(
 def choose(n: int, k: int, n_samples: int, seed: int) -> NDArray[np.bool_]: ...
 def draw_coalitions(seed: int, image: int, n_samples: int, features: int) -> NDArray[np.uint8]: ...
 def callable_model(forward: Callable[..., Any], gradient: Callable[..., Any] | None = None) -> object: ...
+def fit_linear(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    weight: NDArray[np.float64] | None,
+    kind: Literal["least_squares", "ridge", "lasso"],
+    alpha: float,
+    intercept: bool,
+    positive: bool,
+    max_iterations: int,
+    tolerance: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int, bool]: ...
 def resolve_targets(targets: Targets, shape: tuple[int, ...]) -> list[int]: ...

@@ -6,6 +6,7 @@
 #include "capsule.h"
 #include "errors.h"
 #include "hsi.h"
+#include "linear.h"
 #include "method_type.h"
 #include "perturb.h"
 
@@ -61,6 +62,7 @@ static PyMethodDef functions[] = {
     METHOD(choose),
     METHOD(draw_coalitions),
     METHOD(callable_model),
+    METHOD(fit_linear),
     {"find_method", find_method, METH_O, find_method_doc},
     {"resolve_targets", resolve_targets, METH_VARARGS, resolve_targets_doc},
     {NULL, NULL, 0, NULL},
