@@ -30,6 +30,7 @@ __all__ = [
     "one_target",
     "outputs_of",
     "positive",
+    "run_settings",
     "shape_mismatch",
     "sizes",
     "spectral_axis_of",
@@ -63,6 +64,14 @@ class RunSettings:
     additional_forward_args: Any = None
     max_batch_size: int | None = None
     show_progress: ShowProgress = False
+
+
+def run_settings(
+    additional_forward_args: Any, perturbations_per_eval: int | None, show_progress: ShowProgress
+) -> RunSettings:
+    """Return how the model is called, from the arguments that methods without gradients have for it."""
+    limit = batch_size(perturbations_per_eval, "perturbations_per_eval")
+    return RunSettings(additional_forward_args, limit, show_progress)
 
 
 # ---------------------------------------------------------------- numbers

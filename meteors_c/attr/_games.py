@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from meteors_c.attr._arguments import RunSettings, ShowProgress, batch_size, outputs_of, spectral_axis_of
+from meteors_c.attr._arguments import RunSettings, outputs_of, spectral_axis_of
 from meteors_c.attr._band_masks import BandMasks
 from meteors_c.attr._fields import BandNames, distinct_ids
 from meteors_c.attr._segment_ids import number_ids, whole_number_ids
@@ -25,14 +25,6 @@ from meteors_c.utils import warn_caller
 __all__ = ["Features", "Game", "GameExplainer", "band_features", "joint_features", "read_features", "segment_features"]
 
 _MANY_FEATURES = 10_000
-
-
-def run_settings(
-    additional_forward_args: Any, perturbations_per_eval: int | None, show_progress: ShowProgress
-) -> RunSettings:
-    """Return how the model is called, from the arguments that methods without gradients have for it."""
-    limit = batch_size(perturbations_per_eval, "perturbations_per_eval")
-    return RunSettings(additional_forward_args, limit, show_progress)
 
 
 # ---------------------------------------------------------------- features

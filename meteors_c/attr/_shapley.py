@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from meteors_c.attr._arguments import Baseline, Target, images_of
+from meteors_c.attr._arguments import Baseline, Target, images_of, run_settings
 from meteors_c.attr._games import (
     Game,
     GameExplainer,
     band_features,
     joint_features,
-    run_settings,
     seed_of,
     segment_features,
 )

@@ -61,7 +61,9 @@ def perturbations_of(
 def _row(sample: Any, features: int) -> np.ndarray:
     values = torch.as_tensor(sample).detach().cpu().double().reshape(-1)
     if values.numel() != features:
-        raise ValueError(f"perturb_func must give samples of shape (1, {features}), not {tuple(torch.as_tensor(sample).shape)}")
+        raise ValueError(
+            f"perturb_func must give samples of shape (1, {features}), not {tuple(torch.as_tensor(sample).shape)}"
+        )
     if not bool(((values == 0) | (values == 1)).all()):
         raise ValueError("perturb_func must give samples of 0 and 1: which features keep the image's values")
     return values.numpy().astype(np.uint8)
@@ -89,9 +91,7 @@ def similarities_of(
     return weights
 
 
-def fit_custom(
-    model: InterpretableModel, samples: np.ndarray, outputs: np.ndarray, weights: np.ndarray
-) -> CustomFit:
+def fit_custom(model: InterpretableModel, samples: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> CustomFit:
     """Fit a model of the user's to samples (n, features), their outputs (n,) and weights (n,), in one batch."""
     x = torch.from_numpy(samples.astype(np.float32))
     y = torch.from_numpy(outputs.astype(np.float32))
@@ -105,7 +105,9 @@ def fit_custom(
         )
     predicted = torch.as_tensor(model(x)).detach().cpu().double().reshape(-1).numpy()
     if len(predicted) != len(samples):
-        raise ValueError(f"the interpretable model must give one number for each of {len(samples)} samples, not {len(predicted)}")
+        raise ValueError(
+            f"the interpretable model must give one number for each of {len(samples)} samples, not {len(predicted)}"
+        )
     bias = getattr(model, "bias", None)
     bias = bias() if callable(bias) else None
     return CustomFit(

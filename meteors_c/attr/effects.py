@@ -94,7 +94,9 @@ class FeatureEffects:
     def __repr__(self) -> str:
         lines = [f"{len(self.ids)} features, {self.samples} samples{', exact' if self.exact else ''}"]
         if self.score is not None:
-            interval = "" if self.score_interval is None else f" [{self.score_interval[0]:.3f}, {self.score_interval[1]:.3f}]"
+            interval = (
+                "" if self.score_interval is None else f" [{self.score_interval[0]:.3f}, {self.score_interval[1]:.3f}]"
+            )
             lines.append(f"R2 {self.score:.3f}{interval}, weighted {self.weighted_score:.3f}")
         lines.append(f"left out features take {self.missing}")
         return f"FeatureEffects({'; '.join(lines)})"

@@ -12,9 +12,10 @@ from meteors_c.attr._arguments import (
     Target,
     images_of,
     one_for_each_image,
+    run_settings,
     spectral_axis_of,
 )
-from meteors_c.attr._games import Features, Game, GameExplainer, read_features, run_settings
+from meteors_c.attr._games import Features, Game, GameExplainer, read_features
 from meteors_c.attr._segment_ids import whole_number_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.exceptions import ShapeMismatchError
@@ -32,7 +33,9 @@ def _features(feature_mask: Any, images: list[HSI]) -> Features:
         if all(isinstance(mask, int) for mask in feature_mask):
             feature_mask = torch.tensor(feature_mask)
     many = isinstance(feature_mask, list | tuple)
-    given = one_for_each_image(list(feature_mask), "feature_mask", len(images)) if many else [feature_mask] * len(images)
+    given = (
+        one_for_each_image(list(feature_mask), "feature_mask", len(images)) if many else [feature_mask] * len(images)
+    )
     read = {id(mask): _feature_mask(mask, images[0], axis) for mask in given}
     types = {result_type for _, result_type in read.values()}
     if len(types) > 1:

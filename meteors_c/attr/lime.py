@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from meteors_c import _core
-from meteors_c.attr._arguments import Baseline, Target, images_of, positive
+from meteors_c.attr._arguments import Baseline, Target, images_of, positive, run_settings
 from meteors_c.attr._band_formats import (
     adjust_and_validate_segment_ranges,
     validate_band_format,
@@ -23,7 +22,6 @@ from meteors_c.attr._games import (
     Game,
     GameExplainer,
     band_features,
-    run_settings,
     seed_of,
     segment_features,
 )
@@ -300,9 +298,7 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
 
     # ---- one call of the core
 
-    def _explain(
-        self, game: Game, n_samples: int | str, tolerance: float | None, standard_errors: bool | int
-    ) -> Any:
+    def _explain(self, game: Game, n_samples: int | str, tolerance: float | None, standard_errors: bool | int) -> Any:
         seed = seed_of(game.continue_from, len(game.images), new_seed)
         arguments = _sampling(n_samples, tolerance, standard_errors) | {"seed": seed}
         model = self.interpretable_model

@@ -39,9 +39,7 @@ class ExpKernelSimilarity:
         return math.exp(-(distance**2) / (2 * self.kernel_width**2))
 
 
-def get_exp_kernel_similarity_function(
-    distance_mode: str = "cosine", kernel_width: float = 1.0
-) -> ExpKernelSimilarity:
+def get_exp_kernel_similarity_function(distance_mode: str = "cosine", kernel_width: float = 1.0) -> ExpKernelSimilarity:
     """Return an exponential kernel for `Lime`.
 
     Parameters

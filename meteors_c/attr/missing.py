@@ -42,7 +42,9 @@ class SegmentMean:
         cells = (int(numbered.max()) + 1) * bands
         sums = torch.zeros(cells, dtype=torch.float64)
         sums.index_add_(0, cell, torch.where(used, image, 0).double().reshape(-1))
-        counts = torch.zeros(cells, dtype=torch.float64).index_add_(0, cell, used.expand(image.shape).double().reshape(-1))
+        counts = torch.zeros(cells, dtype=torch.float64).index_add_(
+            0, cell, used.expand(image.shape).double().reshape(-1)
+        )
         return (sums / counts.clamp(min=1))[cell].reshape(image.shape).to(image.dtype)
 
 

@@ -14,12 +14,16 @@ from meteors_c.attr._arguments import (
     RunSettings,
     ShowProgress,
     Target,
+    baselines_of,
     images_of,
+    outputs_of,
+    run_settings,
     sizes,
     spectral_axis_of,
 )
-from meteors_c.attr._differences import DifferenceExplainer, run_settings
+from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
+from meteors_c.attr.explainer import Explainer, for_each_output, result_tensor
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -54,16 +58,19 @@ class _Windows:
     strides: tuple[int, ...]
     result_type: type[HSIAttributes] = HSIAttributes
 
-    def mask(self, image: HSI) -> torch.Tensor | None:
-        """Return the window of each pixel or band; None for boxes, which have both."""
+    def fields(self, image: HSI) -> dict[str, Any]:
+        """Return the window of each pixel or band as the mask of results; boxes have both, and no mask."""
         if self.result_type is HSIAttributes:
-            return None
+            return {}
         spectral = image.spectral_axis
         axes = [spectral] if self.result_type is HSIAttributesSpectral else sorted({0, 1, 2} - {spectral})
-        return _mask(image.image.shape, self.sizes, self.strides, axes).to(image.image.device)
+        mask = _mask(image.image.shape, self.sizes, self.strides, axes).to(image.image.device)
+        if self.result_type is HSIAttributesSpatial:
+            return {"mask": mask}
+        return {"mask": mask, "band_names": {str(number): number for number in distinct_ids(mask)}}
 
 
-class Occlusion(DifferenceExplainer, native="occlusion"):
+class Occlusion(Explainer, native="occlusion"):
     """How much the output drops when a window is covered: for each value, the mean over its windows [1]_.
 
     Parameters
@@ -76,6 +83,8 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
     .. [1] M. D. Zeiler and R. Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014,
        arXiv:1311.2901.
     """
+
+    multiplies_by_inputs = True
 
     def __init__(self, explainable_model: ExplainableModel) -> None:
         super().__init__(explainable_model)
@@ -249,14 +258,22 @@ class Occlusion(DifferenceExplainer, native="occlusion"):
         per_target: bool,
         settings: RunSettings,
     ) -> Any:
-        return self._explain(
+        """Call the core and return one result for each image, or with several outputs a list of them."""
+        wanted, targets = outputs_of(target, per_target, len(images))
+        computed = self._compute(
+            self._native(),
             images,
-            target,
-            baseline,
-            per_target,
+            targets,
             settings,
-            windows.result_type,
-            lambda: windows.mask(images[0]),
+            baselines_of(baseline, images),
+            outputs=wanted,
             window=windows.sizes,
             stride=windows.strides,
         )
+        fields = windows.fields(images[0])
+
+        def build(i: int, t: int, one: tuple[int, ...]) -> HSIAttributes:
+            attributes = result_tensor(computed.arrays[i][t], images[i])
+            return self._result(images[i], attributes, one, computed.report, windows.result_type, **fields)
+
+        return for_each_output(computed, targets, wanted, build)
