@@ -156,6 +156,8 @@ class _Data(NamedTuple):
 def _to_numpy(parts: list[Any]) -> Values:
     """The parts of one tensor, behind each other; every real dtype of torch but integers becomes float64."""
     tensor = torch.cat([torch.as_tensor(part).detach().cpu() for part in parts])
+    if tensor.is_complex():
+        raise TypeError(f"train_data must be real numbers, not {tensor.dtype}")
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
 
 

@@ -109,8 +109,8 @@ static bool go_along(lasso *l, const size_t *active, const double *d, size_t n, 
 }
 
 /*
- * With the signs s of the n active coefficients kept, the minimum is at R c = Q^T b - alpha R^-T s; on the way there the
- * objective falls. `d` and `work` hold (rows,). True where it was reached.
+ * With the signs s of the n active coefficients kept, the minimum is at R c = Q^T b - alpha R^-T s; on the way there
+ * the objective falls. `d` holds (n,), `work` (rows,). True where it was reached.
  */
 static bool solve_active(lasso *l, const met_qr *qr, const size_t *active, double *d, double *work) {
     const size_t n = qr->columns;
@@ -132,8 +132,8 @@ static bool solve_active(lasso *l, const met_qr *qr, const size_t *active, doubl
 
 /*
  * Where the active columns depend on each other: with R z = the first column of R that the ones before it make up, A c
- * stays as it is along (-z, 1). One of the two ways along it lowers the sum of |c|, or keeps it, and ends at a 0. `d` holds
- * (n,), `work` (rows,).
+ * stays as it is along (-z, 1). One of the two ways along it lowers the sum of |c|, or keeps it, and ends at a 0. `d`
+ * holds (n,), `work` (rows,).
  */
 static void drop_dependent(lasso *l, const met_qr *qr, const size_t *active, double *d, double *work) {
     const size_t n = qr->columns, rank = qr->rank;
@@ -206,8 +206,8 @@ static bool let_in(lasso *l) {
 }
 
 /*
- * An active set method, as of Lawson & Hanson: solve for the coefficients that are not 0 until none has to be dropped, let
- * one more in, and so on to the minimum, or until *work, in multiplications, comes to `budget`.
+ * An active set method, as that of Lawson & Hanson: solve for the coefficients that are not 0 until none has to be
+ * dropped, let one more in, and so on to the minimum, or until *work, in multiplications, comes to `budget`.
  */
 static int settle(lasso *l, double budget, double *work) {
     for (;;) {
@@ -239,8 +239,8 @@ static size_t sweep_some(lasso *l, size_t most) {
 }
 
 /*
- * Come near to the solution by those of larger penalties, each half the one before, from the largest that lets a
- * coefficient in: each begins near its solution and has few coefficients.
+ * Come near to the solution through those of larger penalties, which have few coefficients, each half the one before,
+ * from the largest that lets a coefficient in.
  */
 static void follow_path(lasso *l) {
     double unsure, largest = 0.0;

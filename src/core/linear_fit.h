@@ -20,7 +20,7 @@ typedef struct met_fit_options {
     double alpha;          /* >= 0; not used by least squares */
     bool intercept;        /* fitted, never penalised */
     bool positive;         /* LASSO alone: coefficients >= 0 */
-    size_t max_iterations; /* LASSO: sweeps over the coefficients; 0: 100000 */
+    size_t max_iterations; /* LASSO: sweeps over the coefficients with this alpha; 0: 100000 */
     double tolerance;      /* LASSO: duality gap as a part of the centred weighted sum of squares of y; 0: 1e-13 */
 } met_fit_options;
 

@@ -148,6 +148,11 @@ def test_data_that_are_refused(model: type[Any], arrays: tuple[torch.Tensor, ...
     assert fitted.linear is None
 
 
+def test_complex_data_are_refused() -> None:
+    with pytest.raises(TypeError, match="complex64"):
+        SkLearnRidge().fit(data(X.to(torch.complex64), Y))
+
+
 def fit(*arrays: Any, **changed: Any) -> Any:
     options = {"kind": "ridge", "alpha": 1.0, "intercept": True, "positive": False, "max_iterations": 0}
     return _core.fit_linear(*arrays, **{**options, "tolerance": 0.0, **changed})
