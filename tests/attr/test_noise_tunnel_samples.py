@@ -199,6 +199,11 @@ def test_perturb_input_takes_views() -> None:
         (lambda x: HyperNoiseTunnel.perturb_input(x, x, 1, 0.5, -1), ValueError, "num_perturbed_bands"),
         (lambda x: HyperNoiseTunnel.perturb_input(x), ValueError, "baseline"),
         (lambda x: HyperNoiseTunnel.perturb_input(x, x[:4]), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x, x.mT), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x[0], x), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x, x[0]), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x[0], x[0, :2]), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x[0], x[0]), ValueError, "input.*three axes"),
     ],
 )
 def test_perturb_input_refuses(call: Callable[[torch.Tensor], Any], error: Any, words: str) -> None:
