@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from meteors_c.visualize._axes import hsv_palette
+from meteors_c.visualize._axes import hsv_palette, outline_colour, points_per_pixel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def draw_segments(axes: Iterable[Axes], mask: np.ndarray) -> None:
     ids, segment, counts = np.unique(mask, return_inverse=True, return_counts=True)
     segment = segment.reshape(mask.shape)
     x, y = _centres(segment, counts)
-    scale = min(_points_per_pixel(ax, mask.shape) for ax in axes)
+    scale = min(points_per_pixel(ax, mask.shape) for ax in axes)
     labels = [f"{value:g}" for value in ids]
     digits = max(map(len, labels))
     step, size = _step_and_size(mask.size * scale**2 / len(ids), digits)
@@ -50,19 +50,11 @@ def draw_segments(axes: Iterable[Axes], mask: np.ndarray) -> None:
     for ax in axes:
         _draw_borders(ax, borders, len(ids), scale * mask.size**0.5)
         for i in chosen:
-            outline = withStroke(linewidth=size / 4, foreground=_contrast(colours[i]))
+            outline = withStroke(linewidth=size / 4, foreground=outline_colour(colours[i]))
             ax.text(
                 x[i], y[i], labels[i], color=colours[i], fontsize=size, fontweight="bold", ha="center", va="center",
                 path_effects=[outline],
             )  # fmt: skip
-
-
-def _points_per_pixel(ax: Axes, shape: tuple[int, ...]) -> float:
-    """Return how large a pixel of an image of this shape is drawn, in points."""
-    box = ax.get_window_extent()
-    figure = ax.get_figure()
-    assert figure is not None  # axes that can draw are on a figure
-    return float(min(box.height / shape[0], box.width / shape[1]) * 72 / figure.dpi)
 
 
 def _centres(segment: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,13 +98,6 @@ def _apart(x: np.ndarray, y: np.ndarray, counts: np.ndarray, size: float, digits
         over = kept & (np.abs(x - x[i]) < width) & (np.abs(y - y[i]) < height)
         kept[i] = not over.any()
     return kept
-
-
-def _contrast(colour: Sequence[float]) -> str:
-    """Return the colour of an outline: white around dark and middle hues, black around bright ones, at least 3 : 1."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
-    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))  # as WCAG 2 defines it
-    return "black" if luminance > 0.3 else "white"
 
 
 def _borders(segment: np.ndarray) -> np.ndarray:
