@@ -12,9 +12,9 @@ import torch
 
 from meteors_c import HSI
 from meteors_c.attr import HyperNoiseTunnel, NoiseTunnel, Occlusion, Saliency
-from meteors_c.attr.noise_tunnel import torch_random_choice
+from meteors_c.attr.noise_tunnel import BaseNoiseTunnel, NoiseTunnelType, torch_random_choice
 from meteors_c.exceptions import ShapeMismatchError
-from tests.attr.tunnels import INNERS, TUNNELS, Elementwise, Recorder, run, samples
+from tests.attr.tunnels import INNERS, MOMENTS, TUNNELS, Elementwise, Recorder, run, samples
 from tests.parity.reference import assert_close
 from tests.parity.reference_perturbation import inner, tunnel
 from tests.toys import ORIENTATIONS, SHAPE, WAVELENGTHS, convolutional, cube, each_value, name_of, spatial_mask, values
@@ -209,6 +209,24 @@ def test_perturb_input_takes_views() -> None:
 def test_perturb_input_refuses(call: Callable[[torch.Tensor], Any], error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         call(values())
+
+
+def test_the_base_of_the_tunnels_has_no_perturbation_of_its_own() -> None:
+    assert issubclass(NoiseTunnel, BaseNoiseTunnel)
+    assert issubclass(HyperNoiseTunnel, BaseNoiseTunnel)
+    with pytest.raises(NotImplementedError, match="HyperNoiseTunnel"):
+        BaseNoiseTunnel.perturb_input(values(), n_samples=2)
+
+
+@pytest.mark.parametrize("kind", TUNNELS)
+def test_a_moment_by_its_member(kind: type) -> None:
+    assert [member.value for member in NoiseTunnelType] == MOMENTS
+    for member in NoiseTunnelType:
+        by_name, by_member = (
+            run(kind, Saliency, convolutional(), cube(), n_samples=3, method=method).attributes
+            for method in (member.value, member)
+        )
+        assert torch.equal(by_name, by_member)
 
 
 @pytest.mark.parametrize(("n", "k"), [(1, 0), (1, 1), (7, 3), (7, 7), (40, 1), (40, 39)])
