@@ -70,9 +70,8 @@ def class_entries(path: str, kind: type) -> Iterator[tuple[str, Entry]]:
     """Yield a class, and the public fields, methods and properties that it defines itself."""
     yield path, {"kind": "class", "parameters": parameters_of(kind)}
     own = vars(kind)
-    fields = [
-        name for name in getattr(kind, "model_fields", {}) if name in own.get("__annotations__", {})
-    ]  # pydantic's
+    annotated = own.get("__annotations__", {})
+    fields = [name for name in getattr(kind, "model_fields", {}) if name in annotated]  # those of pydantic
     for name in fields:
         yield f"{path}.{name}", {"kind": "field"}
     decorators = getattr(kind, "__pydantic_decorators__", None)  # what pydantic calls to check values, and nobody else
@@ -182,9 +181,9 @@ def all_tests() -> list[Test]:
 def tests_of(path: str, entries: dict[str, Entry], tests: list[Test]) -> list[str]:
     """Return the tests that use a name, the surest first.
 
-    A member of a class needs the class too, and a name that several modules define needs its module; one of them may
-    stand elsewhere in the file, as a parameter of the test or a fixture. Tests with both in their own code come first,
-    and of these the ones in a file that is called like the module.
+    A member of a class needs the class too, and a name that several modules define needs its module; they may stand
+    elsewhere in the file, in a list of parameters or a helper. Tests with both in their own code come first, and of
+    these the ones in a file that is called like the module.
     """
     *owners, name = path.split(".")
     if entries[path]["kind"] == "module":
@@ -196,7 +195,9 @@ def tests_of(path: str, entries: dict[str, Entry], tests: list[Test]) -> list[st
     def doubt(test: Test) -> tuple[bool, bool]:
         return not needed <= test.own, f"test_{module}." not in test.name
 
-    return [test.name for test in sorted(tests, key=doubt) if needed & test.own and needed <= test.whole]
+    in_files = [test for test in sorted(tests, key=doubt) if needed <= test.whole]
+    by_name = [test.name for test in in_files if name in test.own]
+    return by_name or [test.name for test in in_files if needed & test.own]
 
 
 def write_table(entries: dict[str, Entry]) -> None:

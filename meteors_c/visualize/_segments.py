@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def draw_segments(axes: Iterable[Axes], mask: np.ndarray) -> None:
     axes : iterable of Axes
         Those that show the segments, each as an image ``(height, width)``; all get the same ids.
     mask : numpy.ndarray
-        The id of each pixel, ``(height, width)``.
+        The id of each pixel, float64, ``(height, width)``.
     """
     from matplotlib.patheffects import withStroke
 
@@ -39,22 +39,20 @@ def draw_segments(axes: Iterable[Axes], mask: np.ndarray) -> None:
     segment = segment.reshape(mask.shape)
     x, y = _centres(segment, counts)
     scale = min(points_per_pixel(ax, mask.shape) for ax in axes)
-    labels = [f"{value:g}" for value in ids]
+    labels = [f"{value:.0f}" if value.is_integer() else f"{value:g}" for value in ids.tolist()]
     digits = max(map(len, labels))
     step, size = _step_and_size(mask.size * scale**2 / len(ids), digits)
     chosen = np.arange(0, len(ids), step)
     chosen = chosen[_apart(x[chosen] * scale, y[chosen] * scale, counts[chosen], size, digits)]
 
     colours = hsv_palette(len(ids))
+    style: dict[str, Any] = {"fontsize": size, "fontweight": "bold", "ha": "center", "va": "center"}
     borders = _borders(segment)
     for ax in axes:
         _draw_borders(ax, borders, len(ids), scale * mask.size**0.5)
         for i in chosen:
             outline = withStroke(linewidth=size / 4, foreground=outline_colour(colours[i]))
-            ax.text(
-                x[i], y[i], labels[i], color=colours[i], fontsize=size, fontweight="bold", ha="center", va="center",
-                path_effects=[outline],
-            )  # fmt: skip
+            ax.text(x[i], y[i], labels[i], color=colours[i], path_effects=[outline], **style)
 
 
 def _centres(segment: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
