@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -246,7 +247,12 @@ def aggregate_by_mask(
 
 
 def agg_segmentation_postprocessing(
-    soft_labels: bool = False, classes_numb: int = 0, class_axis: int = 1
+    soft_labels: bool = False,
+    classes_numb: int = 0,
+    class_axis: int = 1,
+    *,
+    ignore_index: int | Iterable[int] | None = None,
+    region: torch.Tensor | np.ndarray | None = None,
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Make a function that sums a segmentation up as one number per class.
 
@@ -255,62 +261,166 @@ def agg_segmentation_postprocessing(
     soft_labels : bool, default False
         Whether the model gives a score per class and pixel (True) or the label of each pixel (False).
     classes_numb : int, default 0
-        Number of classes; needed for labels, not used for scores.
+        Number of classes, which is how many numbers come out whatever labels occur; needed for labels, not used for
+        scores.
     class_axis : int, default 1
         The axis of the classes in the scores; not used for labels.
+    ignore_index : int or iterable of int, optional
+        Labels that count for no class, such as 255 for pixels without one; for labels only.
+    region : torch.Tensor or numpy.ndarray, optional
+        The region of interest, bool, with the shape of the last two axes of the output (those of the pixels, without
+        the one of the classes). Only its pixels count, and nothing outside it is checked. It follows the output to
+        its device.
 
     Returns
     -------
     callable
         From model output to ``(batch, classes)``. For scores: per class, the sum of its score over the pixels where it
-        is the largest. For labels, ``(batch, ...)``: per class, the number of pixels with that label, in the dtype of
-        the labels (int64 where an integer dtype could not count all pixels of an image). Counts stay connected to
-        labels that require grad, with gradients of zero: no useful ones exist.
+        is the largest; its gradient is that of these scores. For labels, ``(batch, ...)``: per class, the number of
+        pixels with that label, in the dtype of the labels (a wider one of its kind where it could not count all pixels
+        of an image exactly). Counts stay connected to labels that require grad, with gradients of zero: no useful ones
+        exist.
 
     Raises
     ------
+    TypeError
+        ``soft_labels`` is no bool, ``classes_numb`` or ``ignore_index`` no int, or ``region`` no bool tensor or array.
     ValueError
-        By the returned function: labels that are not whole numbers from 0 to ``classes_numb - 1``, or an output with
-        too few axes.
+        ``classes_numb`` is negative, ``region`` has no pixel or not two axes, or ``ignore_index`` comes with scores.
+        By the returned function: ``classes_numb`` is 0, labels that are neither whole numbers from 0 to
+        ``classes_numb - 1`` nor ignored, or an output with too few axes.
+    ShapeMismatchError
+        By the returned function: ``region`` has another shape than the pixels of the output.
 
     Examples
     --------
     >>> count = agg_segmentation_postprocessing(classes_numb=3)
     >>> count(torch.tensor([[[0, 1], [1, 1]]]))
     tensor([[1, 3, 0]])
+
+    Leave out pixels without a label, and all but the upper row:
+
+    >>> upper = torch.tensor([[True, True], [False, False]])
+    >>> count = agg_segmentation_postprocessing(classes_numb=3, ignore_index=255, region=upper)
+    >>> count(torch.tensor([[[255, 1], [1, 1]]]))
+    tensor([[0, 1, 0]])
     """
+    if not isinstance(soft_labels, bool | np.bool_):
+        raise TypeError(f"soft_labels must be a bool, not {soft_labels!r}")
+    classes = _whole_number(classes_numb, "classes_numb")
+    if classes < 0:
+        raise ValueError(f"classes_numb must be the positive number of classes, not {classes}")
+    ignored = _labels(ignore_index)
+    if soft_labels and ignored:
+        raise ValueError("ignore_index is for labels, but soft_labels is True: leave pixels out by region")
+    inside = None if region is None else _region(region)
 
     def sum_scores(output: torch.Tensor) -> torch.Tensor:
-        if output.ndim < 2:
-            raise ValueError(
-                "Soft labels must have an axis for the batch and one for the classes, "
-                f"but the output has shape {tuple(output.shape)}"
-            )
-        scores = output.movedim(class_axis, 1)
-        winner = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, scores.argmax(1, keepdim=True), True)
-        return scores.where(winner, 0).flatten(2).sum(2) if scores.ndim > 2 else scores.where(winner, 0)
+        return _sum_scores(output, class_axis, inside)
 
     def count_labels(output: torch.Tensor) -> torch.Tensor:
-        if output.ndim < 2:
-            raise ValueError(f"Hard labels must have shape (batch, ...), but the output has {tuple(output.shape)}")
-        flat = output.detach().flatten(1)
-        index = flat.to(torch.int64)
-        wrong = (index != flat) | (index < 0) | (index >= classes_numb)
-        if wrong.any():
-            raise ValueError(
-                f"Hard labels must be whole numbers, at least 0 and below classes_numb={classes_numb}, "
-                f"but {flat[wrong][0].item()} came"
-            )
-        images, pixels = flat.shape
-        offset = torch.arange(images, device=index.device)[:, None] * classes_numb
-        counts = torch.bincount((index + offset).flatten(), minlength=images * classes_numb).view(images, classes_numb)
-        if not output.is_floating_point():
-            fits = output.dtype is not torch.bool and pixels <= torch.iinfo(output.dtype).max
-            return counts.to(output.dtype) if fits else counts
-        # The product with 0 comes before the sum, which could overflow.
-        return counts.to(output.dtype) + (output * 0).flatten(1).sum(1, keepdim=True)
+        return _count_labels(output, classes, ignored, inside)
 
     return sum_scores if soft_labels else count_labels
+
+
+def _whole_number(value: Any, name: str) -> int:
+    """Return an int, of Python or NumPy, but no bool."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {value!r}") from None
+
+
+def _labels(ignore_index: Any) -> list[int]:
+    """Return the labels to ignore: none, one, or all of an iterable."""
+    if ignore_index is None:
+        return []
+    several = isinstance(ignore_index, Iterable) and getattr(ignore_index, "ndim", 1) > 0
+    return [_whole_number(label, "ignore_index") for label in (ignore_index if several else [ignore_index])]
+
+
+def _region(region: Any) -> torch.Tensor:
+    """Return a region of interest as a bool tensor of its own, ``(height, width)``."""
+    tensor = torch.from_numpy(np.array(region)) if isinstance(region, np.ndarray) else region
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype is not torch.bool:
+        kind = getattr(region, "dtype", type(region).__name__)
+        raise TypeError(f"region must be a tensor or array of bool, not of {kind}")
+    if tensor.ndim != 2:
+        raise ValueError(f"region must have the two axes of the pixels, not shape {tuple(tensor.shape)}")
+    if not tensor.any():
+        raise ValueError("region must have at least one pixel, but it is False everywhere")
+    return tensor.detach().clone()
+
+
+def _inside(region: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Return ``region`` on the device of ``pixels``, ``(batch, ..., height, width)``, whose shape it must have."""
+    if pixels.ndim < 3 or pixels.shape[-2:] != region.shape:
+        raise ShapeMismatchError(
+            f"region has shape {tuple(region.shape)}, but the pixels of the output {tuple(pixels.shape[1:])}"
+        )
+    return region.to(pixels.device)
+
+
+def _sum_scores(output: torch.Tensor, class_axis: int, region: torch.Tensor | None) -> torch.Tensor:
+    """Sum the scores of each class over the pixels of ``region`` where it is the largest, ``(batch, classes)``."""
+    if output.ndim < 2:
+        raise ValueError(
+            "Soft labels must have an axis for the batch and one for the classes, "
+            f"but the output has shape {tuple(output.shape)}"
+        )
+    scores = output.movedim(class_axis, 1)
+    winner = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, scores.argmax(1, keepdim=True), True)
+    if region is not None:
+        winner &= _inside(region, scores[:, 0])
+    won = scores.where(winner, 0)
+    return won.flatten(2).sum(2) if won.ndim > 2 else won
+
+
+def _count_labels(output: torch.Tensor, classes: int, ignored: list[int], region: torch.Tensor | None) -> torch.Tensor:
+    """Count the pixels of ``region`` with each label that is not ignored, ``(batch, classes)``."""
+    if classes == 0:
+        raise ValueError("classes_numb is missing: to count labels, it must be the positive number of classes")
+    if output.ndim < 2:
+        raise ValueError(f"Hard labels must have shape (batch, ...), but the output has {tuple(output.shape)}")
+    flat = output.detach().flatten(1)
+    label = flat.to(torch.int64)
+    counted = torch.ones_like(label, dtype=torch.bool)
+    whole = label == flat if flat.is_floating_point() else counted
+    if region is not None:
+        counted = _inside(region, output).expand(output.shape).flatten(1)
+    if ignored:
+        counted = counted & ~(whole & torch.isin(label, torch.tensor(ignored, device=label.device)))
+    wrong = counted & ~(whole & (label >= 0) & (label < classes))
+    if wrong.any():
+        raise ValueError(
+            f"Hard labels must be whole numbers, at least 0 and below classes_numb={classes}, "
+            f"but {flat[wrong][0].item()} came"
+        )
+    images, pixels = flat.shape
+    # Pixels that do not count go to a bin of their own behind those of the classes.
+    bins = classes + 1
+    place = label.where(counted, classes) + torch.arange(images, device=label.device)[:, None] * bins
+    counts = torch.bincount(place.flatten(), minlength=images * bins).view(images, bins)[:, :classes]
+    counts = counts.to(_dtype_of_counts(output.dtype, pixels))
+    return counts + _connected_zero(output) if output.is_floating_point() else counts
+
+
+def _dtype_of_counts(dtype: torch.dtype, largest: int) -> torch.dtype:
+    """Return the dtype of labels if it holds every count up to ``largest`` exactly, else a wider one of its kind."""
+    if dtype.is_floating_point:
+        exact = (one for one in (dtype, torch.float32) if largest <= 2 / torch.finfo(one).eps)
+        return next(exact, torch.float64)
+    fits = dtype is not torch.bool and largest <= torch.iinfo(dtype).max
+    return dtype if fits else torch.int64
+
+
+def _connected_zero(output: torch.Tensor) -> torch.Tensor:
+    """Return a zero for each image that hangs on ``output`` in the graph, ``(batch, 1)``, whatever values it holds."""
+    zeros = output.flatten(1) * 0
+    return zeros.where(zeros == 0, 0).sum(1, keepdim=True)
 
 
 def tensor_from_array(value: np.ndarray) -> torch.Tensor:

@@ -233,6 +233,34 @@ class TestSegmentationPostprocessing:
         moved = scores.movedim(1, class_axis)
         torch.testing.assert_close(agg_segmentation_postprocessing(True, 3, class_axis)(moved), expected)
 
+    @pytest.mark.parametrize(
+        ("dtype", "wanted"),
+        [
+            (torch.uint8, torch.int64),
+            (torch.bool, torch.int64),
+            (torch.float16, torch.float32),
+            (torch.bfloat16, torch.float32),
+            (torch.uint16, torch.uint16),
+            (torch.float32, torch.float32),
+        ],
+    )
+    def test_counts_that_the_dtype_cannot_hold_are_exact(self, dtype, wanted):
+        labels = torch.zeros(1, 50, 50, dtype=dtype)
+        labels[0, 0, 0] = 1
+        counted = agg_segmentation_postprocessing(classes_numb=2)(labels)
+        assert counted.dtype is wanted
+        assert counted.tolist() == [[2499, 1]]
+
+    def test_the_width_is_the_number_of_classes(self):
+        assert agg_segmentation_postprocessing(classes_numb=3)(torch.tensor([[[0, 1], [1, 1]]])).tolist() == [[1, 3, 0]]
+
+    def test_scores_by_hand(self):
+        scores = torch.tensor([[[[0.6, 0.4]], [[0.3, 0.7]]]], dtype=torch.float64)
+        assert agg_segmentation_postprocessing(True)(scores).tolist() == [[0.6, 0.7]]
+
+    def test_of_equal_scores_the_first_class_wins(self):
+        assert agg_segmentation_postprocessing(True)(torch.full((1, 3, 1, 2), 0.5)).tolist() == [[1.0, 0.0, 0.0]]
+
     def test_scores_have_useful_gradients(self):
         scores = torch.tensor([[[[1.0, 5.0]], [[2.0, 3.0]]]], requires_grad=True)
         agg_segmentation_postprocessing(True)(scores).sum().backward()
@@ -246,6 +274,130 @@ class TestSegmentationPostprocessing:
     def test_outputs_without_pixels_are_refused(self, soft):
         with pytest.raises(ValueError, match=r"\(3,\)"):
             agg_segmentation_postprocessing(soft, 3)(torch.zeros(3))
+
+
+class TestIgnoredLabels:
+    labels = torch.tensor([[[0, 1], [255, 2]], [[255, 255], [7, 2]]])
+
+    @pytest.mark.parametrize(
+        "ignore", [[255, 7], (255, 7), {255, 7}, torch.tensor([255, 7]), np.array([255, 7]), (i for i in (255, 7))]
+    )
+    def test_they_count_for_no_class(self, ignore):
+        after = agg_segmentation_postprocessing(classes_numb=3, ignore_index=ignore)
+        for _ in range(2):
+            assert after(self.labels).tolist() == [[1, 1, 1], [0, 0, 1]]
+
+    @pytest.mark.parametrize("ignore", [255, np.int64(255), torch.tensor(255), [255]])
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
+    def test_one_label(self, ignore, dtype):
+        counted = agg_segmentation_postprocessing(classes_numb=3, ignore_index=ignore)(self.labels[:1].to(dtype))
+        assert counted.dtype is dtype
+        assert counted.tolist() == [[1, 1, 1]]
+
+    def test_a_class_may_be_ignored_and_keeps_its_column(self):
+        after = agg_segmentation_postprocessing(classes_numb=3, ignore_index=[0, -1])
+        assert after(torch.tensor([[[0, 0], [-1, 2]]])).tolist() == [[0, 0, 1]]
+
+    def test_all_pixels_ignored(self):
+        after = agg_segmentation_postprocessing(classes_numb=2, ignore_index=255)
+        assert after(torch.full((2, 3, 3), 255)).tolist() == [[0, 0], [0, 0]]
+
+    def test_other_labels_are_still_refused(self):
+        with pytest.raises(ValueError, match="7 came"):
+            agg_segmentation_postprocessing(classes_numb=3, ignore_index=255)(self.labels)
+        with pytest.raises(ValueError, match=r"254\.5 came"):
+            agg_segmentation_postprocessing(classes_numb=3, ignore_index=[254, 255])(torch.full((1, 1, 1), 254.5))
+        with pytest.raises(ValueError, match="nan came"):
+            agg_segmentation_postprocessing(classes_numb=3, ignore_index=-(2**63))(torch.full((1, 1, 1), float("nan")))
+
+
+class TestRegion:
+    region = torch.tensor([[True, False, True], [False, False, True]])
+
+    @pytest.mark.parametrize("form", [torch.Tensor.clone, torch.Tensor.numpy, lambda region: region.T.contiguous().T])
+    @pytest.mark.parametrize("extra", [(), (1,), (2,)])
+    def test_labels_count_inside_it(self, form, extra):
+        labels = torch.tensor([[0, 2, 2], [2, 2, 1]]).expand(2, *extra, 2, 3)
+        after = agg_segmentation_postprocessing(classes_numb=3, region=form(self.region))
+        times = extra[0] if extra else 1
+        assert after(labels).tolist() == [[times, times, times]] * 2
+
+    @pytest.mark.parametrize("class_axis", [1, 2, 3, -1])
+    def test_scores_count_inside_it(self, class_axis):
+        generator = torch.Generator().manual_seed(0)
+        scores = torch.rand(2, 4, 2, 3, generator=generator, dtype=torch.float64)
+        inside = scores[..., self.region]
+        winner = torch.nn.functional.one_hot(inside.argmax(1), 4).movedim(2, 1)
+        after = agg_segmentation_postprocessing(True, class_axis=class_axis, region=self.region)
+        torch.testing.assert_close(after(scores.movedim(1, class_axis)), (inside * winner).sum(2))
+
+    @pytest.mark.parametrize("wrong", [9.0, 0.5, float("nan"), float("inf")])
+    def test_what_lies_outside_does_not_matter(self, wrong):
+        labels = torch.where(self.region, 1.0, wrong)[None].requires_grad_()
+        counted = agg_segmentation_postprocessing(classes_numb=2, region=self.region)(labels)
+        assert counted.tolist() == [[0.0, 3.0]]
+        assert torch.autograd.grad(counted.sum(), labels)[0].count_nonzero() == 0
+        scores = torch.where(self.region, torch.tensor([1.0, 2.0])[:, None, None], wrong)[None].requires_grad_()
+        summed = agg_segmentation_postprocessing(True, region=self.region)(scores)
+        assert summed.tolist() == [[0.0, 6.0]]
+        (gradient,) = torch.autograd.grad(summed.sum(), scores)
+        assert torch.equal(gradient[0, 1], self.region.float())
+        assert not gradient[0, 0].any()
+
+    def test_labels_inside_it_are_checked_and_ignored(self):
+        labels = torch.tensor([[[0, 9, 255], [9, 9, 1]]])
+        with pytest.raises(ValueError, match="255 came"):
+            agg_segmentation_postprocessing(classes_numb=3, region=self.region)(labels)
+        after = agg_segmentation_postprocessing(classes_numb=3, region=self.region, ignore_index=255)
+        assert after(labels).tolist() == [[1, 1, 0]]
+
+    def test_later_changes_of_the_caller_s_region_make_no_difference(self):
+        for region in (self.region.clone(), self.region.numpy().copy()):
+            after = agg_segmentation_postprocessing(classes_numb=1, region=region)
+            region[:] = True
+            assert after(torch.zeros(1, 2, 3)).tolist() == [[3.0]]
+
+    def test_it_follows_the_output_to_its_device(self):
+        after = agg_segmentation_postprocessing(True, region=self.region)
+        assert after(torch.empty(2, 4, 2, 3, device="meta")).device == torch.device("meta")
+
+    @pytest.mark.parametrize("soft", [True, False])
+    @pytest.mark.parametrize("shape", [(2, 3, 2), (2, 3, 4, 3), (2, 3)])
+    def test_pixels_of_another_shape(self, soft, shape):
+        with pytest.raises(ShapeMismatchError, match=r"region.*\(2, 3\)"):
+            agg_segmentation_postprocessing(soft, 3, region=self.region)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"soft_labels": 3}, TypeError, "soft_labels.*3"),
+        ({"classes_numb": 2.0}, TypeError, r"classes_numb.*2\.0"),
+        ({"classes_numb": True}, TypeError, "classes_numb.*True"),
+        ({"classes_numb": None}, TypeError, "classes_numb.*None"),
+        ({"classes_numb": -1}, ValueError, "classes_numb.*-1"),
+        ({"ignore_index": 1.5}, TypeError, r"ignore_index.*1\.5"),
+        ({"ignore_index": [0, "void"]}, TypeError, "ignore_index.*void"),
+        ({"ignore_index": "255"}, TypeError, "ignore_index"),
+        ({"ignore_index": 255, "soft_labels": True}, ValueError, "ignore_index.*soft_labels"),
+        ({"region": torch.zeros(2, 3, dtype=torch.bool)}, ValueError, "region.*at least one"),
+        ({"region": torch.zeros(0, 3, dtype=torch.bool)}, ValueError, "region.*at least one"),
+        ({"region": torch.ones(1, 2, 3, dtype=torch.bool)}, ValueError, r"region.*\(1, 2, 3\)"),
+        ({"region": torch.ones(2, 3)}, TypeError, "region.*float32"),
+        ({"region": np.ones((2, 3), dtype=np.uint8)}, TypeError, "region.*uint8"),
+        ({"region": [[True]]}, TypeError, "region.*list"),
+    ],
+)
+def test_a_postprocessing_that_makes_no_sense(arguments, error, words):
+    with pytest.raises(error, match=words):
+        agg_segmentation_postprocessing(**{"classes_numb": 3, **arguments})
+
+
+def test_the_number_of_classes_is_needed_to_count_labels():
+    after = agg_segmentation_postprocessing()
+    for labels in (torch.zeros(1, 2, 2), torch.zeros(0, 2, 2)):
+        with pytest.raises(ValueError, match="classes_numb is missing"):
+            after(labels)
 
 
 def test_the_examples_run():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ from meteors_c.attr._arguments import NUMBER, integer, one_for_each_image, posit
 from meteors_c.utils import floating_dtype
 
 EVERYWHERE = (None, None, None)  # all positions along each axis
-_METHODS = ("smoothgrad", "smoothgrad_sq", "vargrad")
+
+
+class NoiseTunnelType(str, Enum):
+    """The moments of attributions that a noise tunnel computes; a member stands for its name."""
+
+    smoothgrad = "smoothgrad"
+    smoothgrad_sq = "smoothgrad_sq"
+    vargrad = "vargrad"
 
 
 @dataclass(frozen=True)
@@ -67,12 +75,13 @@ class Moment:
 
     def arguments(self) -> dict[str, Any]:
         """Check the fields and return them as arguments of the core."""
-        if self.method not in _METHODS:
-            raise ValueError(f"method must be one of {', '.join(_METHODS)}, not {self.method!r}")
+        known = [one.value for one in NoiseTunnelType]
+        if self.method not in known:
+            raise ValueError(f"method must be one of {', '.join(known)}, not {self.method!r}")
         if self.tolerance is not None and not (isinstance(self.tolerance, NUMBER) and self.tolerance > 0):
             raise ValueError(f"tolerance must be a positive number or None, not {self.tolerance!r}")
         return {
-            "method": self.method,
+            "method": NoiseTunnelType(self.method).value,
             "n_samples": positive(self.n_samples, "n_samples"),
             "tolerance": float(self.tolerance or 0),
             "standard_error": self.standard_error,

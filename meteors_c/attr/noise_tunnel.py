@@ -23,6 +23,7 @@ from meteors_c.attr._arguments import (
 from meteors_c.attr._noise import (
     Moment,
     Noise,
+    NoiseTunnelType,
     as_probability,
     detached_image,
     detached_tensor,
@@ -38,7 +39,7 @@ from meteors_c.attr.explainer import Explainer, bare, differentiable_image, resu
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
-__all__ = ["BaseNoiseTunnel", "HyperNoiseTunnel", "NoiseTunnel", "torch_random_choice"]
+__all__ = ["BaseNoiseTunnel", "HyperNoiseTunnel", "NoiseTunnel", "NoiseTunnelType", "torch_random_choice"]
 
 
 def torch_random_choice(n: int, k: int, n_samples: int, device: str | torch.device | None = None) -> torch.Tensor:
@@ -95,6 +96,11 @@ class BaseNoiseTunnel(Explainer):
             raise RuntimeError(f"callable must be an Explainer, not {type(callable).__name__}")
         super().__init__(callable)
         self._attribution_method = None  # the inner explainer has one
+
+    @staticmethod
+    def perturb_input(input: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Return perturbed copies of an image; each tunnel has its own."""
+        raise NotImplementedError("BaseNoiseTunnel has no perturbation: take NoiseTunnel or HyperNoiseTunnel")
 
     def _inner(self, images: list[HSI]) -> tuple[_core.Method, dict[str, Any]]:
         """Return the method of the inner explainer and its arguments, as the core takes them."""

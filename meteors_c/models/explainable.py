@@ -95,7 +95,7 @@ class ExplainableModel:
         if self.problem_type == "segmentation" and postprocessing_output is None:
             raise ValueError(
                 "postprocessing_output is None, but a segmentation model needs one that turns its maps into "
-                "(n,) or (n, outputs) numbers, such as meteors_c.utils.agg_segmentation_postprocessing()"
+                "(n,) or (n, outputs) numbers, such as meteors_c.utils.agg_segmentation_postprocessing(classes_numb=3)"
             )
         self.forward_func: Callable[..., Any] = forward_func
         self.postprocessing_segmentation_output = postprocessing_output is not None

@@ -14,12 +14,14 @@ from meteors_c.visualize.attr_visualize import (
     visualize_spectral_attributes_by_waveband,
 )
 from meteors_c.visualize.hsi_visualize import visualize_hsi
+from meteors_c.visualize.interaction_visualize import visualize_interactions
 
 __all__ = [
     "visualize_aggregated_attributes",
     "visualize_attributes",
     "visualize_bands_spatial_attributes",
     "visualize_hsi",
+    "visualize_interactions",
     "visualize_spatial_aggregated_attributes",
     "visualize_spatial_attributes",
     "visualize_spectral_aggregated_attributes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -81,6 +82,21 @@ def hsv_palette(count: int) -> list[tuple[float, float, float]]:
 
     rgba = matplotlib.colormaps["hsv"](np.linspace(0, 1, count + 2)[1:-1])
     return [(red, green, blue) for red, green, blue, _ in rgba.tolist()]
+
+
+def outline_colour(colour: Sequence[float]) -> str:
+    """Give the colour that is read beside one of red, green and blue: white for dark and middle ones, else black."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))  # as WCAG 2 defines it; the contrast is at least 3 : 1
+    return "black" if luminance > 0.3 else "white"
+
+
+def points_per_pixel(ax: Axes, shape: tuple[int, ...]) -> float:
+    """Give how large a pixel of an image of this shape is drawn on ``ax``, in points."""
+    box = ax.get_window_extent()
+    figure = ax.get_figure()
+    assert figure is not None  # axes that can draw are on a figure
+    return float(min(box.height / shape[0], box.width / shape[1]) * 72 / figure.dpi)
 
 
 def check_axes(ax: Any, shape: tuple[int, ...]) -> None:

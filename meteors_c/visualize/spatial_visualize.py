@@ -16,32 +16,16 @@ from meteors_c.visualize._axes import (
     blank_non_finite,
     check_type,
     draw_image,
-    hsv_palette,
     to_numpy,
 )
 from meteors_c.visualize._heat_map import draw_heat_map, scale_heat_map
+from meteors_c.visualize._segments import draw_segments
 from meteors_c.visualize.hsi_visualize import visualize_hsi
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from meteors_c.visualize._axes import Drawn
 
 __all__ = ["visualize_bands_spatial_attributes", "visualize_spatial_attributes"]
-
-
-def _write_segment_ids(ax: Axes, mask: np.ndarray) -> None:
-    """Write the id of each segment of ``mask``, ``(height, width)``, at the mean of its pixels."""
-    from matplotlib.patheffects import withStroke
-
-    ids, segment, counts = np.unique(mask, return_inverse=True, return_counts=True)
-    segment = segment.ravel()
-    rows, columns = np.indices(mask.shape).reshape(2, -1)
-    x, y = np.bincount(segment, columns) / counts, np.bincount(segment, rows) / counts
-    colours = hsv_palette(len(ids))
-    outline = [withStroke(linewidth=1, foreground="black")]  # bright hues vanish on a pale map
-    for i, label in enumerate(ids):
-        ax.text(x[i], y[i], f"{label:g}", color=colours[i], fontsize=9, ha="center", va="center", path_effects=outline)
 
 
 def visualize_spatial_attributes(
@@ -81,6 +65,9 @@ def visualize_spatial_attributes(
     names. NaN and infinity are grey in the heat map, with one warning that says how many they are. Pixels that the
     image's mask excludes are drawn, but do not count for the scale.
 
+    The id of a segment stands at its centre, or at its pixel nearest to the centre. Where segments are too small on the
+    figure for all ids to be read, every n-th is written; a larger figure has room for more.
+
     Examples
     --------
     >>> import torch
@@ -108,8 +95,7 @@ def visualize_spatial_attributes(
     if has_mask:
         mask = to_numpy(turned.segmentation_mask)
         draw_image(axes[2], mask, "Mask", cmap="gray")
-        _write_segment_ids(axes[1], mask)
-        _write_segment_ids(axes[2], mask)
+        draw_segments(axes[1:3], mask)
     return canvas.finish(use_pyplot)
 
 

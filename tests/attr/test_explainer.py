@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import threading
 import time
@@ -13,7 +14,15 @@ import torch
 from torch import nn
 
 import meteors_c as mt
-from meteors_c.attr import Explainer, HSIAttributes, InputXGradient, IntegratedGradients, Occlusion, Saliency
+from meteors_c.attr import (
+    Explainer,
+    FeatureAblation,
+    HSIAttributes,
+    InputXGradient,
+    IntegratedGradients,
+    Occlusion,
+    Saliency,
+)
 from meteors_c.attr.explainer import validate_and_transform_baseline
 from meteors_c.exceptions import HSIAttributesError, ShapeMismatchError
 from meteors_c.models import ExplainableModel
@@ -103,23 +112,39 @@ def test_to_moves_the_model() -> None:
     assert next(net.parameters()).is_meta
 
 
-@each_method
-def test_without_its_native_method_an_explainer_stops_before_any_other_check(method: Any) -> None:
-    explainer = method(explainable(smooth()))
-    explainer._attribution_method = None
-    with pytest.raises(RuntimeError, match=method.get_name()):
-        explainer.attribute("no image", target="no target")
-    with pytest.raises(RuntimeError):
-        explainer.attribute(cube(), target=0)
+CALLS = [
+    *((kind, "attribute") for kind in (*METHODS, Occlusion, FeatureAblation)),
+    (Occlusion, "get_spatial_attributes"),
+    (Occlusion, "get_spectral_attributes"),
+]
+OTHER_WRONG_ARGUMENTS = {
+    "target": "none",
+    "additional_forward_args": {"no": "tensor"},
+    "baseline": "no baseline",
+    "show_progress": "no function",
+    "n_steps": -1,
+    "internal_batch_size": -1,
+    "method": "no rule",
+    "sliding_window_shapes": "none",
+    "strides": (1,) * 9,
+    "perturbations_per_eval": -1,
+    "feature_mask": "no mask",
+}
 
 
-@pytest.mark.parametrize("name", ["attribute", "get_spatial_attributes", "get_spectral_attributes"])
-def test_occlusion_without_its_native_method_stops_first_too(name: str) -> None:
-    explainer = Occlusion(explainable(smooth()))
+@pytest.mark.parametrize(("kind", "name"), CALLS)
+def test_without_its_native_method_every_call_stops_before_any_other_check(kind: Any, name: str) -> None:
+    explainer = kind(explainable(smooth()))
+    assert explainer._attribution_method is not None
     explainer._attribution_method = None
-    wrong = {"sliding_window_shapes": "none", "strides": (1,) * 9, "perturbations_per_eval": -1, "target": "none"}
-    with pytest.raises(RuntimeError, match="Occlusion"):
-        getattr(explainer, name)("no image", **wrong)
+    call = getattr(explainer, name)
+    known = inspect.signature(call).parameters
+    wrong = {key: value for key, value in OTHER_WRONG_ARGUMENTS.items() if key in known}
+    with pytest.raises(RuntimeError, match=kind.get_name()):
+        call("no image", **wrong)
+    with pytest.raises(RuntimeError, match=kind.get_name()):
+        call(cube(), target=0)
+    getattr(kind(explainable(smooth())), name)(cube(), target=0)  # other explainers keep theirs
 
 
 @each_method

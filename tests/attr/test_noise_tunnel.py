@@ -65,7 +65,8 @@ def test_saliency_is_signed_and_the_explainer_is_left_as_it_was(explainer: type,
     found = kind(used).attribute(cube(), target=0).attributes
     assert vars(used) == before
     assert used.attribute.__func__ is explainer.attribute
-    assert torch.equal(used.attribute(cube(), target=0).attributes, wanted)
+    # A model may round batches of another size differently, and sizes follow its speed.
+    assert_close(used.attribute(cube(), target=0).attributes, wanted, 1e-13)
     if explainer is Saliency:
         assert_close(found, Linear().weight[0].detach(), 1e-13)
 

@@ -12,9 +12,9 @@ import torch
 
 from meteors_c import HSI
 from meteors_c.attr import HyperNoiseTunnel, NoiseTunnel, Occlusion, Saliency
-from meteors_c.attr.noise_tunnel import torch_random_choice
+from meteors_c.attr.noise_tunnel import BaseNoiseTunnel, NoiseTunnelType, torch_random_choice
 from meteors_c.exceptions import ShapeMismatchError
-from tests.attr.tunnels import INNERS, TUNNELS, Elementwise, Recorder, run, samples
+from tests.attr.tunnels import INNERS, MOMENTS, TUNNELS, Elementwise, Recorder, run, samples
 from tests.parity.reference import assert_close
 from tests.parity.reference_perturbation import inner, tunnel
 from tests.toys import ORIENTATIONS, SHAPE, WAVELENGTHS, convolutional, cube, each_value, name_of, spatial_mask, values
@@ -199,11 +199,34 @@ def test_perturb_input_takes_views() -> None:
         (lambda x: HyperNoiseTunnel.perturb_input(x, x, 1, 0.5, -1), ValueError, "num_perturbed_bands"),
         (lambda x: HyperNoiseTunnel.perturb_input(x), ValueError, "baseline"),
         (lambda x: HyperNoiseTunnel.perturb_input(x, x[:4]), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x, x.mT), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x[0], x), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x, x[0]), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x[0], x[0, :2]), ShapeMismatchError, "baseline"),
+        (lambda x: HyperNoiseTunnel.perturb_input(x[0], x[0]), ValueError, "input.*three axes"),
     ],
 )
 def test_perturb_input_refuses(call: Callable[[torch.Tensor], Any], error: Any, words: str) -> None:
     with pytest.raises(error, match=words):
         call(values())
+
+
+def test_the_base_of_the_tunnels_has_no_perturbation_of_its_own() -> None:
+    assert issubclass(NoiseTunnel, BaseNoiseTunnel)
+    assert issubclass(HyperNoiseTunnel, BaseNoiseTunnel)
+    with pytest.raises(NotImplementedError, match="HyperNoiseTunnel"):
+        BaseNoiseTunnel.perturb_input(values(), n_samples=2)
+
+
+@pytest.mark.parametrize("kind", TUNNELS)
+def test_a_moment_by_its_member(kind: type) -> None:
+    assert [member.value for member in NoiseTunnelType] == MOMENTS
+    for member in NoiseTunnelType:
+        by_name, by_member = (
+            run(kind, Saliency, convolutional(), cube(), n_samples=3, method=method).attributes
+            for method in (member.value, member)
+        )
+        assert_close(by_name, by_member, 1e-13)
 
 
 @pytest.mark.parametrize(("n", "k"), [(1, 0), (1, 1), (7, 3), (7, 7), (40, 1), (40, 39)])

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
+from meteors_c import HSI
+from meteors_c.attr import HSIAttributes
 from meteors_c.exceptions import MaskCreationError, ShapeMismatchError
 from meteors_c.visualize import (
     visualize_aggregated_attributes,
@@ -64,6 +68,64 @@ class TestSpatial:
         values = torch.arange(120).reshape(6, 4, 5)
         visualize_spatial_aggregated_attributes(chw.result(values), chw.segments)
 
+    @pytest.mark.parametrize("orientation", ["CHW", "CWH", "HCW", "HWC", "WCH", "WHC"])
+    def test_a_2d_mask_gets_the_axis_of_the_bands_where_it_belongs(self, make_scene, orientation):
+        """Also where the bands are as many as the rows, so that a wrong axis would fit."""
+        scene = make_scene(orientation, [450.0, 500.0, 550.0, 600.0])
+        scene.picture, scene.values = scene.picture[:4], scene.values[:4]
+        hsi = HSI(
+            image=scene.turn(scene.picture).contiguous(),
+            wavelengths=scene.wavelengths,
+            orientation=tuple(orientation),
+        )
+        result = HSIAttributes(hsi=hsi, attributes=scene.turn(scene.values))
+        _, axes = visualize_spatial_aggregated_attributes(result, scene.turn_map(scene.segments))
+        np.testing.assert_allclose(drawn_map(axes), segment_means(scene))
+        np.testing.assert_array_equal(axes[2].images[0].get_array(), scene.segments.numpy())
+
+    @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int16, torch.float32])
+    def test_dtypes_of_masks(self, chw, dtype):
+        mask = chw.segments == 2
+        _, axes = visualize_spatial_aggregated_attributes(chw.result(), mask.to(dtype))
+        expected = torch.empty(4, 5, dtype=torch.float64)
+        for inside in (mask, ~mask):
+            expected[inside] = chw.values[:, inside].mean()
+        np.testing.assert_allclose(drawn_map(axes), scale_heat_map(expected.numpy()))
+        assert {text.get_text() for text in axes[2].texts} == {"0", "1"}
+
+    def test_every_kind_of_result(self, chw):
+        for result in (chw.spatial(), chw.spectral(), chw.result()):
+            values = result.attributes.double()
+            _, axes = visualize_spatial_aggregated_attributes(result, chw.segments)
+            expected = torch.empty(4, 5, dtype=torch.float64)
+            for label in (1, 2, 3):
+                expected[chw.segments == label] = values[:, chw.segments == label].mean()
+            np.testing.assert_allclose(drawn_map(axes), scale_heat_map(expected.numpy()), rtol=1e-5)
+
+    def test_missing_values_are_left_out_by_nanmean(self, chw):
+        values = chw.values.clone()
+        values[2, 3, 3] = float("nan")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _, axes = visualize_spatial_aggregated_attributes(
+                chw.result(values), chw.segments, aggregate_func=torch.nanmean
+            )
+        chw.values = values
+        np.testing.assert_allclose(drawn_map(axes), segment_means(chw, torch.nanmean))
+        with pytest.warns(UserWarning, match="^10 of 20"):
+            visualize_spatial_aggregated_attributes(chw.result(values), chw.segments)
+
+    def test_axes_and_pyplot(self, chw, shown):
+        axes = plt.subplots(1, 4)[1]
+        assert visualize_spatial_aggregated_attributes(chw.result(), chw.segments, axes, use_pyplot=True) is axes
+        assert axes[0].figure.texts[0].get_text() == "Spatial Attributes Visualization Aggregated"
+        assert not shown
+        assert visualize_spatial_aggregated_attributes(chw.result(), chw.segments, use_pyplot=True) is None
+        assert shown == [1]
+        for wrong in (plt.subplots()[1], plt.subplots(1, 2)[1], plt.subplots(1, 3, squeeze=False)[1]):
+            with pytest.raises(ValueError, match="3"):
+                visualize_spatial_aggregated_attributes(chw.result(), chw.segments, wrong)
+
     def test_what_does_not_fit(self, chw):
         for mask in (torch.ones(4, 4), torch.ones(6, 4, 4), torch.ones(1, 1, 1, 1)):
             with pytest.raises(ShapeMismatchError, match="aggregated_mask"):
@@ -96,6 +158,45 @@ class TestSpectral:
             np.testing.assert_allclose([edges[0], edges[-1]], np.quantile([one, three], [0.25, 0.75]))
         assert sum(bar.get_height() for bar in axes[2].patches) == 2
 
+    def test_spectra_of_several_results_are_those_of_each(self, chw):
+        """By waveband, several results are drawn as their mean with the range between them."""
+        results = [chw.result(k * chw.values) for k in (1.0, 3.0)]
+        _, axes = visualize_spectral_aggregated_attributes(results, dict(chw.names), chw.band_ids)
+        means = [chw.values[chw.band_ids == label].mean().item() for label in chw.band_ids]
+        drawn = {float(x): float(y) for bars in axes[0].containers for x, y in zip(*bars[0].get_data(), strict=True)}
+        np.testing.assert_allclose([drawn[wavelength] for wavelength in chw.wavelengths], np.multiply(2, means))
+
+    @pytest.mark.parametrize("orientation", ["CHW", "CWH", "HCW", "HWC", "WCH", "WHC"])
+    def test_masks_with_one_two_and_three_axes(self, make_scene, orientation):
+        scene = make_scene(orientation)
+        along = scene.turn(scene.band_ids[:, None, None])  # size 1 along rows and columns
+        axis = orientation.index("C")
+        masks = [
+            scene.band_ids,
+            scene.band_ids.numpy(),
+            along.squeeze(0) if axis == 2 else along.squeeze(2),
+            along,
+            along.expand(scene.hsi().image.shape).numpy(),
+            scene.band_ids.to(torch.uint8),
+        ]
+        for mask in masks:
+            _, axes = visualize_spectral_aggregated_attributes(scene.result(), dict(scene.names), mask)
+            np.testing.assert_allclose(heights(axes), self.expected(scene))
+            plt.close("all")
+
+    def test_axes_and_pyplot(self, chw, shown):
+        names = dict(chw.names)
+        axes = plt.subplots(1, 3)[1]
+        assert visualize_spectral_aggregated_attributes(chw.result(), names, chw.band_ids, axes, True) is axes
+        assert visualize_spectral_aggregated_attributes([chw.result()] * 2, names, chw.band_ids, axes, True) is axes
+        assert axes[0].figure.texts[0].get_text() == "Spectral Attributes Visualization"
+        assert not shown
+        assert visualize_spectral_aggregated_attributes(chw.result(), names, chw.band_ids, use_pyplot=True) is None
+        assert shown == [1]
+        for count, results in ((2, chw.result()), (3, [chw.result()])):
+            with pytest.raises(ValueError, match=str(count)):
+                visualize_spectral_aggregated_attributes(results, names, chw.band_ids, plt.subplots(1, count - 1)[1])
+
     def test_options_are_passed_on(self, chw):
         _, axes = visualize_spectral_aggregated_attributes(
             chw.result(),
@@ -121,6 +222,15 @@ class TestSpectral:
             visualize_spectral_aggregated_attributes([3], dict(chw.names), chw.band_ids)
         with pytest.raises(IndexError):
             visualize_spectral_aggregated_attributes([], dict(chw.names), chw.band_ids)
+        with pytest.raises(IndexError):
+            visualize_spectral_aggregated_attributes(chw.result(), dict(chw.names), chw.band_ids, color_palette=["red"])
+        with pytest.raises(ShapeMismatchError, match="spectral mask"):
+            visualize_spectral_aggregated_attributes(chw.result(), dict(chw.names), torch.ones(1, 1, 1, 1))
+
+    def test_results_on_other_wavelengths_are_not_drawn_together(self, chw, make_scene):
+        other = make_scene("CHW", [451.0, 500.0, 550.0, 600.0, 650.0, 700.0])
+        with pytest.raises(ValueError, match="(?i)wavelengths"):
+            visualize_spectral_aggregated_attributes([chw.result(), other.result()], dict(chw.names), chw.band_ids)
 
 
 class TestEither:

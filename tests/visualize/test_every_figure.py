@@ -262,6 +262,7 @@ def test_the_examples_run():
         "visualize.spatial_visualize",
         "visualize.spectral_visualize",
         "visualize.aggregated_visualize",
+        "visualize.interaction_visualize",
         "visualize._axes",
     ):
         results = doctest.testmod(importlib.import_module(f"meteors_c.{name}"))
