@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from meteors_c.models import ExplainableModel
+from meteors_c.models._outputs import tensor_of
 from meteors_c.shap._tables import ensure_data_type_and_reshape, feature_names_of, require_shap
 from meteors_c.shap.shap import SHAPExplanation
 from meteors_c.utils import warn_caller
@@ -31,7 +31,7 @@ class _ArrayNetwork:
         dtype = next(iter(dtypes)) if len(dtypes) == 1 else torch.float32
         rows = torch.as_tensor(np.asarray(table)).to(self.model.device or "cpu", dtype)
         with torch.no_grad():
-            outputs = self.model(rows)
+            outputs = tensor_of(self.model(rows))
         return outputs.detach().cpu().to(torch.float64).numpy()
 
 
@@ -47,8 +47,8 @@ class HyperSHAP:
     ----------
     callable : ExplainableModel
         The model. Its `forward_func` maps arrays ``(rows, features)`` to ``(rows,)`` or ``(rows, outputs)``. A
-        `torch.nn.Module` is called with tensors of its own dtype and device. For ``"tree"`` and ``"linear"`` it is the
-        estimator itself, such as one of scikit-learn.
+        `torch.nn.Module` is called with tensors of its own dtype and device, functions that run one with arrays. For
+        ``"tree"`` and ``"linear"`` it is the estimator itself, such as one of scikit-learn.
     masker : numpy.ndarray, torch.Tensor, pandas.DataFrame, shap masker or None
         Background observations ``(rows, features)``, or what else the explainer of shap takes; passed on as it is
         (tensors as arrays). Columns of a DataFrame become the names of the features.
@@ -78,8 +78,8 @@ class HyperSHAP:
     -----
     The value of feature ``i`` among ``M`` is the mean, over all orders of the features, of what it adds to the expected
     output when it joins those before it [1]_. The values of an observation sum to its output minus the mean output
-    of the background rows. Of a plain table, shap keeps 100 random rows as background, for most types of explainer; to
-    use more, give ``shap.maskers.Independent(table, max_samples=len(table))``.
+    of the background rows. Of a longer table, shap keeps 100 random rows for most types of explainer, and a warning
+    says so; to use all, give ``shap.maskers.Independent(table, max_samples=len(table))``.
 
     References
     ----------
@@ -128,7 +128,8 @@ class HyperSHAP:
         self.explainable_model = callable
         self.explainer_type = explainer_type.lower()
         # What shap names by itself, "Feature 0" and so on, are no names.
-        self._feature_names = kwargs.get("feature_names") or feature_names_of(masker)
+        given = kwargs.get("feature_names")
+        self._feature_names = feature_names_of(masker) if given is None else [str(name) for name in given]
         if isinstance(masker, torch.Tensor):
             masker = ensure_data_type_and_reshape(masker)
         shape = getattr(masker, "shape", None)  # of some maskers, a function of the observation
@@ -146,11 +147,26 @@ class HyperSHAP:
                 self._explainer = shap.LinearExplainer(callable.forward_func, masker, **kwargs)
         except ValueError as error:
             raise ValueError(f"Could not initialize the {self.explainer_type} explainer: {error}") from error
+        self._warn_of_sampled_background(masker)
+
+    def _warn_of_sampled_background(self, masker: Any) -> None:
+        """Warn if shap has kept only some rows of a table."""
+        # The explainer of trees keeps the rows itself, others have a masker that does.
+        kept = getattr(getattr(self._explainer, "masker", None), "data", getattr(self._explainer, "data", None))
+        if self._features is None or kept is None or getattr(kept, "ndim", 0) != 2 or len(kept) >= masker.shape[0]:
+            return
+        warn_caller(
+            f"shap has drawn {len(kept)} of the {masker.shape[0]} rows of the masker at random as the background; to "
+            "use all of them, give shap.maskers.Independent(masker, max_samples=len(masker))"
+        )
 
     def _function(self) -> Callable[..., Any]:
         """Give what shap is to call."""
         model = self.explainable_model
-        return _ArrayNetwork(model) if isinstance(model.module, nn.Module) else model.forward_func
+        function, network = model.forward_func, model.module
+        # A network itself, or one with postprocessing; functions and methods that run one may well take arrays.
+        takes_tensors = network is not None and (network is function or network is getattr(function, "model", None))
+        return _ArrayNetwork(model) if takes_tensors and not model.array_input else function
 
     def _make_exact(self, shap: Any, masker: Any, kwargs: dict[str, Any]) -> Any:
         """Make an explainer that evaluates all coalitions where that is possible, else whatever shap chooses."""
@@ -219,17 +235,15 @@ class HyperSHAP:
             ) from error
         if names is not None and len(names) == table.shape[1]:
             found.feature_names = names
-        is_exact = self.explainer_type != "exact" or not isinstance(self._explainer, shap.explainers.Permutation)
-        return SHAPExplanation(
-            data=table, explanations=found, explanation_method=self.explainer_type if is_exact else "permutation"
-        )
+        is_sampled = isinstance(self._explainer, shap.explainers.Permutation)
+        method = "permutation" if is_sampled else self.explainer_type
+        return SHAPExplanation(data=table, explanations=found, explanation_method=method)
 
     def _names_for(self, data: Any) -> list[str] | None:
         """Give the names of the features: those of the masker, else those of the data's columns."""
         own, given = self._feature_names, feature_names_of(data)
         if own is None or given is None:
             return given if own is None else own
-        own = [str(name) for name in own]
         if own != given:
             if sorted(own) == sorted(given):
                 raise ValueError(f"data has its columns in the order {given}, but the masker has them as {own}")

@@ -401,8 +401,14 @@ def _one_observation(
 
 
 def _readable(features: np.ndarray) -> np.ndarray:
-    """Give the values of features as they are to be written: floats with six significant digits."""
-    return np.array([float(f"{value:.6g}") if isinstance(value, float) else value for value in features], dtype=object)
+    """Give the values of features as they are to be written: four significant digits, but no fewer than whole ones."""
+
+    def rounded(value: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        return float(f"{value:.4g}") if abs(value) < 1e4 else round(value, 0)
+
+    return np.array([rounded(value) for value in features], dtype=object)
 
 
 def _feature(value: Any, drawn: Any, name: str, wrong: str) -> int | str:

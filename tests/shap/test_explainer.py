@@ -190,12 +190,33 @@ def test_features_equal_to_the_background_get_zero(explainer_type):
     assert not np.delete(found, 2).any()
 
 
+@pytest.mark.parametrize("explainer_type", ["exact", "linear", "tree", "kernel"])
+def test_a_background_of_which_shap_drops_rows_is_warned_of(explainer_type):
+    background = table(150)
+    estimator = RandomForestRegressor(3) if explainer_type == "tree" else LinearRegression()
+    estimator.fit(background, background @ WEIGHTS[:, 0])
+    model = regression(estimator.predict if explainer_type in ("exact", "kernel") else estimator)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        HyperSHAP(model, background, explainer_type)
+    about = [str(one.message) for one in caught if "of the 150 rows" in str(one.message)]
+    assert len(about) == (explainer_type != "kernel")  # which keeps them all
+
+    everything = shap.maskers.Independent(background, max_samples=150)
+    if explainer_type in ("exact", "linear"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            explainer = HyperSHAP(model, everything, explainer_type)
+        expected = WEIGHTS[:, 0] * (ROWS - background.mean(0))
+        np.testing.assert_allclose(values_of(explainer.explain(ROWS)), expected, atol=1e-9)
+
+
 def test_the_same_twice_and_the_generators_are_left_alone():
-    explainer = HyperSHAP(regression(lambda x: x.prod(1)), table(200))
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    explainer = HyperSHAP(regression(lambda x: x.prod(1)), table(50))
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     first, second = explainer.explain(ROWS), explainer.explain(ROWS)
     assert first == second
-    assert np.array_equal(before[0], np.random.get_state()[1])
+    assert np.array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
     assert torch.equal(before[1], torch.get_rng_state())
 
 
@@ -211,6 +232,24 @@ def test_a_network_is_called_in_its_dtype_without_gradients_and_stays_as_it_is()
     with torch.no_grad():
         outputs = network(torch.tensor(ROWS, dtype=torch.float32)).numpy()
     np.testing.assert_allclose(values_of(explanation).sum(1) + explanation.base_values_table(), outputs, atol=1e-6)
+
+
+def test_functions_and_methods_that_run_a_network_are_given_arrays():
+    class Network(torch.nn.Linear):
+        def predict(self, x):
+            assert isinstance(x, np.ndarray)
+            with torch.no_grad():
+                return self(torch.from_numpy(x)).numpy()
+
+    network = Network(4, 2, dtype=torch.float64)
+    first = np.arange(2) == 0
+    with pytest.warns(UserWarning, match="postprocessing"):
+        models = [ExplainableModel(network, "regression", lambda y: y[:, 0] if y.ndim == 2 else y)]
+    models += [regression(lambda x: network.predict(x)[:, 0]), regression(lambda x: network.predict(x) @ first)]
+    expected = network.weight.detach().numpy()[0] * (ROWS - BACKGROUND.mean(0))
+    for model in models:
+        np.testing.assert_allclose(values_of(HyperSHAP(model, BACKGROUND).explain(ROWS)), expected, atol=1e-12)
+    assert HyperSHAP(regression(network.predict), BACKGROUND).explain(ROWS).num_target_outputs == 2
 
 
 # ---------------------------------------------------------------- data and names
@@ -274,7 +313,9 @@ def test_columns_in_another_order_are_refused_and_other_names_warn():
 
 def test_names_given_to_shap_are_kept():
     model = regression(lambda x: x @ WEIGHTS[:, 0])
-    assert HyperSHAP(model, BACKGROUND, feature_names=list("pqrs")).explain(ROWS).feature_names == list("pqrs")
+    assert HyperSHAP(model, BACKGROUND, feature_names=np.array(list("pqrs"))).explain(ROWS).feature_names == list(
+        "pqrs"
+    )
     masker = shap.maskers.Independent(pd.DataFrame(BACKGROUND, columns=list("abcd")), max_samples=5)
     assert HyperSHAP(model, masker).explain(ROWS).feature_names == list("abcd")
 
