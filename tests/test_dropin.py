@@ -262,7 +262,9 @@ def test_environment_asks_for_the_fallback(started: Path, peer_folder: Path) -> 
 @pytest.mark.usefixtures("clean")
 def test_aliases_are_the_same_objects() -> None:
     meteors_c.install()
-    for name in ("", ".hsi", ".attr", ".attr.input_x_gradients", ".models", ".visualize.hsi_visualize", ".datasets"):
+    methods, shap = (".attr", ".attr.input_x_gradients"), (".shap", ".shap.shap", ".shap.explainer")
+    figures = (".visualize.hsi_visualize", ".visualize.shap_visualize")
+    for name in ("", ".hsi", *methods, ".models", *shap, *figures, ".datasets"):
         alias = importlib.import_module("meteors" + name)
         assert alias is importlib.import_module("meteors_c" + name)
         assert alias.__spec__ is not None
