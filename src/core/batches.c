@@ -202,7 +202,7 @@ int met_time_first(engine *e, double *seconds) {
     met_sample s;
     int status = met_reserve_slots(e, 1);
     if (status == MET_OK) {
-        status = met_describe_sample(e, 0, 0, 0, &s);
+        status = met_describe_sample(e, 0, 0, 0, e->scratch, &s);
     }
     if (status == MET_OK) {
         status = met_load_image(e, 0);

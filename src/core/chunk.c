@@ -1,8 +1,8 @@
 /*
  * chunk.c - the memory of a run: one image as samples read it, and one chunk of samples.
  *
- * A slot is written in place. Where two samples of one slot differ from the same image in a part only, the first is
- * undone and the second applied.
+ * A slot is written in place. Where two samples of one slot differ from the same image in a part only, just what is
+ * different between them is written.
  */
 #include "run.h"
 
@@ -91,7 +91,7 @@ int met_reserve_slots(engine *e, size_t n) {
     }
     met_free_slots(e);
     e->slots = met_allocate(n, sizeof *e->slots);
-    e->scratch = met_allocate(n, e->job->scratch + 1);
+    e->scratch = met_allocate(n, 2 * e->job->scratch + 1);
     e->image_of = met_allocate(n, sizeof *e->image_of);
     e->origin_of = met_allocate(n, sizeof *e->origin_of);
     e->k_of = met_allocate(n, sizeof *e->k_of);
@@ -127,9 +127,9 @@ int met_reserve_chunk(engine *e, size_t n) {
 }
 
 /* Describe evaluation k of image i for slot j. */
-int met_describe_sample(engine *e, size_t j, size_t i, size_t k, met_sample *s) {
+int met_describe_sample(engine *e, size_t j, size_t i, size_t k, uint8_t *scratch, met_sample *s) {
     const met_job *job = e->job;
-    *s = (met_sample){.kind = job->kind, .image = i, .scratch = e->scratch + j * job->scratch};
+    *s = (met_sample){.kind = job->kind, .image = i, .scratch = scratch};
     e->image_of[j] = i;
     e->origin_of[j] = job->inputs[i].origin;
     e->k_of[j] = k;
@@ -146,26 +146,22 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     if (status != MET_OK) {
         return status;
     }
-    bool pristine = held->image == i && met_sample_is_local(&held->sample);
-    if (pristine) {
-        met_sample_undo(&e->base, &held->sample, e->options->pool, out);
-    }
-    held->image = MET_NO_IMAGE;
-    status = met_describe_sample(e, j, i, k, &held->sample);
+    met_sample next;
+    uint8_t *scratch = e->scratch + (2 * j + !held->second) * e->job->scratch;
+    status = met_describe_sample(e, j, i, k, scratch, &next);
     if (status != MET_OK) {
         return status;
     }
-    *copy = e->job->skip_copies && !met_sample_changes(&e->base, &held->sample);
-    if (*copy) {
-        held->image = pristine ? i : MET_NO_IMAGE; /* to undo it will change nothing */
+    *copy = e->job->skip_copies && !met_sample_changes(&e->base, &next);
+    if (*copy) { /* what the slot holds is left as it is */
         return MET_OK;
     }
-    if (pristine && met_sample_is_local(&held->sample)) {
-        met_sample_apply(&e->base, &held->sample, e->options->pool, out);
+    if (held->image == i && met_sample_is_local(&held->sample) && met_sample_is_local(&next)) {
+        met_sample_move(&e->base, &held->sample, &next, e->options->pool, out);
     } else {
-        met_sample_render(&e->base, &held->sample, e->options->pool, out);
+        met_sample_render(&e->base, &next, e->options->pool, out);
     }
-    held->image = i;
+    *held = (slot){.image = i, .sample = next, .second = !held->second};
     return MET_OK;
 }
 

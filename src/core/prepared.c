@@ -64,7 +64,7 @@ static int render_batch(engine *e, size_t from, size_t to, const met_sample *s, 
 /* Describe evaluation k of image i for place j, unless it is a copy of the image that the job wants skipped. */
 static int describe_place(engine *e, size_t j, size_t i, size_t k, bool *copy) {
     met_sample *s = &e->samples[j];
-    int status = met_describe_sample(e, j, i, k, s);
+    int status = met_describe_sample(e, j, i, k, e->scratch + 2 * j * e->job->scratch, s);
     if (status == MET_OK && e->job->skip_copies) {
         status = met_load_image(e, i);
         *copy = status == MET_OK && !met_sample_changes(&e->base, s);
@@ -180,7 +180,7 @@ static int prepare(engine *e, size_t from, size_t to) {
         status = render_batch(e, from, to, &baseline, &b_buffer, &b);
     }
     if (status == MET_OK) {
-        status = met_describe_sample(e, 0, from, met_job_count(e->job, from) / 2, &example);
+        status = met_describe_sample(e, 0, from, met_job_count(e->job, from) / 2, e->scratch, &example);
     }
     if (status == MET_OK) {
         for (size_t i = from; i < to; i++) {

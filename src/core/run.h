@@ -22,6 +22,7 @@ void met_readable_free(met_readable *r);
 typedef struct slot {
     size_t image; /* whose sample it holds; MET_NO_IMAGE: nothing that can be undone */
     met_sample sample;
+    bool second; /* which half of its scratch the sample is described in */
 } slot;
 
 typedef struct engine {
@@ -39,7 +40,7 @@ typedef struct engine {
 
     size_t slot_capacity;
     slot *slots;         /* (slot_capacity,), and so are the next ones */
-    uint8_t *scratch;    /* (slot_capacity, job->scratch) */
+    uint8_t *scratch;    /* (slot_capacity, 2, job->scratch): the sample that a slot holds, and the next one */
     size_t *image_of;    /* image of the job */
     size_t *origin_of;   /* image of the user's call */
     size_t *k_of;        /* evaluation of that image */
@@ -75,7 +76,7 @@ int met_reserve_slots(engine *e, size_t n);
 int met_reserve_chunk(engine *e, size_t n);
 void met_invalidate_slots(engine *e);
 void met_free_slots(engine *e);
-int met_describe_sample(engine *e, size_t j, size_t i, size_t k, met_sample *s);
+int met_describe_sample(engine *e, size_t j, size_t i, size_t k, uint8_t *scratch, met_sample *s);
 /* *copy: the sample is a copy of its image and need not be evaluated. */
 int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy);
 /* The n samples in a buffer, the first of which is sample `first` of the chunk. */

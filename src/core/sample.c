@@ -28,10 +28,12 @@ typedef struct runs {
     size_t stride[2]; /* values between runs along the slower and the faster one */
 } runs;
 
-/* What a body of met_parallel_for() sees. */
+/* What a body of met_parallel_for() sees; for bands and superpixels, flags of what the output holds and shall hold. */
 typedef struct work {
     const met_base *base;
     const met_sample *sample;
+    const uint8_t *held;   /* NULL: it holds the image */
+    const uint8_t *wanted; /* NULL: it shall hold the image */
     source from;
     runs box;
     void *out;
@@ -190,7 +192,24 @@ static void noise_body(void *arg, size_t from, size_t to) {
     }
 }
 
-/* Those of the values [from, to) of the image that lie in a replaced band take the source (MET_BANDS). */
+static source baseline_of(const met_base *base) {
+    return (source){.values = base->baseline, .number = base->baseline_value};
+}
+
+static source image_of(const met_base *base) {
+    return (source){.values = base->image};
+}
+
+/* n values of a band or superpixel, from what the output holds of it to what it shall hold. */
+static void move(const work *w, int32_t id, size_t at, size_t n) {
+    const bool held = w->held != NULL && w->held[id], wanted = w->wanted != NULL && w->wanted[id];
+    if (held != wanted) {
+        const source from = wanted ? baseline_of(w->base) : image_of(w->base);
+        TYPED(w, put, &from, at, n);
+    }
+}
+
+/* Those of the values [from, to) of the image that lie in a band whose flags differ (MET_BANDS). */
 static void bands_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
     const met_base *base = w->base;
@@ -202,16 +221,14 @@ static void bands_body(void *arg, size_t from, size_t to) {
     size_t band = from / inner % bands, left = inner - from % inner;
     while (from < to) {
         const size_t n = met_min_size(left, to - from);
-        if (w->sample->replaced[band]) {
-            TYPED(w, put, &w->from, from, n);
-        }
+        move(w, (int32_t)band, from, n);
         from += n;
         left = inner;
         band = band + 1 == bands ? 0 : band + 1;
     }
 }
 
-/* Those of the values [from, to) of the image whose superpixel is replaced take the source (MET_SEGMENTS). */
+/* Those of the values [from, to) of the image that lie in a superpixel whose flags differ (MET_SEGMENTS). */
 static void segments_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
     const met_sample *s = w->sample;
@@ -220,9 +237,7 @@ static void segments_body(void *arg, size_t from, size_t to) {
         for (size_t i = 0, n; i < row.length; i += n) {
             int32_t id;
             n = met_segment_run(&row, i, &id);
-            if (s->replaced[id]) {
-                TYPED(w, put, &w->from, from + i, n);
-            }
+            move(w, id, from + i, n);
         }
         from += row.length;
     }
@@ -240,19 +255,19 @@ static void lerp_body(void *arg, size_t from, size_t to) {
     TYPED(w, lerp, w->base->image, &w->from, w->sample->alpha, from, to - from);
 }
 
-static source baseline_of(const met_base *base) {
-    return (source){.values = base->baseline, .number = base->baseline_value};
-}
-
-static source image_of(const met_base *base) {
-    return (source){.values = base->image};
-}
-
-/* The values that a local sample replaces take those of `from`: the baseline to apply it, the image to undo it. */
-static void replace(const met_base *base, const met_sample *s, source from, const met_parallel *pool, void *out) {
-    work w = {.base = base, .sample = s, .from = from, .out = out};
+/* From sample `held` to sample `wanted`, of one local kind and the same superpixels; NULL is the image. */
+static void change(const met_base *base, const met_sample *held, const met_sample *wanted, const met_parallel *pool,
+                   void *out) {
+    const met_sample *s = wanted != NULL ? wanted : held;
+    work w = {.base = base, .sample = s, .out = out};
+    w.from = wanted != NULL ? baseline_of(base) : image_of(base);
+    w.held = held != NULL ? held->replaced : NULL;
+    w.wanted = wanted != NULL ? wanted->replaced : NULL;
     switch (s->kind) {
     case MET_BOX:
+        if (held != NULL && wanted != NULL) {
+            change(base, held, NULL, pool, out);
+        }
         w.box = runs_of(&s->box, base->shape);
         met_parallel_for(pool, w.box.count * w.box.length, GRAIN, box_body, &w);
         break;
@@ -284,7 +299,7 @@ void met_sample_render(const met_base *base, const met_sample *s, const met_para
     }
     w.from = image_of(base);
     met_parallel_for(pool, met_base_size(base), GRAIN, copy_body, &w);
-    replace(base, s, baseline_of(base), pool, out);
+    change(base, NULL, s, pool, out);
 }
 
 /* Whether `s` differs from its image in a part only: boxes, bands and superpixels. */
@@ -346,7 +361,7 @@ bool met_sample_changes(const met_base *base, const met_sample *s) {
  *   out   (size of the image,) holds the image, then the sample
  */
 void met_sample_apply(const met_base *base, const met_sample *s, const met_parallel *pool, void *out) {
-    replace(base, s, baseline_of(base), pool, out);
+    change(base, NULL, s, pool, out);
 }
 
 /*
@@ -355,5 +370,23 @@ void met_sample_apply(const met_base *base, const met_sample *s, const met_paral
  *   out            (size of the image,) holds the sample, then the image
  */
 void met_sample_undo(const met_base *base, const met_sample *s, const met_parallel *pool, void *out) {
-    replace(base, s, image_of(base), pool, out);
+    change(base, s, NULL, pool, out);
+}
+
+/*
+ * Turn a local sample into another one of the same image, writing only where they differ.
+ *   base    image and baseline
+ *   held    what out holds
+ *   wanted  what it shall hold
+ *   pool    the host's threads, or NULL
+ *   out     (size of the image,)
+ */
+void met_sample_move(const met_base *base, const met_sample *held, const met_sample *wanted, const met_parallel *pool,
+                     void *out) {
+    if (held->kind == wanted->kind && held->segments == wanted->segments) {
+        change(base, held, wanted, pool, out);
+    } else {
+        change(base, held, NULL, pool, out);
+        change(base, NULL, wanted, pool, out);
+    }
 }

@@ -66,6 +66,9 @@ bool met_sample_changes(const met_base *base, const met_sample *s);
 void met_sample_apply(const met_base *base, const met_sample *s, const met_parallel *pool, void *out);
 /* out holds sample `s`: make it the image again (local kinds). */
 void met_sample_undo(const met_base *base, const met_sample *s, const met_parallel *pool, void *out);
+/* out holds sample `held`: make it sample `wanted` (both local). */
+void met_sample_move(const met_base *base, const met_sample *held, const met_sample *wanted, const met_parallel *pool,
+                     void *out);
 
 #ifdef __cplusplus
 }

@@ -159,6 +159,19 @@ void test_samples_follow_their_definition(void) {
             memcpy(s.out, s.image, bytes);
             met_sample_apply(&s.base, &sample, NULL, s.out);
             check_sample(&s, &sample);
+            const met_kind local[] = {MET_BOX, MET_BANDS, MET_SEGMENTS};
+            uint8_t other[16];
+            for (size_t i = 0; i < 16; i++) {
+                other[i] = (uint8_t)draw(2);
+            }
+            met_sample next = sample; /* mostly of the same kind, and then to any other one */
+            next.kind = draw(2) ? sample.kind : local[draw(3)];
+            next.replaced = other;
+            next.box = random_box(shape);
+            met_sample_move(&s.base, &sample, &next, NULL, s.out);
+            check_sample(&s, &next);
+            met_sample_move(&s.base, &next, &sample, NULL, s.out);
+            check_sample(&s, &sample);
             met_sample_undo(&s.base, &sample, NULL, s.out);
             CHECK(memcmp(s.out, s.image, bytes) == 0);
         }
