@@ -6,12 +6,12 @@ The image and the ground truth come inside the PyPI package ``tensorly``; nothin
 
 - Two of them are typing mistakes. The list goes 2192.37, 2202.30, **2260.22, 2270.15**, 2232.07, 2241.99, in steps of
   9.92 nm or so but for these two. They are 2212.22 and 2222.15.
-- From the 104th on, all are one band late. The image was made from 220 bands by removing 104 to 108, 150 to 163 and 220,
-  where water vapour absorbs everything. The list has no room for band 109: it jumps by 7 steps over the 5 removed bands,
-  from 1352.68 to 1422.34 nm, and its last entry, 2498.96 nm, is that of the removed band 220. The image decides: in its
-  brightest tenth of pixels, carbon dioxide absorbs most at 1585, 1618, 2019 and 2070 nm by the package's list, and at
-  1575, 1608, 2009 and 2060 nm one band earlier. It does absorb at 1575, 1606, 2009 and 2060 nm [2]_. The centres of bands
-  109 and 164, which the list lacks, continue it by one step: 1412.39 and 1943.27 nm.
+- From the 104th on, all are one band late. The image was made from 220 bands by removing 104 to 108, 150 to 163 and
+  220, water vapour and noise. The list has no room for band 109: it jumps by 7 steps over 5 removed bands, from 1352.68
+  to 1422.34 nm, so that its last entry, 2498.96 nm, is left for the removed band 220. The image decides: by the list,
+  carbon dioxide absorbs most at 1585, 1618, 2019 and 2070 nm (brightest tenth of the pixels); one band earlier, at
+  1575, 1608, 2009 and 2060 nm. It does absorb at 1575, 1606, 2009 and 2060 nm [2]_. The centres of bands 109 and 164,
+  which the list lacks, continue it by one step: 1412.39 and 1943.27 nm.
 
 Two descents are real. AVIRIS is four spectrometers that overlap, so the centres step back from 696.50 to 686.91 nm and
 from 1282.55 to 1273.00 nm. Bands are left in the order of the image.
@@ -138,9 +138,9 @@ def load_indian_pines() -> IndianPines:
     """Read the AVIRIS Indian Pines scene from the installed package ``tensorly``.
 
     Neighbouring pixels of a field are nearly alike, so a classifier that is tested between its training pixels is
-    tested on what it has seen. Here whole blocks of 22 x 22 pixels are held out, and pixels within 8 rows and columns of
-    one are not for training: no patch of 9 x 9 pixels about a held-out pixel shares a pixel with one about a training
-    pixel. Alfalfa, Grass-pasture-mowed (small, no pixel held out), Oats and Stone-Steel-Towers (small, none left for
+    tested on what it has seen. Here whole blocks of 22 x 22 pixels are held out, and pixels within 8 rows and columns
+    of one are not for training: no patch of 9 x 9 pixels about a held-out pixel shares a pixel with one about a
+    training pixel. Alfalfa, Grass-pasture-mowed (small, no pixel held out), Oats and Stone-Steel-Towers (small, none left for
     training) are on one side only.
 
     Returns
