@@ -140,8 +140,8 @@ def load_indian_pines() -> IndianPines:
     Neighbouring pixels of a field are nearly alike, so a classifier that is tested between its training pixels is
     tested on what it has seen. Here whole blocks of 22 x 22 pixels are held out, and pixels within 8 rows and columns
     of one are not for training: no patch of 9 x 9 pixels about a held-out pixel shares a pixel with one about a
-    training pixel. Alfalfa, Grass-pasture-mowed (small, no pixel held out), Oats and Stone-Steel-Towers (small, none left for
-    training) are on one side only.
+    training pixel. Four small classes are on one side only: no pixel of Alfalfa or Grass-pasture-mowed is held out, none
+    of Oats and Stone-Steel-Towers is left for training.
 
     Returns
     -------
