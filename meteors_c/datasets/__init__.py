@@ -19,6 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from meteors_c.datasets._indian_pines_models import (
+    indian_pines_classifier,
+    indian_pines_segmenter,
+    indian_pines_unet,
+)
 from meteors_c.datasets.indian_pines import IndianPines, load_indian_pines
 from meteors_c.exceptions import ShapeMismatchError, ValidationError
 
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = [
     "DemoTruth",
     "IndianPines",
+    "indian_pines_classifier",
+    "indian_pines_segmenter",
+    "indian_pines_unet",
     "load_demo_field",
     "load_demo_model",
     "load_demo_truth",
