@@ -39,8 +39,8 @@ def find(given: str) -> Path:
     return path if path.is_file() or path.suffix else NOTEBOOKS / f"{given}.ipynb"
 
 
-def run(path: Path, out: Path, timeout: int) -> Card:
-    """Execute a notebook, write its page and thumbnail, and say how it went."""
+def execute(path: Path, timeout: int = 3600) -> tuple[nbformat.NotebookNode, float, str | None]:
+    """Execute a notebook at the root of the repository: the notebook with its outputs, seconds, and what failed."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
@@ -54,15 +54,15 @@ def run(path: Path, out: Path, timeout: int) -> Card:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         failure = str(error)
-    seconds = time.perf_counter() - start
-    page = out / f"{path.stem}.html"
+    return notebook, time.perf_counter() - start, failure
+
+
+def publish(name: str, notebook: nbformat.NotebookNode, seconds: float, failure: str | None, out: Path) -> Card:
+    """Write the page and the thumbnail of an executed notebook; gives its card for the index."""
     html, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
-    page.write_text(html, encoding="utf-8")
-    thumbnail = write_thumbnail(notebook, out / f"{path.stem}_thumbnail.png")
-    print(f"{page} ({seconds:.0f} s)" + (", incomplete" if failure else ""), flush=True)
-    if failure:
-        print(failure, file=sys.stderr)
-    return Card.of(path.stem, notebook, thumbnail, seconds, failed=failure is not None)
+    (out / f"{name}.html").write_text(html, encoding="utf-8")
+    thumbnail = write_thumbnail(notebook, out / f"{name}_thumbnail.png")
+    return Card.of(name, notebook, thumbnail, seconds, failed=failure is not None)
 
 
 def main() -> int:
@@ -88,7 +88,11 @@ def main() -> int:
         return 1
     cards = []
     for path in paths:
-        cards.append(run(path, out, arguments.timeout))
+        notebook, seconds, failure = execute(path, arguments.timeout)
+        cards.append(publish(path.stem, notebook, seconds, failure, out))
+        print(f"{out / path.stem}.html ({seconds:.0f} s)" + (", incomplete" if failure else ""), flush=True)
+        if failure:
+            print(failure, file=sys.stderr)
         index = write_index(out, cards[-1:], ORDER)  # after each, so that there is one however this ends
     print(index)
     return 1 if any(card.failed for card in cards) else 0
