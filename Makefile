@@ -68,8 +68,8 @@ build: build/.built $(VENV)/.installed  ## build the extension modules in place
 
 # --- what a person runs ------------------------------------------------------------------------------------------
 
-demo: build  ## run the attribution showcase; pages and figures go to out/
-	SCENE="$(SCENE)" $(PY) tools/run_notebook.py
+demo: build  ## run the notebooks, or those in NOTEBOOK="..."; their pages are linked from out/index.html
+	SCENE="$(SCENE)" $(PY) tools/run_notebook.py $(NOTEBOOK)
 
 test: build check  ## run the C tests, then pytest
 	$(PY) -m pytest $(ARGS)

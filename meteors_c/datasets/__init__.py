@@ -1,4 +1,5 @@
-"""Fields to start with: a simulated one with a trained model and the truth, and the files of the HYPERVIEW challenge.
+"""Scenes to start with: a simulated field with a trained model and the truth, the files of the HYPERVIEW challenge, and
+the AVIRIS scene of Indian Pines (:mod:`meteors_c.datasets.indian_pines`).
 
 The embedded field is drawn by :mod:`meteors_c.datasets._simulate` (the physics and its sources are described there) and
 written by ``tools/make_field.py``; the model's weights come from ``tools/train_demo_model.py``.
@@ -18,12 +19,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from meteors_c.datasets._indian_pines_models import (
+    indian_pines_classifier,
+    indian_pines_segmenter,
+    indian_pines_unet,
+)
+from meteors_c.datasets.indian_pines import IndianPines, load_indian_pines
 from meteors_c.exceptions import ShapeMismatchError, ValidationError
 
 if TYPE_CHECKING:
     from meteors_c.hsi import HSI
 
-__all__ = ["DemoTruth", "load_demo_field", "load_demo_model", "load_demo_truth", "load_hyperview"]
+__all__ = [
+    "DemoTruth",
+    "IndianPines",
+    "indian_pines_classifier",
+    "indian_pines_segmenter",
+    "indian_pines_unet",
+    "load_demo_field",
+    "load_demo_model",
+    "load_demo_truth",
+    "load_hyperview",
+    "load_indian_pines",
+]
 
 _HERE = Path(__file__).parent
 _FIELD = _HERE / "demo_field.npz"
