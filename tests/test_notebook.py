@@ -32,6 +32,7 @@ SMALL = {
     "OMP_NUM_THREADS": "1",
     "no_proxy": "127.0.0.1",
 }
+OF_NOTEBOOK = {"indian_pines": {"DEMO_STEPS": "50"}}  # sums that are compared with differences of outputs
 SETTINGS = ("SCENE", "WEIGHTS", "WEIGHTS_SHA256", "CLIP_WEIGHTS", "CLIP_WEIGHTS_SHA256", "FALLBACK", "METEORS_C")
 TARGETS = ("P", "K", "Mg", "pH")
 INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # figures in the notebook too, for the index
@@ -86,7 +87,7 @@ def executed(tool: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Call
 
     def get(name: str) -> Execution:
         if name not in done:
-            done[name] = execute(tool, name, tmp_path_factory.mktemp(name))
+            done[name] = execute(tool, name, tmp_path_factory.mktemp(name), **OF_NOTEBOOK.get(name, {}))
         return done[name]
 
     return get
