@@ -27,6 +27,8 @@ SMALL = {
     "DEMO_PATCHES": "4",
     "DEMO_TEST": "60",
     "DEMO_DRAWS": "3",
+    "DEMO_LIME": "120",
+    "DEMO_COALITIONS": "96",
     "CLIP_STEPS": "2",
     "CLIP_LAYERS": "1",
     "OMP_NUM_THREADS": "1",
