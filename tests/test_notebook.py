@@ -241,3 +241,18 @@ def test_indian_pines(executed: Callable[[str], Execution]) -> None:
     for verdict, value in numbers(r"The methods (.*) on the order .*correlation (-?[\d.]+)\)", printed):
         mean = float(value)
         assert verdict == ("agree well" if mean > 0.7 else "agree in part" if mean > 0.3 else "hardly agree")
+
+
+def test_lime(executed: Callable[[str], Execution]) -> None:
+    printed = executed("lime").printed
+    # More samples, a smaller error; the ranking settles.
+    runs = [(int(n), float(error)) for n, error in numbers(r"^ +(\d+) +[\d.]+ +([\d.]+) +-?[\d.]+$", printed)]
+    assert [n for n, _ in runs] == [15, 30, 60, 120]
+    assert runs[-1][1] < runs[0][1]
+    # Both methods find the bands that the simulation acts on, and Shapley values add up.
+    assert printed.count("the known bands count most") == 2
+    ((_, shapley),) = numbers(r"^sum +(-?[\d.]+) +(-?[\d.]+)$", printed)
+    ((difference,),) = [numbers(r"^output less the baseline's: (-?[\d.]+);", printed)]
+    assert float(shapley) == pytest.approx(float(difference), abs=0.02)
+    # Much magnesium in one field, little in the other.
+    assert "first field: True, in the second: False" in printed

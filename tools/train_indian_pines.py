@@ -9,7 +9,7 @@ pixel beside training pixels of the same field, where its patch overlaps theirs,
 These are lower and mean something. The held-out pixels choose nothing, not the number of epochs either.
 
 Bands are standardised by the training pixels alone. Patches and scenes are turned and mirrored at random, and get a
-little noise. The fully convolutional network was tried on three pairs of strips held out inside the training rows: a
+little noise. Choices for the fully convolutional network were made on strips held out inside the training rows: a
 random gain for each scene, a second 3 x 3 convolution, dropout and smoothed labels came out no better there and were
 left out; 800 steps came out better than 300.
 """
