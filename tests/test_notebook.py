@@ -27,11 +27,14 @@ SMALL = {
     "DEMO_PATCHES": "4",
     "DEMO_TEST": "60",
     "DEMO_DRAWS": "3",
+    "DEMO_LIME": "120",
+    "DEMO_COALITIONS": "96",
     "CLIP_STEPS": "2",
     "CLIP_LAYERS": "1",
     "OMP_NUM_THREADS": "1",
     "no_proxy": "127.0.0.1",
 }
+OF_NOTEBOOK = {"indian_pines": {"DEMO_STEPS": "50"}}  # sums that are compared with differences of outputs
 SETTINGS = ("SCENE", "WEIGHTS", "WEIGHTS_SHA256", "CLIP_WEIGHTS", "CLIP_WEIGHTS_SHA256", "FALLBACK", "METEORS_C")
 TARGETS = ("P", "K", "Mg", "pH")
 INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # figures in the notebook too, for the index
@@ -86,7 +89,7 @@ def executed(tool: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Call
 
     def get(name: str) -> Execution:
         if name not in done:
-            done[name] = execute(tool, name, tmp_path_factory.mktemp(name))
+            done[name] = execute(tool, name, tmp_path_factory.mktemp(name), **OF_NOTEBOOK.get(name, {}))
         return done[name]
 
     return get
@@ -238,3 +241,18 @@ def test_indian_pines(executed: Callable[[str], Execution]) -> None:
     for verdict, value in numbers(r"The methods (.*) on the order .*correlation (-?[\d.]+)\)", printed):
         mean = float(value)
         assert verdict == ("agree well" if mean > 0.7 else "agree in part" if mean > 0.3 else "hardly agree")
+
+
+def test_lime(executed: Callable[[str], Execution]) -> None:
+    printed = executed("lime").printed
+    # More samples, a smaller error; the ranking settles.
+    runs = [(int(n), float(error)) for n, error in numbers(r"^ +(\d+) +[\d.]+ +([\d.]+) +-?[\d.]+$", printed)]
+    assert [n for n, _ in runs] == [15, 30, 60, 120]
+    assert runs[-1][1] < runs[0][1]
+    # Both methods find the bands that the simulation acts on, and Shapley values add up.
+    assert printed.count("the known bands count most") == 2
+    ((_, shapley),) = numbers(r"^sum +(-?[\d.]+) +(-?[\d.]+)$", printed)
+    ((difference,),) = [numbers(r"^output less the baseline's: (-?[\d.]+);", printed)]
+    assert float(shapley) == pytest.approx(float(difference), abs=0.02)
+    # Much magnesium in one field, little in the other.
+    assert "first field: True, in the second: False" in printed

@@ -63,6 +63,11 @@ def score(predicted: Tensor, known: Tensor, seen: Tensor, names: Sequence[str]) 
     }
 
 
+def read(name: str) -> dict[str, Any]:
+    """What was written before."""
+    return json.loads((FOLDER / name).read_text(encoding="utf-8"))
+
+
 def write(name: str, record: dict[str, Any]) -> None:
     """Write what was found as JSON beside the weights, and print it."""
     text = json.dumps(record, indent=2, ensure_ascii=False)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from train_indian_pines import NOISE, turn, weights_of
 
 from meteors_c.datasets import IndianPines, load_indian_pines
-from meteors_c.datasets._indian_pines_models import GROUPS, UNet, group_labels
-from meteors_c.datasets.indian_pines import held_out_strips
+from meteors_c.datasets._indian_pines_models import UNet
+from meteors_c.datasets.indian_pines import GROUPS, group_labels, held_out_strips
 
 SEED = 5
 CROP, BATCH, RATE = 48, 8, 4e-3

@@ -12,12 +12,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from meteors_c.datasets.indian_pines import GROUPS
+
 __all__ = [
-    "GROUPS",
     "PatchClassifier",
     "Segmenter",
     "UNet",
-    "group_labels",
     "indian_pines_classifier",
     "indian_pines_segmenter",
     "indian_pines_unet",
@@ -26,15 +26,6 @@ __all__ = [
 Network = TypeVar("Network", bound=nn.Module)
 
 _HERE = Path(__file__).parent
-
-#: The groups that the U-Net tells apart: name, and the classes that belong to it.
-GROUPS: tuple[tuple[str, tuple[int, ...]], ...] = (
-    ("corn", (2, 3, 4)),
-    ("soybean", (10, 11, 12)),
-    ("grass and hay", (5, 6, 7, 8)),
-    ("wheat, oats, alfalfa", (1, 9, 13)),
-    ("woods and buildings", (14, 15, 16)),
-)
 
 
 class Standardise(nn.Module):
@@ -108,7 +99,6 @@ class Segmenter(nn.Module):
         self.stem = nn.Conv2d(bands, features, 1)
         self.first = nn.Conv2d(features, features, 3, padding=1)
         self.second = nn.Conv2d(features, features, 1)
-        self.drop = nn.Dropout2d(0.2)
         self.head = nn.Conv2d(features, classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -116,7 +106,7 @@ class Segmenter(nn.Module):
         features = torch.relu(self.stem(image))
         features = torch.relu(self.first(features))
         features = torch.relu(self.second(features))
-        return self.head(self.drop(features))
+        return self.head(features)
 
 
 def _pair(channels: int, features: int) -> nn.Sequential:
@@ -178,24 +168,6 @@ def _resize(features: Tensor, like: Tensor) -> Tensor:
     return nn.functional.interpolate(features, size=like.shape[-2:], mode="nearest")
 
 
-def group_labels(labels: Tensor) -> Tensor:
-    """Index into `GROUPS` for each class of the ground truth; -1 where there is none.
-
-    Parameters
-    ----------
-    labels : Tensor
-        Classes, 0 for unlabelled.
-
-    Returns
-    -------
-    Tensor of int64, same shape
-    """
-    groups = torch.full(labels.shape, -1, dtype=torch.int64)
-    for index, (_, members) in enumerate(GROUPS):
-        groups[torch.isin(labels.long(), torch.tensor(members))] = index
-    return groups
-
-
 def indian_pines_classifier() -> PatchClassifier:
     """The trained 3-D classifier of patches.
 
@@ -234,7 +206,8 @@ def indian_pines_unet() -> UNet:
     Returns
     -------
     UNet
-        In eval mode. Takes (n, 200, rows, columns), gives logits (n, 5, rows, columns), in the order of `GROUPS`.
+        In eval mode. Takes (n, 200, rows, columns), gives logits (n, 5, rows, columns), in the order of
+        :data:`meteors_c.datasets.indian_pines.GROUPS`.
 
     Examples
     --------

@@ -36,7 +36,7 @@ from meteors_c.exceptions import ShapeMismatchError
 if TYPE_CHECKING:
     from meteors_c.hsi import HSI
 
-__all__ = ["IndianPines", "load_indian_pines"]
+__all__ = ["GROUPS", "IndianPines", "group_labels", "load_indian_pines"]
 
 CLASS_NAMES = (
     "unlabelled",
@@ -57,6 +57,15 @@ CLASS_NAMES = (
     "Buildings-Grass-Trees-Drives",
     "Stone-Steel-Towers",
 )
+#: Groups of classes, which the U-Net tells apart: name, and the classes that belong to it.
+GROUPS: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("corn", (2, 3, 4)),
+    ("soybean", (10, 11, 12)),
+    ("grass and hay", (5, 6, 7, 8)),
+    ("wheat, oats, alfalfa", (1, 9, 13)),
+    ("woods and buildings", (14, 15, 16)),
+)
+
 CITATION = (
     "Baumgardner, M. F., Biehl, L. L., Landgrebe, D. A. (2015). 220 Band AVIRIS Hyperspectral Image Data Set: "
     "June 12, 1992 Indian Pine Test Site 3. Purdue University Research Repository. doi:10.4231/R7RX991C"
@@ -200,3 +209,26 @@ def _split(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     held_out, labelled = held_out_strips(), labels > 0
     near = torch.nn.functional.max_pool2d(held_out[None].float(), 2 * MARGIN + 1, stride=1, padding=MARGIN)[0] > 0
     return labelled & ~near, labelled & held_out
+
+
+def group_labels(labels: torch.Tensor) -> torch.Tensor:
+    """Index into `GROUPS` for each class of the ground truth; -1 where there is none.
+
+    Parameters
+    ----------
+    labels : Tensor
+        Classes, 0 for unlabelled.
+
+    Returns
+    -------
+    Tensor of int64, same shape
+
+    Examples
+    --------
+    >>> group_labels(torch.tensor([0, 3, 11]))
+    tensor([-1,  0,  1])
+    """
+    groups = torch.full(labels.shape, -1, dtype=torch.int64)
+    for index, (_, members) in enumerate(GROUPS):
+        groups[torch.isin(labels.long(), torch.tensor(members))] = index
+    return groups

@@ -11,8 +11,8 @@ from torch import nn
 
 from meteors_c import datasets
 from meteors_c.datasets import IndianPines
-from meteors_c.datasets._indian_pines_models import GROUPS, Segmenter, UNet, group_labels
-from meteors_c.datasets.indian_pines import held_out_strips
+from meteors_c.datasets._indian_pines_models import Segmenter, UNet
+from meteors_c.datasets.indian_pines import GROUPS, group_labels, held_out_strips
 
 FOLDER = Path(datasets.__file__).parent
 
