@@ -112,7 +112,7 @@ static int sample(lime *m, size_t image, size_t rows) {
  */
 static double log_kernel(const lime *m, size_t image, const uint64_t *bits) {
     const met_coalitions *c = &m->game.of[image];
-    const met_measures *sums = &c->measures;
+    const met_measures *sums = &m->game.measures[image];
     const double width = m->options->kernel_width;
     double cross = sums->image[0], sample = sums->image[0], whole = sums->image[0], squared = 0;
     for (size_t j = 0; j < c->features; j++) {

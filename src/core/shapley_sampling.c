@@ -60,7 +60,7 @@ static int open_image(shapley_sampling *m, size_t image) {
         return met_fail(MET_ENOMEM, "%zu features do not fit into memory", c->features);
     }
     for (size_t j = 0; j < c->features; j++) {
-        if (c->measures.differs[j + 1]) {
+        if (m->game.measures[image].differs[j + 1]) {
             p->feature[p->count++] = j;
         }
     }
