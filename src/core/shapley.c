@@ -160,6 +160,7 @@ static int short_rank(const met_shapley_rows *rows, met_shapley_fit *out) {
     const met_fit_options options = {.kind = MET_FIT_LEAST_SQUARES};
     double *zero = met_allocate(rows->rows, sizeof *zero);
     double *unused = met_allocate(n + 1, sizeof *unused);
+    out->rank = 0;
     out->rows = rows->rows > SIZE_MAX / n ? NULL : met_allocate(rows->rows * n, sizeof *out->rows);
     int status = MET_OK;
     if (zero == NULL || unused == NULL || out->rows == NULL) {
@@ -182,6 +183,9 @@ static int short_rank(const met_shapley_rows *rows, met_shapley_fit *out) {
 int met_shapley_fit_new(const met_shapley_rows *rows, met_shapley_fit *out) {
     const size_t n = rows->players;
     *out = (met_shapley_fit){.players = n, .of = rows};
+    if (n == 0) {
+        return met_fail(MET_EVALUE, "a game without players has no Shapley values");
+    }
     double *row = met_allocate(n, sizeof *row);
     out->factor = n > SIZE_MAX / n ? NULL : met_allocate(n * n, sizeof *out->factor);
     int status = row == NULL || out->factor == NULL
