@@ -209,6 +209,7 @@ RUN(kernel_shap_takes_whole_sizes_first)
 RUN(kernel_shap_of_few_samples)
 RUN(kernel_shap_of_additive_games)
 RUN(kernel_shap_standard_errors)
+RUN(kernel_shap_weighs_the_middle_size)
 RUN(kernel_shap_refuses)
 RUN(kernel_shap_without_memory)
 

@@ -357,6 +357,41 @@ void test_kernel_shap_standard_errors(void) {
     CHECK_CLOSE(sqrt(said / spread), 1, 0.35);
 }
 
+/*
+ * Half of an even number of players is its own complement's size: one coalition less than all, over many seeds, weighs
+ * that size neither twice nor half.
+ */
+void test_kernel_shap_weighs_the_middle_size(void) {
+    enum { PLAYERS = 6, SEEDS = 400 };
+    double v[1 << PLAYERS], want[PLAYERS], mean[PLAYERS] = {0}, square[PLAYERS] = {0};
+    const toy_table table = {1, v};
+    for (size_t s = 0; s < (size_t)1 << PLAYERS; s++) { /* players 0, 1 and 2 alone have 10, all others 0 */
+        v[s] = s == 7 ? 10 : 0;
+    }
+    met_shapley_exact(PLAYERS, v, want);
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        static toy_game g;
+        toy_options o;
+        toy_host h;
+        met_report report;
+        toy_game_init(&g, PLAYERS, 1, toy_game_table, &table);
+        make_options(&o, &g.segments, (1 << PLAYERS) - 1);
+        TOY_SET(met_kernel_shap, o, "seed", uint64_t, seed);
+        REQUIRE(play(&g, &o, 0, &h, &report) == MET_OK);
+        CHECK_INT(evaluated_of_size(&h, PLAYERS, 2), 15);
+        CHECK_INT(evaluated_of_size(&h, PLAYERS, 3), 18); /* the largest even number below 20 that is left */
+        const double *values = toy_host_table(&h, 0, "coefficients");
+        for (size_t j = 0; j < PLAYERS; j++) {
+            mean[j] += values[j] / SEEDS;
+            square[j] += (values[j] - want[j]) * (values[j] - want[j]) / SEEDS;
+        }
+        toy_host_free(&h);
+    }
+    for (size_t j = 0; j < PLAYERS; j++) {
+        CHECK_CLOSE(mean[j], want[j], 4 * sqrt(square[j] / SEEDS));
+    }
+}
+
 /* ---- failures */
 
 static int status_of(size_t players, size_t samples, bool interactions) {
