@@ -192,6 +192,12 @@ static int gather(const lime *m, size_t image) {
     for (size_t r = 0; r < s->rows; r++) {
         for (size_t t = 0; t < outputs; t++) {
             s->value[r * outputs + t] = met_game_value(&m->game, image, s->position[r], t);
+            if (m->options->surrogate != NO_SURROGATE && !isfinite(s->value[r * outputs + t])) {
+                return met_fail(MET_EVALUE,
+                                "a linear surrogate needs outputs that are finite: the model gave %g for sample %zu of "
+                                "image %zu, output %zu of those explained",
+                                s->value[r * outputs + t], r, m->call->inputs[image].origin, t);
+            }
         }
     }
     return MET_OK;

@@ -232,6 +232,23 @@ static int solve(const met_shapley_fit *fit, const double *y, double *row, doubl
     return MET_OK;
 }
 
+/* left = y less the equal shares of who is in a row; all NaN, and false, where that or the total is not finite. */
+static bool take_shares(const met_shapley_rows *rows, const double *y, double total, double *left) {
+    bool finite = isfinite(total);
+    for (size_t r = 0; r < rows->rows; r++) {
+        size_t in = 0;
+        for (size_t w = 0; w < rows->words; w++) {
+            in += count_bits(rows->bits[r * rows->words + w]);
+        }
+        left[r] = y[r] - total * (double)in / (double)rows->players;
+        finite = finite && isfinite(left[r]);
+    }
+    for (size_t r = 0; r < rows->rows && !finite; r++) {
+        left[r] = (double)NAN;
+    }
+    return finite;
+}
+
 int met_shapley_fit_solve(const met_shapley_fit *fit, const double *y, double total, double *values, double *residual) {
     const met_shapley_rows *rows = fit->of;
     const size_t n = fit->players;
@@ -241,14 +258,11 @@ int met_shapley_fit_solve(const met_shapley_fit *fit, const double *y, double to
                      ? met_fail(MET_ENOMEM, "%zu coalitions of %zu features do not fit into memory", rows->rows, n)
                      : MET_OK;
     memset(values, 0, n * sizeof *values);
-    for (size_t r = 0; r < rows->rows && status == MET_OK; r++) { /* less the equal shares of who is in it */
-        size_t in = 0;
-        for (size_t w = 0; w < rows->words; w++) {
-            in += count_bits(rows->bits[r * rows->words + w]);
-        }
-        left[r] = y[r] - total * (double)in / (double)n;
+    if (status == MET_OK && take_shares(rows, y, total, left)) {
+        status = solve(fit, left, row, values);
+    } else {
+        total = (double)NAN; /* whatever the solver is, nothing finite fits */
     }
-    status = status == MET_OK ? solve(fit, left, row, values) : status;
     double mean = 0;
     for (size_t j = 0; j < n && status == MET_OK; j++) {
         mean += values[j] / (double)n;

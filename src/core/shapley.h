@@ -62,7 +62,7 @@ int met_shapley_fit_new(const met_shapley_rows *rows, met_shapley_fit *out);
 void met_shapley_fit_free(met_shapley_fit *fit);
 /*
  * values (players,), from y (rows,) = v(S) - v(none) and total = v(all) - v(none); residual (rows,), or NULL, is what is
- * left of y.
+ * left of y. Where any of these is not finite, values and residual are NaN.
  */
 int met_shapley_fit_solve(const met_shapley_fit *fit, const double *y, double total, double *values, double *residual);
 /* u (players,) becomes the solution of the normal equations for the right side u; only where fit->rows is NULL. */

@@ -370,6 +370,33 @@ void test_lime_refuses(void) {
     CHECK_INT(run_on(&o), MET_EVALUE);
 }
 
+static double root(const void *ctx, const double *z, size_t players, size_t output) {
+    (void)ctx;
+    (void)players;
+    return output == 1 && z[0] == 0 ? (double)NAN : z[1];
+}
+
+/* A surrogate of NaN is an error that says of which sample; without a surrogate the host gets what the model said. */
+void test_lime_of_outputs_that_are_not_finite(void) {
+    for (int surrogate = LEAST_SQUARES; surrogate <= NO_SURROGATE; surrogate++) {
+        toy_game g;
+        toy_options o;
+        toy_host h;
+        met_report report = {0};
+        const met_options run = {0};
+        toy_game_init(&g, 3, 2, root, NULL);
+        make_options(&o, &g.segments);
+        TOY_SET(met_lime, o, "surrogate", int, surrogate);
+        TOY_SET(met_lime, o, "outputs", met_targets, (met_targets){.all = true});
+        toy_host_init(&h, 1, 3);
+        CHECK_INT(toy_host_run(&met_lime, &g.input, 1, &o, &g.model, &run, &h, &report),
+                  surrogate == NO_SURROGATE ? MET_OK : MET_EVALUE);
+        CHECK(surrogate == NO_SURROGATE || strstr(met_detail(), "sample") != NULL);
+        CHECK(report.nonfinite_outputs > 0);
+        toy_host_free(&h);
+    }
+}
+
 void test_lime_without_memory(void) {
     toy t;
     toy_options o;

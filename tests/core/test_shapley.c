@@ -286,6 +286,28 @@ void test_shapley_fit_of_few_rows(void) {
     CHECK_INT(rank, n - 2);
 }
 
+/* NaN and infinity are passed on, as NaN, by whatever solver; nothing of them is finite. */
+void test_shapley_fit_of_values_that_are_not_finite(void) {
+    const double bad[] = {(double)NAN, INFINITY, -INFINITY};
+    for (size_t b = 0; b < 3; b++) {
+        for (int few = 0; few < 2; few++) {
+            for (int of_total = 0; of_total < 2; of_total++) {
+                regression r = {.rows.players = 4, .rows.words = 1};
+                double values[4], residual[14];
+                size_t rank;
+                for (uint64_t s = 1; s < (few ? 3 : 15); s++) {
+                    add_row(&r, 4, s, s == 2 && !of_total ? bad[b] : 1);
+                }
+                REQUIRE(solve(&r, of_total ? bad[b] : 1, values, residual, &rank) == MET_OK);
+                for (size_t i = 0; i < 4; i++) {
+                    CHECK(isnan(values[i]));
+                }
+                CHECK(isnan(residual[0]));
+            }
+        }
+    }
+}
+
 void test_shapley_fit_without_memory(void) {
     regression r = {0};
     toy_ration_memory();
