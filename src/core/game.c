@@ -1,99 +1,15 @@
 /*
  * game.c - coalitions of features: each is evaluated once, whatever asks for it.
  *
- * The coalitions of an image lie in one array of bit sets with a hash table over it (open addressing). A run of the
- * engine evaluates those that have no value yet, of all images together; their order is that in which they were asked
- * for.
+ * A run of the engine evaluates the coalitions that have no value yet, of all images together; their order is that in
+ * which they were asked for.
  */
 #include "game.h"
 
 #include "run.h"
 
+#include <math.h>
 #include <string.h>
-
-#define FIRST_CAPACITY ((size_t)64)
-
-/* ---- the coalitions of an image */
-
-static void free_coalitions(met_coalitions *c) {
-    met_deallocate(c->bits);
-    met_deallocate(c->value);
-    met_deallocate(c->table);
-    met_deallocate(c->inert);
-    met_deallocate(c->measures.differs);
-    met_deallocate(c->measures.image);
-    met_deallocate(c->measures.baseline);
-    met_deallocate(c->measures.cross);
-    met_deallocate(c->measures.difference);
-}
-
-static uint64_t hash(const uint64_t *bits, size_t words) {
-    uint64_t h = 0x9e3779b97f4a7c15u;
-    for (size_t w = 0; w < words; w++) { /* the finaliser of splitmix64, over each word */
-        h ^= bits[w];
-        h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9u;
-        h = (h ^ h >> 27) * 0x94d049bb133111ebu;
-        h ^= h >> 31;
-    }
-    return h;
-}
-
-/* Where a coalition is in the table, or the free place for it. */
-static size_t find(const met_coalitions *c, const uint64_t *bits) {
-    size_t place = (size_t)hash(bits, c->words) & (c->table_size - 1);
-    while (c->table[place] != 0 &&
-           memcmp(c->bits + (c->table[place] - 1) * c->words, bits, c->words * sizeof *bits) != 0) {
-        place = (place + 1) & (c->table_size - 1);
-    }
-    return place;
-}
-
-static void fill_table(met_coalitions *c) {
-    memset(c->table, 0, c->table_size * sizeof *c->table);
-    for (size_t i = 0; i < c->count; i++) {
-        c->table[find(c, c->bits + i * c->words)] = i + 1;
-    }
-}
-
-/* Memory for one coalition more; nothing is lost where it cannot be had. */
-static int grow(met_coalitions *c) {
-    if (c->count < c->capacity) {
-        return MET_OK;
-    }
-    const size_t capacity = c->capacity == 0 ? FIRST_CAPACITY : 2 * c->capacity;
-    uint64_t *bits = capacity > SIZE_MAX / 2 / c->words ? NULL : met_allocate(capacity * c->words, sizeof *bits);
-    size_t *table = bits == NULL ? NULL : met_allocate(2 * capacity, sizeof *table);
-    if (table == NULL) {
-        met_deallocate(bits);
-        return met_fail(MET_ENOMEM, "%zu coalitions of %zu features do not fit into memory", capacity, c->features);
-    }
-    if (c->count > 0) {
-        memcpy(bits, c->bits, c->count * c->words * sizeof *bits);
-    }
-    met_deallocate(c->bits);
-    met_deallocate(c->table);
-    c->bits = bits;
-    c->table = table;
-    c->table_size = 2 * capacity;
-    c->capacity = capacity;
-    fill_table(c);
-    return MET_OK;
-}
-
-static int add(met_coalitions *c, const uint64_t *bits, size_t *position, bool *is_new) {
-    int status = grow(c);
-    if (status != MET_OK) {
-        return status;
-    }
-    const size_t place = find(c, bits);
-    *is_new = c->table[place] == 0;
-    if (*is_new) {
-        memcpy(c->bits + c->count * c->words, bits, c->words * sizeof *bits);
-        c->table[place] = ++c->count;
-    }
-    *position = c->table[place] - 1;
-    return MET_OK;
-}
 
 /* ---- opening: what the features are, and what is known */
 
@@ -178,18 +94,29 @@ static met_input with_background(const met_game *game, size_t image, size_t back
     return input;
 }
 
+/* Spectra with a finite value for each band. */
+static int check_backgrounds(const met_game *game, size_t image) {
+    const met_input *input = &game->call->inputs[image];
+    const size_t backgrounds = backgrounds_of(game, image), bands = input->image.shape[input->image.bands];
+    const met_table *of = backgrounds == 0 ? NULL : &game->options->backgrounds[input->origin];
+    if (of != NULL && of->columns != bands) {
+        return met_fail(MET_ESHAPE, "backgrounds must have a value for each of %zu bands, not %zu", bands, of->columns);
+    }
+    for (size_t k = 0; k < backgrounds * bands && game->call->options->finite != MET_FINITE_IGNORE; k++) {
+        if (!isfinite(((const double *)of->data)[k])) {
+            return met_fail(MET_EVALUE, "background %zu holds NaN or infinity in band %zu", k / bands, k % bands);
+        }
+    }
+    return MET_OK;
+}
+
 /* Which features differ from the baseline, or from any background; and the sums of the baseline where they are wanted. */
 static int measure_image(met_game *game, size_t image, met_readable *readable) {
     const met_call *call = game->call;
-    met_measures *m = &game->of[image].measures;
+    met_measures *m = &game->measures[image];
     const met_measures differs = {.differs = m->differs};
     const size_t backgrounds = backgrounds_of(game, image);
-    int status = MET_OK;
-    if (backgrounds > 0 && game->options->backgrounds[call->inputs[image].origin].columns !=
-                               call->inputs[image].image.shape[call->inputs[image].image.bands]) {
-        return met_fail(MET_ESHAPE, "backgrounds must have a value for each of %zu bands",
-                        call->inputs[image].image.shape[call->inputs[image].image.bands]);
-    }
+    int status = check_backgrounds(game, image);
     for (size_t b = 0; b < backgrounds + (m->image != NULL || backgrounds == 0) && status == MET_OK; b++) {
         met_base base;
         const met_input input = b < backgrounds ? with_background(game, image, b) : call->inputs[image];
@@ -202,60 +129,79 @@ static int measure_image(met_game *game, size_t image, met_readable *readable) {
 }
 
 /* Memory for the values of all coalitions; those that are there stay. */
-static int reserve_values(met_coalitions *c, size_t outputs) {
-    if (c->count <= c->value_capacity) {
+static int reserve_values(met_game *game, size_t image) {
+    const met_coalitions *c = &game->of[image];
+    met_game_values *v = &game->values[image];
+    const size_t outputs = game->outputs;
+    if (c->count <= v->capacity) {
         return MET_OK;
     }
     double *value = c->capacity > SIZE_MAX / outputs ? NULL : met_allocate(c->capacity * outputs, sizeof *value);
     if (value == NULL) {
         return met_fail(MET_ENOMEM, "%zu outputs of %zu coalitions do not fit into memory", outputs, c->capacity);
     }
-    if (c->evaluated > 0) {
-        memcpy(value, c->value, c->evaluated * outputs * sizeof *value);
+    if (v->evaluated > 0) {
+        memcpy(value, v->value, v->evaluated * outputs * sizeof *value);
     }
-    met_deallocate(c->value);
-    c->value = value;
-    c->value_capacity = c->capacity;
+    met_deallocate(v->value);
+    v->value = value;
+    v->capacity = c->capacity;
     return MET_OK;
+}
+
+/* Outputs that are explained, as far as the options tell: 0 where all of a model's are. */
+static size_t outputs_wanted(const met_game_options *o) {
+    return o->outputs.count > 0 ? o->outputs.count : o->outputs.all ? 0 : 1;
+}
+
+/* Whether a table of known coalitions fits its values, the image and the outputs. */
+static int check_known(const met_game *game, size_t image, const met_table *known, const met_table *values) {
+    const size_t features = game->of[image].features;
+    const size_t outputs = game->outputs > 0 ? game->outputs : outputs_wanted(game->options);
+    if (values == NULL || values->data == NULL || values->rows != known->rows || values->columns == 0) {
+        return met_fail(MET_EVALUE, "every known coalition needs its known values");
+    }
+    if (known->columns != features) {
+        return met_fail(MET_EVALUE, "known coalitions are of %zu features, the image has %zu", known->columns,
+                        features);
+    }
+    return outputs == 0 || values->columns == outputs
+               ? MET_OK
+               : met_fail(MET_EVALUE, "known values are of %zu outputs, %zu are explained", values->columns, outputs);
 }
 
 /* Take over the values of an earlier run; of equal coalitions the first counts. */
 static int read_known(met_game *game, size_t image) {
     met_coalitions *c = &game->of[image];
+    met_game_values *v = &game->values[image];
     const size_t origin = game->call->inputs[image].origin;
     if (game->options->known == NULL || game->options->known[origin].data == NULL) {
         return MET_OK;
     }
     const met_table *known = &game->options->known[origin];
     const met_table *values = game->options->known_values == NULL ? NULL : &game->options->known_values[origin];
-    if (values == NULL || values->data == NULL || values->rows != known->rows || values->columns == 0) {
-        return met_fail(MET_EVALUE, "every known coalition needs its known values");
+    int status = check_known(game, image, known, values);
+    if (status != MET_OK) {
+        return status;
     }
-    if (known->columns != c->features || (game->outputs > 0 && values->columns != game->outputs)) {
-        return met_fail(MET_EVALUE, "known coalitions are of %zu features and %zu outputs, the image has %zu features",
-                        known->columns, values->columns, c->features);
-    }
-    uint64_t *bits = met_allocate(c->words, sizeof *bits);
-    int status = bits == NULL ? met_fail(MET_ENOMEM, "a coalition does not fit into memory") : MET_OK;
     game->outputs = values->columns;
     for (size_t r = 0; r < known->rows && status == MET_OK; r++) {
         size_t position;
         bool is_new = false;
+        memcpy(v->asked, v->inert, c->words * sizeof *v->asked);
         for (size_t j = 0; j < c->features; j++) {
-            met_coalition_set(bits, j, ((const uint8_t *)known->data)[r * c->features + j] != 0);
+            if (((const uint8_t *)known->data)[r * c->features + j] != 0) {
+                met_coalition_set(v->asked, j, true);
+            }
         }
-        for (size_t w = 0; w < c->words; w++) {
-            bits[w] |= c->inert[w];
-        }
-        status = add(c, bits, &position, &is_new);
-        status = status == MET_OK ? reserve_values(c, game->outputs) : status;
+        status = met_coalitions_add(c, v->asked, &position, &is_new);
+        status = status == MET_OK ? reserve_values(game, image) : status;
         if (status == MET_OK && is_new) {
-            memcpy(c->value + position * game->outputs, (const double *)values->data + r * game->outputs,
-                   game->outputs * sizeof *c->value);
-            c->evaluated = c->count;
+            memcpy(v->value + position * game->outputs, (const double *)values->data + r * game->outputs,
+                   game->outputs * sizeof *v->value);
+            v->evaluated = c->count;
         }
     }
-    met_deallocate(bits);
     return status;
 }
 
@@ -264,20 +210,20 @@ static int open_image(met_game *game, size_t image, met_readable *readable, bool
     const met_call *call = game->call;
     const met_segments *features = features_of(game, image);
     met_coalitions *c = &game->of[image];
+    met_game_values *v = &game->values[image];
     if (features->ids == NULL || features->count == 0) {
         return met_fail(MET_EVALUE, "image %zu has no feature", call->inputs[image].origin);
     }
-    c->features = features->count;
-    c->words = (c->features + 63) / 64;
-    c->inert = met_allocate(2 * c->words, sizeof *c->inert);
-    c->asked = c->inert == NULL ? NULL : c->inert + c->words;
-    int status = c->inert == NULL
+    *c = met_coalitions_of(features->count);
+    v->inert = met_allocate(2 * c->words, sizeof *v->inert);
+    v->asked = v->inert == NULL ? NULL : v->inert + c->words;
+    int status = v->inert == NULL
                      ? met_fail(MET_ENOMEM, "a coalition of %zu features does not fit into memory", c->features)
-                     : new_measures(c->features + 1, sums, &c->measures);
+                     : new_measures(c->features + 1, sums, &game->measures[image]);
     status = status == MET_OK ? measure_image(game, image, readable) : status;
     if (status == MET_OK) {
         for (size_t j = 0; j < c->features; j++) {
-            met_coalition_set(c->inert, j, c->measures.differs[j + 1] == 0);
+            met_coalition_set(v->inert, j, game->measures[image].differs[j + 1] == 0);
         }
         status = met_segments_of_bands(&call->inputs[image].image, features, &game->of_band[image]);
         game->by_band = game->by_band && game->of_band[image] != NULL;
@@ -289,6 +235,8 @@ int met_game_open(met_game *game, const met_call *call, const met_game_options *
     *game = (met_game){.call = call, .options = options, .images = call->images, .by_band = true};
     met_readable readable = {0};
     game->of = met_allocate(call->images, sizeof *game->of);
+    game->values = met_allocate(call->images, sizeof *game->values);
+    game->measures = met_allocate(call->images, sizeof *game->measures);
     game->of_band = met_allocate(call->images, sizeof *game->of_band);
     size_t jobs = 0;
     for (size_t i = 0; i < call->images; i++) {
@@ -298,7 +246,8 @@ int met_game_open(met_game *game, const met_call *call, const met_game_options *
     game->counts = met_allocate(jobs, sizeof *game->counts);
     game->inputs = met_allocate(jobs, sizeof *game->inputs);
     game->raw = met_allocate(jobs, sizeof *game->raw);
-    if (!game->of || !game->of_band || !game->pending || !game->counts || !game->inputs || !game->raw) {
+    if (!game->of || !game->values || !game->measures || !game->of_band || !game->pending || !game->counts ||
+        !game->inputs || !game->raw) {
         return met_fail(MET_ENOMEM, "%zu images do not fit into memory", call->images);
     }
     int status = options->features == NULL ? met_fail(MET_EVALUE, "there are no features") : MET_OK;
@@ -309,16 +258,31 @@ int met_game_open(met_game *game, const met_call *call, const met_game_options *
     return status;
 }
 
+static void free_measures(met_measures *m) {
+    met_deallocate(m->differs);
+    met_deallocate(m->image);
+    met_deallocate(m->baseline);
+    met_deallocate(m->cross);
+    met_deallocate(m->difference);
+}
+
 void met_game_close(met_game *game) {
-    for (size_t i = 0; i < game->images; i++) {
-        if (game->of != NULL) {
-            free_coalitions(&game->of[i]);
-        }
-        if (game->of_band != NULL) {
-            met_deallocate(game->of_band[i]);
-        }
+    for (size_t i = 0; i < game->images && game->of != NULL; i++) {
+        met_coalitions_free(&game->of[i]);
+    }
+    for (size_t i = 0; i < game->images && game->values != NULL; i++) {
+        met_deallocate(game->values[i].value);
+        met_deallocate(game->values[i].inert);
+    }
+    for (size_t i = 0; i < game->images && game->measures != NULL; i++) {
+        free_measures(&game->measures[i]);
+    }
+    for (size_t i = 0; i < game->images && game->of_band != NULL; i++) {
+        met_deallocate(game->of_band[i]);
     }
     met_deallocate(game->of);
+    met_deallocate(game->values);
+    met_deallocate(game->measures);
     met_deallocate(game->of_band);
     met_deallocate(game->pending);
     met_deallocate(game->counts);
@@ -330,40 +294,21 @@ void met_game_close(met_game *game) {
 
 /* ---- asking */
 
-/* Bit j of draw r is bit j of a row of 128-bit words. */
-void met_coalition_draw(met_stream stream, size_t r, size_t features, uint64_t *bits) {
-    const size_t words = (features + 63) / 64, blocks = (words + 1) / 2;
-    for (size_t b = 0; b < blocks; b++) {
-        uint32_t random[4];
-        met_philox(stream, r * blocks + b, random);
-        bits[2 * b] = (uint64_t)random[1] << 32 | random[0];
-        if (2 * b + 1 < words) {
-            bits[2 * b + 1] = (uint64_t)random[3] << 32 | random[2];
-        }
-    }
-    if (features % 64 != 0) {
-        bits[words - 1] &= ((uint64_t)1 << features % 64) - 1;
-    }
-}
-
 int met_game_ask(met_game *game, size_t image, const uint64_t *bits, size_t *position) {
     met_coalitions *c = &game->of[image];
+    const met_game_values *v = &game->values[image];
     bool is_new = false;
     for (size_t w = 0; w < c->words; w++) {
-        c->asked[w] = bits[w] | c->inert[w];
+        v->asked[w] = bits[w] | v->inert[w];
     }
-    const int status = add(c, c->asked, position, &is_new);
+    const int status = met_coalitions_add(c, v->asked, position, &is_new);
     game->call->report->evaluations_saved += status == MET_OK && !is_new;
     return status;
 }
 
 void met_game_forget(met_game *game, size_t image, size_t keep) {
-    met_coalitions *c = &game->of[image];
-    if (c->count > keep) {
-        c->count = keep;
-        c->evaluated = met_min_size(c->evaluated, keep);
-        fill_table(c);
-    }
+    met_coalitions_keep(&game->of[image], keep);
+    game->values[image].evaluated = met_min_size(game->values[image].evaluated, keep);
 }
 
 /* ---- evaluating: a run of the engine over the images that have new coalitions */
@@ -373,7 +318,7 @@ static int describe(void *method, size_t image, size_t k, met_sample *s) {
     const met_game *game = method;
     const size_t of = game->pending[image];
     const met_coalitions *c = &game->of[of];
-    const uint64_t *bits = c->bits + (c->evaluated + k) * c->words;
+    const uint64_t *bits = c->bits + (game->values[of].evaluated + k) * c->words;
     bool whole = true;
     if (game->by_band) {
         const met_image *view = &game->inputs[image].image;
@@ -404,6 +349,7 @@ static int read_outputs(met_game *game, const met_result *r) {
         return met_fail(MET_EVALUE, "the model gives %zu outputs to explain, what is known has %zu", outputs,
                         game->outputs);
     }
+    game->width = r->width;
     game->axes = r->axes;
     memcpy(game->shape, r->shape, (size_t)r->axes * sizeof *r->shape);
     game->position = met_allocate(outputs, sizeof *game->position);
@@ -426,6 +372,10 @@ static int fold(void *method, const met_result *r) {
     met_game *game = method;
     double **raw = &game->raw[r->image];
     int status = game->position == NULL ? read_outputs(game, r) : MET_OK;
+    if (status == MET_OK && r->width != game->width) {
+        status = met_fail(MET_EMODEL, "the model gave %zu outputs for one sample and %zu for another", game->width,
+                          r->width);
+    }
     if (status == MET_OK && *raw == NULL) {
         const size_t count = game->counts[r->image];
         *raw = count > SIZE_MAX / game->outputs ? NULL : met_allocate(count * game->outputs, sizeof **raw);
@@ -446,7 +396,7 @@ static void fill_job(met_game *game, met_job *job) {
     for (size_t i = 0; i < game->images; i++) {
         const met_coalitions *c = &game->of[i];
         const met_image *view = &game->call->inputs[i].image;
-        const size_t count = c->count - c->evaluated;
+        const size_t count = c->count - game->values[i].evaluated;
         const size_t scratch = game->by_band ? view->shape[view->bands] : c->features + 1;
         const size_t jobs = count == 0 ? 0 : backgrounds_of(game, i) > 0 ? backgrounds_of(game, i) : 1;
         for (size_t b = 0; b < jobs; b++) {
@@ -464,12 +414,12 @@ static int read_values(met_game *game, size_t jobs) {
     int status = MET_OK;
     for (size_t j = 0; j < jobs && status == MET_OK;) {
         const size_t image = game->pending[j], size = game->counts[j] * game->outputs;
-        met_coalitions *c = &game->of[image];
-        status = reserve_values(c, game->outputs);
+        met_game_values *v = &game->values[image];
+        status = reserve_values(game, image);
         if (status != MET_OK) {
             break;
         }
-        double *value = c->value + c->evaluated * game->outputs;
+        double *value = v->value + v->evaluated * game->outputs;
         memcpy(value, game->raw[j], size * sizeof *value);
         size_t n = 1;
         for (; j + n < jobs && game->pending[j + n] == image; n++) {
@@ -477,7 +427,7 @@ static int read_values(met_game *game, size_t jobs) {
                 value[k] += (game->raw[j + n][k] - value[k]) / (double)(n + 1);
             }
         }
-        c->evaluated = c->count;
+        v->evaluated = game->of[image].count;
         j += n;
     }
     return status;
@@ -533,20 +483,21 @@ int met_game_put(const met_game *game, met_results *results) {
     int status = MET_OK;
     for (size_t i = 0; i < game->images && status == MET_OK && results->table != NULL; i++) {
         const met_coalitions *c = &game->of[i];
-        uint8_t *flags = met_allocate(c->evaluated * c->features, 1);
+        const size_t evaluated = game->values[i].evaluated;
+        uint8_t *flags = met_allocate(evaluated * c->features, 1);
         if (flags == NULL) {
-            return met_fail(MET_ENOMEM, "%zu coalitions of %zu features do not fit into memory", c->evaluated,
+            return met_fail(MET_ENOMEM, "%zu coalitions of %zu features do not fit into memory", evaluated,
                             c->features);
         }
-        for (size_t k = 0; k < c->evaluated; k++) {
+        for (size_t k = 0; k < evaluated; k++) {
             for (size_t j = 0; j < c->features; j++) {
                 flags[k * c->features + j] = met_coalition_has(c->bits + k * c->words, j);
             }
         }
-        status = met_results_put(results, i, "coalitions", MET_UINT8, 2, (size_t[]){c->evaluated, c->features}, flags);
+        status = met_results_put(results, i, "coalitions", MET_UINT8, 2, (size_t[]){evaluated, c->features}, flags);
         if (status == MET_OK) {
-            status = met_results_put(results, i, "values", MET_FLOAT64, 2, (size_t[]){c->evaluated, game->outputs},
-                                     c->value);
+            status = met_results_put(results, i, "values", MET_FLOAT64, 2, (size_t[]){evaluated, game->outputs},
+                                     game->values[i].value);
         }
         met_deallocate(flags);
     }

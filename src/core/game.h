@@ -8,6 +8,7 @@
 #ifndef MET_GAME_H
 #define MET_GAME_H
 
+#include "coalitions.h"
 #include "method.h"
 
 /*
@@ -22,22 +23,14 @@ typedef struct met_measures {
     double *difference; /* sum of (x - b)^2 */
 } met_measures;
 
-/* The coalitions of one image. */
-typedef struct met_coalitions {
-    size_t features;
-    size_t words;   /* of 64 bits, a coalition */
-    uint64_t *bits; /* (capacity, words): 1 = the feature keeps the image's values */
-    double *value;  /* (capacity, outputs); read up to `evaluated` */
-    size_t count;   /* coalitions that were asked for */
+/* What the model said of the coalitions of one image. */
+typedef struct met_game_values {
+    double *value; /* (capacity, outputs); read up to `evaluated` */
     size_t evaluated;
     size_t capacity;
-    size_t *table; /* (table_size,) positions + 1 by hash; 0: free */
-    size_t table_size;
-    size_t value_capacity;
     uint64_t *inert; /* (words,) features that hold the baseline's values anyhow */
-    uint64_t *asked; /* (words,) the one that is asked for */
-    met_measures measures;
-} met_coalitions;
+    uint64_t *asked; /* (words,) the coalition that is asked for, with those */
+} met_game_values;
 
 /* What a method gives to open its game. Fields are arguments of the method, so that all games share them. */
 typedef struct met_game_options {
@@ -56,12 +49,15 @@ typedef struct met_game {
     const met_call *call;
     const met_game_options *options;
     size_t images;
-    met_coalitions *of; /* (images,) */
-    bool by_band;       /* all features are made of whole bands */
-    int32_t **of_band;  /* (images,) the feature of each band where they are */
-    size_t outputs;     /* explained; 0: not known yet */
-    size_t *position;   /* (outputs,) of the explained outputs among all */
-    int axes;           /* where all outputs are asked for: the shape of a sample's outputs */
+    met_coalitions *of;      /* (images,) those that were asked for */
+    met_game_values *values; /* (images,) */
+    met_measures *measures;  /* (images,) */
+    bool by_band;            /* all features are made of whole bands */
+    int32_t **of_band;       /* (images,) the feature of each band where they are */
+    size_t outputs;          /* explained; 0: not known yet */
+    size_t width;            /* outputs that the model gives; 0: not known yet */
+    size_t *position;        /* (outputs,) of the explained outputs among all */
+    int axes;                /* where all outputs are asked for: the shape of a sample's outputs */
     int64_t shape[MET_TARGET_AXES];
     size_t done; /* evaluations of earlier runs, for progress */
     /* Of a run: an image of the engine's job is an image of the game with one of its backgrounds. */
@@ -80,18 +76,6 @@ typedef struct met_game {
         "backgrounds", MET_NUMBER_TABLES, .offset = offsetof(options_type, game.backgrounds) \
     }
 
-/* Flags of a coalition. */
-static inline bool met_coalition_has(const uint64_t *bits, size_t feature) {
-    return bits[feature / 64] >> feature % 64 & 1;
-}
-static inline void met_coalition_set(uint64_t *bits, size_t feature, bool in) {
-    const uint64_t bit = (uint64_t)1 << feature % 64;
-    bits[feature / 64] = in ? bits[feature / 64] | bit : bits[feature / 64] & ~bit;
-}
-
-/* Draw number r of a stream: each feature is kept with probability 1/2. bits (words,) */
-void met_coalition_draw(met_stream stream, size_t r, size_t features, uint64_t *bits);
-
 /*
  * Look at the images of a call and take over what is known of them.
  *   sums  whether all measures are wanted, or only which features differ from the baseline
@@ -109,7 +93,7 @@ int met_game_ask(met_game *game, size_t image, const uint64_t *bits, size_t *pos
 int met_game_evaluate(met_game *game);
 /* The value of an evaluated coalition for an explained output. */
 static inline double met_game_value(const met_game *game, size_t image, size_t position, size_t output) {
-    return game->of[image].value[position * game->outputs + output];
+    return game->values[image].value[position * game->outputs + output];
 }
 /* Forget the coalitions of an image but for the first `keep`: they are evaluated again where they are asked for. */
 void met_game_forget(met_game *game, size_t image, size_t keep);

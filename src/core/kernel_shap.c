@@ -16,6 +16,7 @@
 #define DEFAULT_SAMPLES(players) (2 * (players) + 2048)
 /* Draws that may find coalitions which are there already, for each one wanted. */
 #define DRAWS_EACH ((size_t)8)
+#define MOST_SAMPLES (SIZE_MAX / 2 / DRAWS_EACH) /* more cannot be counted, let alone kept */
 #define LEVEL_STREAMS ((uint64_t)1 << 63)
 
 typedef struct kernel_shap_options {
@@ -237,7 +238,7 @@ static int ask(kernel_shap *m, size_t image) {
         return met_fail(MET_ENOMEM, "%zu features do not fit into memory", c->features);
     }
     for (size_t j = 0; j < c->features; j++) {
-        if (c->measures.differs[j + 1]) {
+        if (m->game.measures[image].differs[j + 1]) {
             p->feature[p->count++] = j;
         }
     }
@@ -257,7 +258,8 @@ static int ask(kernel_shap *m, size_t image) {
         return met_fail(MET_EVALUE, "n_samples must be at least 4 coalitions for %zu features, not %zu", p->count,
                         o->samples);
     }
-    return ask_samples(m, image, o->samples == SIZE_MAX ? DEFAULT_SAMPLES(p->count) : o->samples);
+    return ask_samples(m, image,
+                       o->samples == SIZE_MAX ? DEFAULT_SAMPLES(p->count) : met_min_size(o->samples, MOST_SAMPLES));
 }
 
 /* ---- values from all coalitions */
@@ -370,13 +372,14 @@ static int new_design(const kernel_shap *m, size_t image, design *d) {
 static int fill_errors(const kernel_shap *m, size_t image, const design *d, const met_shapley_fit *fit, size_t output) {
     players *p = &m->of[image];
     const size_t n = p->count, pairs = p->drawn.count / 2, features = m->game.of[image].features;
+    const bool unique = fit->rows == NULL;
     double *errors = p->errors + output * features;
     double *u = met_allocate(n, sizeof *u), *mean = met_allocate(n, sizeof *mean);
     double *square = met_allocate(n, sizeof *square);
     int status = u == NULL || mean == NULL || square == NULL
                      ? met_fail(MET_ENOMEM, "the errors of %zu features do not fit into memory", n)
                      : MET_OK;
-    for (size_t k = 0; k < pairs && status == MET_OK && fit->rank == n - 1; k++) {
+    for (size_t k = 0; k < pairs && status == MET_OK && unique; k++) {
         const size_t row = d->row_of[p->drawn.at[2 * k]], other = d->row_of[p->drawn.at[2 * k + 1]];
         const double change = d->residual[row] - d->residual[other];
         double in = 0;
@@ -396,7 +399,7 @@ static int fill_errors(const kernel_shap *m, size_t image, const design *d, cons
     }
     for (size_t i = 0; i < n && status == MET_OK; i++) {
         const double variance = pairs > 1 ? square[i] / (double)(pairs - 1) / (double)pairs : (double)NAN;
-        errors[p->feature[i]] = pairs == 0 ? 0.0 : fit->rank == n - 1 ? p->open_mass / 2 * sqrt(variance) : (double)NAN;
+        errors[p->feature[i]] = pairs == 0 ? 0.0 : unique ? p->open_mass / 2 * sqrt(variance) : (double)NAN;
     }
     met_deallocate(u);
     met_deallocate(mean);

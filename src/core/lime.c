@@ -14,8 +14,8 @@
 #define FIRST_LOOK ((size_t)64)
 #define GROWTH(n) ((n) + (n) / 2)
 #define LOOK_RESAMPLES ((size_t)50)
-/* Below this logarithm a weight would be 0: then weights are taken relative to the largest. */
-#define SMALLEST_LOG (-700.0)
+/* Beyond as many widths a weight would be 0: where all samples are, weights are taken relative to the largest. */
+#define FAR 37.0
 /* Streams of resamples are apart from those of samples. */
 #define RESAMPLE_STREAMS ((uint64_t)1 << 63)
 
@@ -106,14 +106,10 @@ static int sample(lime *m, size_t image, size_t rows) {
 
 /* ---- weights */
 
-/*
- * The logarithm of the kernel, -d^2 / (2 width^2), d = 1 - cosine or the Euclidean distance of image and sample; both
- * from sums over features, so that neither is looked at again.
- */
-static double log_kernel(const lime *m, size_t image, const uint64_t *bits) {
+/* 1 - cosine or the Euclidean distance of image and sample: from sums over features, so that neither is looked at again. */
+static double distance_of(const lime *m, size_t image, const uint64_t *bits) {
     const met_coalitions *c = &m->game.of[image];
-    const met_measures *sums = &c->measures;
-    const double width = m->options->kernel_width;
+    const met_measures *sums = &m->game.measures[image];
     double cross = sums->image[0], sample = sums->image[0], whole = sums->image[0], squared = 0;
     for (size_t j = 0; j < c->features; j++) {
         const bool kept = met_coalition_has(bits, j);
@@ -124,10 +120,17 @@ static double log_kernel(const lime *m, size_t image, const uint64_t *bits) {
     }
     if (m->options->distance == COSINE) {
         const double norms = sqrt(whole) * sqrt(sample);
-        const double apart = 1.0 - (norms > 0 ? cross / norms : 0.0);
-        squared = apart * apart;
+        return fabs(1.0 - (norms > 0 ? cross / norms : 0.0));
     }
-    return -squared / (2.0 * width * width);
+    return sqrt(squared);
+}
+
+/*
+ * The kernel exp(-d^2 / (2 width^2)) of a distance d, as a part of that of another distance `from` <= d. Squares are
+ * subtracted by factors: no kernel is so narrow that this is not a number.
+ */
+static double kernel(double d, double from, double width) {
+    return d > from ? exp(-(d - from) / width * ((d + from) / width) / 2) : 1.0;
 }
 
 /* Distinct samples, counted as the squared sum of their weights by the sum of their squares (Kish 1965). */
@@ -156,7 +159,8 @@ static int weigh(const lime *m, size_t image) {
     const double *given = m->options->distance == GIVEN && m->options->row_weights != NULL
                               ? m->options->row_weights[m->call->inputs[image].origin].data
                               : NULL;
-    double largest = -INFINITY;
+    const double width = m->options->kernel_width;
+    double nearest = INFINITY;
     met_deallocate(s->weight);
     s->weight = met_allocate(s->rows, sizeof *s->weight);
     if (s->weight == NULL) {
@@ -165,11 +169,12 @@ static int weigh(const lime *m, size_t image) {
     for (size_t r = 0; r < s->rows; r++) {
         s->weight[r] = given != NULL                   ? given[r]
                        : m->options->distance == GIVEN ? 1.0
-                                                       : log_kernel(m, image, s->bits + r * words);
-        largest = s->weight[r] > largest ? s->weight[r] : largest;
+                                                       : distance_of(m, image, s->bits + r * words);
+        nearest = fmin(nearest, s->weight[r]);
     }
+    const double from = nearest / width > FAR ? nearest : 0.0;
     for (size_t r = 0; r < s->rows && m->options->distance != GIVEN; r++) {
-        s->weight[r] = exp(s->weight[r] - (largest < SMALLEST_LOG ? largest : 0.0));
+        s->weight[r] = kernel(s->weight[r], from, width);
     }
     return count_effective(m, image);
 }
@@ -187,6 +192,12 @@ static int gather(const lime *m, size_t image) {
     for (size_t r = 0; r < s->rows; r++) {
         for (size_t t = 0; t < outputs; t++) {
             s->value[r * outputs + t] = met_game_value(&m->game, image, s->position[r], t);
+            if (m->options->surrogate != NO_SURROGATE && !isfinite(s->value[r * outputs + t])) {
+                return met_fail(MET_EVALUE,
+                                "a linear surrogate needs outputs that are finite: the model gave %g for sample %zu of "
+                                "image %zu, output %zu of those explained",
+                                s->value[r * outputs + t], r, m->call->inputs[image].origin, t);
+            }
         }
     }
     return MET_OK;
@@ -315,6 +326,9 @@ static int write_results(const lime *m, met_results *results) {
 /* ---- the run */
 
 static int check(const lime_options *o, const met_call *call) {
+    if (o->game.features == NULL) {
+        return met_fail(MET_EVALUE, "there are no features");
+    }
     if (o->samples < 1 && o->rows == NULL) {
         return met_fail(MET_EVALUE, "n_samples must be at least 1");
     }

@@ -160,6 +160,7 @@ static int short_rank(const met_shapley_rows *rows, met_shapley_fit *out) {
     const met_fit_options options = {.kind = MET_FIT_LEAST_SQUARES};
     double *zero = met_allocate(rows->rows, sizeof *zero);
     double *unused = met_allocate(n + 1, sizeof *unused);
+    out->rank = 0;
     out->rows = rows->rows > SIZE_MAX / n ? NULL : met_allocate(rows->rows * n, sizeof *out->rows);
     int status = MET_OK;
     if (zero == NULL || unused == NULL || out->rows == NULL) {
@@ -182,6 +183,9 @@ static int short_rank(const met_shapley_rows *rows, met_shapley_fit *out) {
 int met_shapley_fit_new(const met_shapley_rows *rows, met_shapley_fit *out) {
     const size_t n = rows->players;
     *out = (met_shapley_fit){.players = n, .of = rows};
+    if (n == 0) {
+        return met_fail(MET_EVALUE, "a game without players has no Shapley values");
+    }
     double *row = met_allocate(n, sizeof *row);
     out->factor = n > SIZE_MAX / n ? NULL : met_allocate(n * n, sizeof *out->factor);
     int status = row == NULL || out->factor == NULL
@@ -228,6 +232,23 @@ static int solve(const met_shapley_fit *fit, const double *y, double *row, doubl
     return MET_OK;
 }
 
+/* left = y less the equal shares of who is in a row; all NaN, and false, where that or the total is not finite. */
+static bool take_shares(const met_shapley_rows *rows, const double *y, double total, double *left) {
+    bool finite = isfinite(total);
+    for (size_t r = 0; r < rows->rows; r++) {
+        size_t in = 0;
+        for (size_t w = 0; w < rows->words; w++) {
+            in += count_bits(rows->bits[r * rows->words + w]);
+        }
+        left[r] = y[r] - total * (double)in / (double)rows->players;
+        finite = finite && isfinite(left[r]);
+    }
+    for (size_t r = 0; r < rows->rows && !finite; r++) {
+        left[r] = (double)NAN;
+    }
+    return finite;
+}
+
 int met_shapley_fit_solve(const met_shapley_fit *fit, const double *y, double total, double *values, double *residual) {
     const met_shapley_rows *rows = fit->of;
     const size_t n = fit->players;
@@ -237,14 +258,11 @@ int met_shapley_fit_solve(const met_shapley_fit *fit, const double *y, double to
                      ? met_fail(MET_ENOMEM, "%zu coalitions of %zu features do not fit into memory", rows->rows, n)
                      : MET_OK;
     memset(values, 0, n * sizeof *values);
-    for (size_t r = 0; r < rows->rows && status == MET_OK; r++) { /* less the equal shares of who is in it */
-        size_t in = 0;
-        for (size_t w = 0; w < rows->words; w++) {
-            in += count_bits(rows->bits[r * rows->words + w]);
-        }
-        left[r] = y[r] - total * (double)in / (double)n;
+    if (status == MET_OK && take_shares(rows, y, total, left)) {
+        status = solve(fit, left, row, values);
+    } else {
+        total = (double)NAN; /* whatever the solver is, nothing finite fits */
     }
-    status = status == MET_OK ? solve(fit, left, row, values) : status;
     double mean = 0;
     for (size_t j = 0; j < n && status == MET_OK; j++) {
         mean += values[j] / (double)n;

@@ -53,8 +53,8 @@ typedef struct met_shapley_rows {
 typedef struct met_shapley_fit {
     size_t players;
     size_t rank;    /* players - 1 where the solution is unique */
-    double *factor; /* (players, players) Cholesky factor of the normal equations; not used where the rank is short */
-    double *rows;   /* (rows, players) weighted rows, where the rank is short */
+    double *factor; /* (players, players) Cholesky factor of the normal equations; not used where there are `rows` */
+    double *rows; /* (rows, players) centred rows, where the rank is short or the normal equations lose it; else NULL */
     const met_shapley_rows *of;
 } met_shapley_fit;
 
@@ -62,10 +62,10 @@ int met_shapley_fit_new(const met_shapley_rows *rows, met_shapley_fit *out);
 void met_shapley_fit_free(met_shapley_fit *fit);
 /*
  * values (players,), from y (rows,) = v(S) - v(none) and total = v(all) - v(none); residual (rows,), or NULL, is what is
- * left of y.
+ * left of y. Where any of these is not finite, values and residual are NaN.
  */
 int met_shapley_fit_solve(const met_shapley_fit *fit, const double *y, double total, double *values, double *residual);
-/* u (players,) becomes the solution of the normal equations for the right side u; only where the rank is full. */
+/* u (players,) becomes the solution of the normal equations for the right side u; only where fit->rows is NULL. */
 void met_shapley_fit_normal(const met_shapley_fit *fit, double *u);
 
 #endif

@@ -14,7 +14,7 @@
 /* With a tolerance: samples before the first look, and the growth from one look to the next. */
 #define FIRST_LOOK ((size_t)8)
 #define GROWTH(n) ((n) + ((n) + 1) / 2)
-/* Coalitions of a round, and those that are kept from one round to the next, in bytes. */
+/* Bytes of the coalitions of a round, and of those kept from one round to the next; a smaller memory budget wins. */
 #define ROUND_BYTES ((size_t)32 << 20)
 #define KEPT_BYTES ((size_t)128 << 20)
 
@@ -34,6 +34,7 @@ typedef struct orders {
     uint64_t *bits;   /* (words,) */
     size_t *position; /* (samples of a round, orders of a sample, count + 1) of the growing coalitions */
     size_t samples;   /* taken so far */
+    size_t round;     /* samples of this round */
     bool done;
     double *ends;   /* (outputs, 2) f(baseline), f(x); NULL: not known yet */
     double *gain;   /* (count,) of one sample */
@@ -60,7 +61,7 @@ static int open_image(shapley_sampling *m, size_t image) {
         return met_fail(MET_ENOMEM, "%zu features do not fit into memory", c->features);
     }
     for (size_t j = 0; j < c->features; j++) {
-        if (c->measures.differs[j + 1]) {
+        if (m->game.measures[image].differs[j + 1]) {
             p->feature[p->count++] = j;
         }
     }
@@ -180,12 +181,24 @@ static double precision(const shapley_sampling *m, size_t image) {
     return worst;
 }
 
-/* Samples of the next round of an image that shall have `until`: as many as fit. */
+/* `most` bytes, or what the caller allows. */
+static size_t within_budget(const shapley_sampling *m, size_t most) {
+    const size_t budget = m->call->options->memory_budget;
+    return budget > 0 ? met_min_size(budget, most) : most;
+}
+
+/* Bytes of a coalition with its values, their number being known after the first round. */
+static double bytes_each(const shapley_sampling *m, size_t image) {
+    return ((double)m->game.of[image].words + (double)m->game.outputs + 1) * (double)sizeof(uint64_t);
+}
+
+/* Samples of the next round of an image that shall have `until`: as many as fit, one while nobody knows how wide it is. */
 static size_t round_of(const shapley_sampling *m, size_t image, size_t until) {
     const orders *p = &m->of[image];
-    const size_t bytes = m->each * (p->count + 1) * (m->game.of[image].words + 1) * sizeof(uint64_t);
-    const size_t fits = ROUND_BYTES / bytes;
-    return met_min_size(fits > 0 ? fits : 1, until - p->samples);
+    const double bytes = (double)m->each * ((double)p->count + 1) * bytes_each(m, image);
+    const size_t fits = (size_t)((double)within_budget(m, ROUND_BYTES) / bytes);
+    const bool unknown = m->game.outputs == 0 && m->options->game.outputs.all;
+    return met_min_size(fits > 0 && !unknown ? fits : 1, until - p->samples);
 }
 
 /* Evaluate and add samples until each open image has `until` of them. */
@@ -196,7 +209,8 @@ static int take(shapley_sampling *m, size_t until) {
         more = false;
         for (size_t i = 0; i < images && status == MET_OK; i++) {
             if (!m->of[i].done && m->of[i].samples < until) {
-                status = ask(m, i, round_of(m, i, until));
+                m->of[i].round = round_of(m, i, until);
+                status = ask(m, i, m->of[i].round);
             }
         }
         status = status == MET_OK ? met_game_evaluate(&m->game) : status;
@@ -206,11 +220,10 @@ static int take(shapley_sampling *m, size_t until) {
                 continue;
             }
             status = p->ends == NULL ? read_ends(m, i) : MET_OK;
-            const size_t round = round_of(m, i, until);
-            for (size_t k = 0; k < round && status == MET_OK; k++) {
+            for (size_t k = 0; k < p->round && status == MET_OK; k++) {
                 add(m, i, k);
             }
-            if (m->game.of[i].count * m->game.of[i].words * sizeof(uint64_t) > KEPT_BYTES) {
+            if ((double)m->game.of[i].count * bytes_each(m, i) > (double)within_budget(m, KEPT_BYTES)) {
                 met_game_forget(&m->game, i, 0);
             }
             more = more || p->samples < until;
@@ -243,7 +256,7 @@ static int put(const shapley_sampling *m, size_t i, met_results *results) {
 /* Rounds of more and more samples, until every image is as precise as was asked for. */
 static int run_rounds(shapley_sampling *m) {
     const sampling_options *o = m->options;
-    const size_t most = (o->permutations + m->each - 1) / m->each;
+    const size_t most = o->permutations / m->each + (o->permutations % m->each != 0);
     int status = MET_OK;
     for (size_t until = o->tolerance > 0 ? met_min_size(FIRST_LOOK, most) : most, open = 1; open > 0;
          until = met_min_size(GROWTH(until), most)) {
@@ -265,6 +278,9 @@ static int run(const met_call *call, const void *options, met_results *results) 
     m.of = met_allocate(images, sizeof *m.of);
     m.each = m.options->antithetic ? 2 : 1;
     int status = met_game_open(&m.game, call, &m.options->game, false);
+    if (status == MET_OK && m.options->permutations == 0) {
+        status = met_fail(MET_EVALUE, "n_permutations must be at least 1");
+    }
     if (status == MET_OK && (values == NULL || m.of == NULL)) {
         status = met_fail(MET_ENOMEM, "%zu images do not fit into memory", images);
     }

@@ -188,6 +188,9 @@ static int bootstrap(const met_surrogate_rows *r, const met_fit_options *options
 int met_surrogate_fit(const met_surrogate_rows *r, const met_fit_options *options, size_t resamples, met_stream stream,
                       met_surrogate *out) {
     workspace w;
+    if (r->rows == 0 || r->outputs == 0) {
+        return met_fail(MET_EVALUE, "there are no samples to fit");
+    }
     int status = new_workspace(r, resamples, &w);
     if (status == MET_OK) {
         const met_fit_problem problem = {w.x, r->value, r->weight, r->rows, r->features, r->outputs};
