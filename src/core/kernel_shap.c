@@ -253,9 +253,10 @@ static int ask(kernel_shap *m, size_t image) {
                         "join features, or allow as many with n_samples (up to 2^%zu)",
                         p->count, MET_SHAPLEY_MOST_PLAYERS);
     }
-    if (o->samples < 4) {
-        return met_fail(MET_EVALUE, "n_samples must be at least 4 coalitions for %zu features, not %zu", p->count,
-                        o->samples);
+    const size_t least = p->count == 1 ? 2 : 4; /* the empty and the full one, and a pair where there is any */
+    if (o->samples < least) {
+        return met_fail(MET_EVALUE, "n_samples must be at least %zu coalitions for %zu feature%s, not %zu", least,
+                        p->count, p->count == 1 ? "" : "s", o->samples);
     }
     return ask_samples(m, image, o->samples == SIZE_MAX ? DEFAULT_SAMPLES(p->count) : o->samples);
 }
