@@ -14,8 +14,8 @@
 /* With a tolerance: samples before the first look, and the growth from one look to the next. */
 #define FIRST_LOOK ((size_t)8)
 #define GROWTH(n) ((n) + ((n) + 1) / 2)
-/* Coalitions of a round, and those that are kept from one round to the next, in bytes. */
-#define ROUND_BYTES ((size_t)32 << 20)
+/* Bytes of the coalitions of a round; and of those that are kept from one round to the next, as flags of the result. */
+#define ROUND_BYTES ((size_t)8 << 20)
 #define KEPT_BYTES ((size_t)128 << 20)
 
 typedef struct sampling_options {
@@ -196,6 +196,9 @@ static int take(shapley_sampling *m, size_t until) {
         more = false;
         for (size_t i = 0; i < images && status == MET_OK; i++) {
             if (!m->of[i].done && m->of[i].samples < until) {
+                if (m->game.of[i].count > KEPT_BYTES / m->game.of[i].features) {
+                    met_game_forget(&m->game, i, 0);
+                }
                 status = ask(m, i, round_of(m, i, until));
             }
         }
@@ -209,9 +212,6 @@ static int take(shapley_sampling *m, size_t until) {
             const size_t round = round_of(m, i, until);
             for (size_t k = 0; k < round && status == MET_OK; k++) {
                 add(m, i, k);
-            }
-            if (m->game.of[i].count * m->game.of[i].words * sizeof(uint64_t) > KEPT_BYTES) {
-                met_game_forget(&m->game, i, 0);
             }
             more = more || p->samples < until;
         }
