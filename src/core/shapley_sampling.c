@@ -14,7 +14,7 @@
 /* With a tolerance: samples before the first look, and the growth from one look to the next. */
 #define FIRST_LOOK ((size_t)8)
 #define GROWTH(n) ((n) + ((n) + 1) / 2)
-/* Bytes of the coalitions of a round; and of those that are kept from one round to the next, as flags of the result. */
+/* Bytes of the coalitions of a round; and of those that are kept from round to round and in the result, a byte a flag. */
 #define ROUND_BYTES ((size_t)8 << 20)
 #define KEPT_BYTES ((size_t)128 << 20)
 
@@ -188,6 +188,12 @@ static size_t round_of(const shapley_sampling *m, size_t image, size_t until) {
     return met_min_size(fits > 0 ? fits : 1, until - p->samples);
 }
 
+/* The first ones, which a later run asks for first as well, the empty one among them. */
+static size_t coalitions_kept(const shapley_sampling *m, size_t image) {
+    const size_t fit = KEPT_BYTES / m->game.of[image].features;
+    return fit > 0 ? fit : 1;
+}
+
 /* Evaluate and add samples until each open image has `until` of them. */
 static int take(shapley_sampling *m, size_t until) {
     const size_t images = m->call->images;
@@ -196,9 +202,6 @@ static int take(shapley_sampling *m, size_t until) {
         more = false;
         for (size_t i = 0; i < images && status == MET_OK; i++) {
             if (!m->of[i].done && m->of[i].samples < until) {
-                if (m->game.of[i].count > KEPT_BYTES / m->game.of[i].features) {
-                    met_game_forget(&m->game, i, 0);
-                }
                 status = ask(m, i, round_of(m, i, until));
             }
         }
@@ -213,6 +216,7 @@ static int take(shapley_sampling *m, size_t until) {
             for (size_t k = 0; k < round && status == MET_OK; k++) {
                 add(m, i, k);
             }
+            met_game_forget(&m->game, i, coalitions_kept(m, i));
             more = more || p->samples < until;
         }
     }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from meteors_c import options
 from meteors_c.attr import KernelShap
 from tests.attr.games import (
     additive,
@@ -250,6 +251,26 @@ def test_n_samples_is_a_positive_int() -> None:
         play(KernelShap, interacting(4), 4, n_samples=1e3)
     with pytest.raises(ValueError, match="n_samples"):
         play(KernelShap, interacting(4), 4, n_samples=0)
+
+
+@pytest.mark.parametrize(("features", "n_samples"), [(40, 2**62), (1100, 10**9), (24, 2**24)])
+def test_more_coalitions_than_fit_into_memory(features: int, n_samples: int) -> None:
+    calls: list[int] = []
+
+    def value(z: torch.Tensor) -> torch.Tensor:
+        calls.append(len(z))
+        return z[:, :1]
+
+    with options(memory_limit=2**30), pytest.raises(MemoryError, match=rf"{features} features"):
+        play(KernelShap, value, features, n_samples=n_samples)
+    assert not calls
+
+
+def test_a_small_budget_for_chunks_refuses_no_coalitions() -> None:
+    weights = torch.arange(1.0, 201, dtype=torch.float64)
+    with options(memory_limit=10_000):
+        result = play(KernelShap, additive(weights), 200)
+    torch.testing.assert_close(result.effects.values, weights, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("name", ["interactions", "standard_errors"])
