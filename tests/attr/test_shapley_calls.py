@@ -166,7 +166,7 @@ def test_a_forest(method: Any) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("limit", [1, 3, 64, 10_000])
-def test_no_batch_is_larger_than_asked_and_the_values_are_the_same_bits(method: Any, limit: int) -> None:
+def test_no_batch_is_larger_than_asked(method: Any, limit: int) -> None:
     watched = Watched(Linear())  # each output of a sample is summed by itself
     hsi, found = cube(), []
     for n in (None, limit):
@@ -249,6 +249,36 @@ def test_gradients_are_off_and_the_image_stays_as_it_is(method: Any) -> None:
 def test_limits_on_batches_are_positive(method: Any, limit: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="perturbations_per_eval"):
         play(method, random_game(3), 3, perturbations_per_eval=limit)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "image",
+    [
+        values(dtype=torch.float16),
+        values(dtype=torch.bfloat16),
+        (100 * values()).to(torch.int16),
+        values(dtype=torch.float32).requires_grad_(),
+    ],
+    ids=["float16", "bfloat16", "int16", "requires grad"],
+)
+@pytest.mark.parametrize("kind", ["spatial", "spectral", "joint"])
+def test_images_of_any_dtype(kind: str, image: torch.Tensor, method: Any) -> None:
+    spatial, spectral = {"segmentation_mask": SUPERPIXELS}, {"band_mask": SUPERBANDS}
+    masks = {"spatial": spatial, "spectral": spectral, "joint": spatial | spectral}[kind]
+    model = explainable(smooth(dtype=torch.float32))
+    for baseline in (None, "mean", SegmentMean(), Blur(1.0), Background(values(9, shape=(2, BANDS)))):
+        result = method(model).attribute(
+            cube(image=image), target=0, attribution_type=kind, baseline=baseline, n_samples=512, **masks
+        )
+        assert_efficient(result, 1e-9)
+        assert not result.attributes.requires_grad
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bad_progress(method: Any) -> None:
+    with pytest.raises(TypeError, match="verbose"):
+        play(method, random_game(3), 3, verbose="yes")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -675,6 +705,14 @@ def test_very_many_features_warn(method: Any) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ordinary_calls_are_silent(method: Any) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        method(explainable(smooth())).get_spatial_attributes(cube(), SUPERPIXELS, target=0)
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # torch says some things once a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for baseline in (None, "mean", SegmentMean(), Blur(1.0), Background(values(9, shape=(2, BANDS)))):
+                method(explainable(smooth())).get_joint_attributes(
+                    cube(), SUPERPIXELS, SUPERBANDS, target=0, baseline=baseline, n_samples=512
+                )
+    finally:
+        torch.set_warn_always(always)
