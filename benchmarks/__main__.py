@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .driver import PEER_PYTHON, compare, import_seconds, masked_part, peaks_over
+from .driver import PEER_PYTHON, compare, import_seconds, masked_part, part_outside, peaks_over
 from .table import write_results
-from .workloads import SPATIAL, TUNNEL, WORKLOADS
+from .workloads import LARGE, SPATIAL, SUPERBANDS, SUPERPIXELS, TUNNEL, WORKLOADS
 
 # Arguments between whose values the peak memory must stay the same.
 FLAT: tuple[tuple[str, str, bool, str, tuple[Any, Any]], ...] = (
@@ -35,11 +35,23 @@ def overhead_check(row: dict[str, Any]) -> tuple[str, str, str, bool]:
     return what, f"{100 * row['overhead']:.2f} %", "under 3 %", row["overhead"] < 0.03
 
 
+def outside_checks() -> list[tuple[str, str, str, bool]]:
+    found = []
+    for workload in (SUPERPIXELS, SUPERBANDS):
+        for scene in LARGE:
+            part = part_outside(workload, scene)
+            what = f"Sampling, kernels, fit and results beside model time, {workload}, {scene}, plain"
+            found.append((what, f"{100 * part:.2f} %", "under 1 %", part < 0.01))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", default="", help="workloads and scenes whose name contains this; nothing is written")
     parser.add_argument("--rounds", type=int, default=3, help="calls that count, for each library (default 3)")
+    parser.add_argument("--tiny", action="store_true", help="only see that they run, on few pixels; nothing is written")
     options = parser.parse_args()
+    rounds = 1 if options.tiny else options.rounds
     if not Path(PEER_PYTHON).exists():
         sys.exit(f"The peer's interpreter {PEER_PYTHON} is missing: run `make bench`, or set METEORS_PEER_PYTHON.")
 
@@ -48,16 +60,16 @@ def main() -> None:
         for scene in workload.scenes:
             if options.only in f"{name}, {scene}":
                 print(f"{name}, {scene} ...", flush=True)
-                rows += compare(name, scene, options.rounds)
+                rows += compare(name, scene, rounds, options.tiny)
                 for row in rows[-len(workload.paths) :]:
                     figures = {key: value for key, value in row.items() if isinstance(value, (int, float))}
                     print(f"    {row['path']}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
-    if options.only:
+    if options.only or options.tiny:
         return
     checks = [overhead_check(row) for row in rows if row["scene"] == "CNN 224"]
     print("memory and import ...", flush=True)
     added = import_seconds()
-    checks += memory_checks()
+    checks += memory_checks() + outside_checks()
     for path in ("shortcut", "plain"):
         part = masked_part(SPATIAL, "CNN 224", options.rounds + 2, path == "plain")
         what = f"{SPATIAL}, CNN 224, {path}, half of the pixels masked"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .features import superpixels_file
 from .workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,15 +23,25 @@ SHORT_SECONDS, MOST_ROUNDS = 4.0, 21  # short calls are repeated until they come
 
 
 class Child:
-    """A process that holds one workload in one library: "meteors", "meteors_c" or "reference"."""
+    """A process that holds one workload in one library: "meteors", "meteors_c", "reference" or "torch"."""
 
     def __init__(
-        self, library: str, workload: str, scene: str, *, plain: bool = False, half: bool = False, **arguments: Any
+        self,
+        library: str,
+        workload: str,
+        scene: str,
+        *,
+        plain: bool = False,
+        half: bool = False,
+        tiny: bool = False,
+        **arguments: Any,
     ) -> None:
         python = PEER_PYTHON if library == "meteors" else sys.executable
         command = [python, "-m", "benchmarks.child", library, workload, scene, "--set", json.dumps(arguments)]
+        if WORKLOADS[workload].features == "superpixels":
+            command += ["--superpixels", str(superpixels_file(scene, tiny))]
         self._process = subprocess.Popen(
-            command + ["--plain"] * plain + ["--half"] * half,
+            command + ["--plain"] * plain + ["--half"] * half + ["--tiny"] * tiny,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -73,6 +84,11 @@ class Child:
             self.seconds.append(seconds)
         return seconds
 
+    def outside(self) -> float:
+        """What the last call took beside evaluations, as a part of its time in the model."""
+        part: float = self._ask("again")["outside"]
+        return part
+
     def attributions(self) -> np.ndarray:
         """What the last call gave, (images, bands, height, width)."""
         with tempfile.TemporaryDirectory() as folder:
@@ -91,23 +107,23 @@ def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other.astype(np.float64)).max() / np.abs(other).max())
 
 
-def compare(workload: str, scene: str, rounds: int) -> list[dict[str, Any]]:
+def compare(workload: str, scene: str, rounds: int, tiny: bool = False) -> list[dict[str, Any]]:
     """Measure one workload on one scene: a row for each path that ours takes.
 
     After one call each that doesn't count, the processes take turns, in alternating order, so that a machine that
-    changes its speed changes it for all of them. There are `rounds` turns, more where a call is short.
+    changes its speed changes it for all of them. There are `rounds` turns, more where a call is short and not `tiny`.
     """
-    paths = WORKLOADS[workload].paths
-    with Child("meteors", workload, scene) as peer:
-        ours = {path: Child("meteors_c", workload, scene, plain=path == "plain") for path in paths}
+    paths, most = WORKLOADS[workload].paths, rounds if tiny else MOST_ROUNDS
+    with Child(WORKLOADS[workload].peer, workload, scene, tiny=tiny) as peer:
+        ours = {path: Child("meteors_c", workload, scene, plain=path == "plain", tiny=tiny) for path in paths}
         children = [peer, *ours.values()]
         try:
             slowest = max([child.run(count=False) for child in children])
-            for turn in range(max(rounds, min(MOST_ROUNDS, round(SHORT_SECONDS / slowest)))):
+            for turn in range(max(rounds, min(most, round(SHORT_SECONDS / slowest)))):
                 for child in children if turn % 2 == 0 else reversed(children):
                     child.run()
-            truth = exact_attributions(workload, scene)
-            theirs = peer.attributions()
+            truth = exact_attributions(workload, scene, tiny)
+            theirs = None if truth is None else peer.attributions()
             return [
                 {
                     "workload": workload,
@@ -118,7 +134,7 @@ def compare(workload: str, scene: str, rounds: int) -> list[dict[str, Any]]:
                     "ratio": statistics.median(p / o for p, o in zip(peer.seconds, child.seconds, strict=True)),
                     "ours_peak": child.peak,
                     "peer_peak": peer.peak,
-                    **({} if truth is None else errors(child.attributions(), theirs, truth)),
+                    **({} if theirs is None or truth is None else errors(child.attributions(), theirs, truth)),
                     **child.report,
                 }
                 for path, child in ours.items()
@@ -128,11 +144,11 @@ def compare(workload: str, scene: str, rounds: int) -> list[dict[str, Any]]:
                 child.__exit__(None, None, None)
 
 
-def exact_attributions(workload: str, scene: str) -> np.ndarray | None:
-    """The attributions in float64 by plain torch; None for random methods."""
+def exact_attributions(workload: str, scene: str, tiny: bool = False) -> np.ndarray | None:
+    """The attributions in float64 by plain torch; None where there is no formula for it."""
     if WORKLOADS[workload].reference is None:
         return None
-    with Child("reference", workload, scene) as exact:
+    with Child("reference", workload, scene, tiny=tiny) as exact:
         exact.run()
         return exact.attributions()
 
@@ -171,6 +187,17 @@ def masked_part(workload: str, scene: str, rounds: int, plain: bool) -> float:
             whole.run(count=turn > 0)
             half.run(count=turn > 0)
         return half.median / whole.median
+
+
+def part_outside(workload: str, scene: str, repeats: int = 5) -> float:
+    """What sampling, kernels, fit and results of ours take, as a part of the time in the model, by a call that goes on.
+
+    It evaluates one sample, by which the model is verified.
+    """
+    with Child("meteors_c", workload, scene, plain=True) as child:
+        child.run()
+        child.run()
+        return statistics.median(child.outside() for _ in range(repeats))
 
 
 def import_seconds(repeats: int = 7) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -85,6 +85,11 @@ class Scene:
         noise = torch.rand(self.count, bands, height, width, generator=generator)
         return list(0.4 + 0.3 * torch.sin(phase + 3.0 * texture) + 0.2 * noise)
 
+    def tiny(self) -> Scene:
+        """The same with so few pixels and images that a workload takes no time worth measuring."""
+        bands, height, width = self.shape
+        return replace(self, shape=(bands, min(height, 60), min(width, 60)), count=min(self.count, 2))
+
     def wavelengths(self) -> list[float]:
         """Nanometres, evenly spaced over the range of the HYPERVIEW camera."""
         return [462.0 + 476.0 * band / (self.shape[0] - 1) for band in range(self.shape[0])]
@@ -95,3 +100,8 @@ SCENES = {
     "pixelwise 224": Scene((150, 224, 224), 1, lambda: PixelwiseNet(150)),
     "64 patches": Scene((200, 11, 11), 64, lambda: PatchNet(200, 11)),
 }
+
+
+def scene_of(name: str, tiny: bool = False) -> Scene:
+    """The scene of a name; a tiny one to see that a workload runs."""
+    return SCENES[name].tiny() if tiny else SCENES[name]

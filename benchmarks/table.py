@@ -23,6 +23,8 @@ median of the turns. The peak is what was resident in the whole process: torch, 
 is the largest one over all values, relative to the largest value: between ours and the peer's, then of each from the
 same formula in float64 by plain torch. Where an input lies on the kink of a ReLU or on a tie of a pooling window,
 float32 and float64 take different sides, and single values differ by more than rounding. Exact float32, all cores.
+Of a method that the peer does not have, the peer's columns hold plain forwards of the model by torch, without gradients
+and in the fastest of small batches, as many as the method evaluates.
 
 {machine}
 """
@@ -78,6 +80,12 @@ def verdict(row: dict[str, Any], goal: Goal | None) -> str:
     return wanted if reached else f"**missed**: {wanted}"
 
 
+def error(row: dict[str, Any], key: str) -> str:
+    if key in row:
+        return f"{row[key]:.1e}"
+    return "random" if WORKLOADS[row["workload"]].random else ""
+
+
 def write_results(
     path: Path, rows: list[dict[str, Any]], checks: list[tuple[str, str, str, bool]], rounds: int
 ) -> None:
@@ -111,7 +119,7 @@ def write_results(
                         verdict(row, WORKLOADS[workload].goals.get((row["path"], row["scene"]))),
                         f"{row['ours_peak'] / 1e9:.2f}",
                         f"{row['peer_peak'] / 1e9:.2f}",
-                        *(f"{row[key]:.1e}" if key in row else "random" for key in ERRORS),
+                        *(error(row, key) for key in ERRORS),
                     ]
                     for row in rows
                     if row["workload"] == workload

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from .models import SCENES
+from .features import superbands
+from .models import SCENES, Scene
 
 TARGET = 0
 STEPS = 50
 LARGE = ("CNN 224", "pixelwise 224")
 SPATIAL, TUNNEL = "Occlusion, pixels 50/30", "HyperNoiseTunnel(Saliency), 50 samples"
+SUPERPIXELS, SUPERBANDS = "Lime, 100 samples, 10 superpixels", "Lime, 100 samples, 3 superbands"
+SHAPLEY = "KernelShap, 10 superpixels"
 
 Images = list[torch.Tensor]
 Model = Callable[[torch.Tensor], torch.Tensor]
@@ -41,7 +44,7 @@ class Workload:
         What its `attribute` gets besides the images.
     reference : callable
         The attribution of one image by plain torch: (model, image (bands, height, width)) -> the image's shape.
-        It runs in float64 and is what both libraries are judged by. None for random methods.
+        It runs in float64 and is what both libraries are judged by. None where there is none, as for random methods.
     scenes : tuple of str
         Keys of `SCENES`.
     goals : dict
@@ -52,6 +55,13 @@ class Workload:
         Whether ours may take a shortcut here: then both paths are measured, "shortcut" and "plain".
     call : str
         The method of the explainer that is called.
+    features : str or None
+        ``"superpixels"`` or ``"superbands"``: the call gets a mask of them.
+    peer : str
+        What ours is measured against: the library ``"meteors"``, or ``"torch"``, plain forwards of the model, as many
+        as ours needs, where the library has no such method.
+    random : bool
+        Whether what the libraries give differs because each draws its own random numbers.
     """
 
     method: str
@@ -62,19 +72,29 @@ class Workload:
     inner: str | None = None
     shortcut: bool = False
     call: str = "attribute"
+    features: str | None = None
+    peer: str = "meteors"
+    random: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The ways in which ours is measured."""
         return ("shortcut", "plain") if self.shortcut else ("plain",)
 
-    def run(self, library: Any, model: Any, images: list[Any]) -> Any:
+    def masks(self, scene: Scene, superpixels: np.ndarray | None) -> dict[str, Any]:
+        """The arguments that name the features."""
+        if self.features == "superpixels":
+            assert superpixels is not None
+            return {"segmentation_mask": torch.from_numpy(superpixels)}
+        return {"band_mask": superbands(scene.shape[0])} if self.features == "superbands" else {}
+
+    def run(self, library: Any, model: Any, images: list[Any], **further: Any) -> Any:
         """Make the call with `library` (`meteors` or `meteors_c`) on its own HSI objects."""
         explainer = library.models.ExplainableModel(model, "regression")
         for name in filter(None, (self.inner, self.method)):
             explainer = getattr(library.attr, name)(explainer)
         hsi = images[0] if len(images) == 1 else images
-        return getattr(explainer, self.call)(hsi, target=TARGET, **self.arguments)
+        return getattr(explainer, self.call)(hsi, target=TARGET, **self.arguments, **further)
 
 
 def gradient(model: Model, image: torch.Tensor) -> torch.Tensor:
@@ -170,6 +190,7 @@ WORKLOADS = {
         scenes=LARGE,
         shortcut=True,
         goals={("shortcut", "CNN 224"): Goal(3, 1.2e9), ("shortcut", "pixelwise 224"): Goal(4)},
+        random=True,
     ),
     "HyperNoiseTunnel(Saliency), 20 samples": Workload(
         "HyperNoiseTunnel",
@@ -179,6 +200,7 @@ WORKLOADS = {
         scenes=("64 patches",),
         shortcut=True,
         goals={("shortcut", "64 patches"): Goal(3)},
+        random=True,
     ),
     "NoiseTunnel(InputXGradient), 3 samples": Workload(
         "NoiseTunnel",
@@ -187,5 +209,36 @@ WORKLOADS = {
         inner="InputXGradient",
         scenes=LARGE,
         goals={("plain", "CNN 224"): Goal(1.5), ("plain", "pixelwise 224"): Goal(2)},
+        random=True,
+    ),
+    SUPERPIXELS: Workload(
+        "Lime",
+        None,
+        {"n_samples": 100},
+        scenes=LARGE,
+        goals={("plain", "CNN 224"): Goal(3, 1.2e9), ("plain", "pixelwise 224"): Goal(8)},
+        call="get_spatial_attributes",
+        features="superpixels",
+        random=True,
+    ),
+    SUPERBANDS: Workload(
+        "Lime",
+        None,
+        {"n_samples": 100},
+        scenes=LARGE,
+        shortcut=True,
+        goals={("plain", "CNN 224"): Goal(3), ("plain", "pixelwise 224"): Goal(5)},
+        call="get_spectral_attributes",
+        features="superbands",
+        random=True,
+    ),
+    SHAPLEY: Workload(
+        "KernelShap",
+        None,
+        scenes=LARGE,
+        goals={("plain", scene): Goal(0.91) for scene in LARGE},  # at most 1.1 times the forwards
+        call="get_spatial_attributes",
+        features="superpixels",
+        peer="torch",
     ),
 }

@@ -24,6 +24,7 @@ __all__ = [
     "baselines_of",
     "batch_size",
     "checked_baseline",
+    "flag",
     "images_of",
     "integer",
     "one_for_each_image",
@@ -99,6 +100,13 @@ def positive(value: Any, name: str) -> int:
 def batch_size(value: Any, name: str) -> int | None:
     """Return a limit on the samples that the model sees at once."""
     return None if value is None else min(integer(value, name, "a positive int or None", 1), sys.maxsize)
+
+
+def flag(value: Any, name: str) -> bool:
+    """Return what is either True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 def sizes(value: Any, name: str, count: int) -> tuple[int, ...]:

@@ -297,7 +297,7 @@ def results_to_continue(continue_from: Any, images: int) -> list[list[HSIAttribu
 def _known(
     game: Game, missing: MissingValues, targets: list[tuple[int, ...]], wanted: str | list[tuple[int, ...]] | None
 ) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
-    """Return what an earlier call asked and was told but for the first answer, by which the model is verified."""
+    """Return what an earlier call asked and was told but for one answer, by which the model is verified."""
     if game.continue_from is None:
         return None, None
     coalitions, values = [], []
@@ -318,21 +318,34 @@ def _known(
             raise ValueError(
                 f"in continue_from left out features take {effects[0].missing}, in this call {missing.names[i]}"
             )
-        coalitions.append(np.ascontiguousarray(effects[0].coalitions.numpy()[1:]))
-        values.append(np.ascontiguousarray(np.stack([one.outputs.numpy()[1:] for one in effects], axis=1)))
+        told = np.stack([one.outputs.numpy() for one in effects], axis=1)
+        asked_anew = _asked_anew(effects[0])
+        coalitions.append(np.ascontiguousarray(np.delete(effects[0].coalitions.numpy(), asked_anew, axis=0)))
+        values.append(np.ascontiguousarray(np.delete(told, asked_anew, axis=0)))
     return coalitions, values
 
 
+def _asked_anew(effects: FeatureEffects) -> slice:
+    """Return which coalition of an earlier call is asked once more: the image itself, else the first.
+
+    Of the baseline, the first one of Shapley values, different models may say the same: 0, for one, without biases.
+    """
+    whole = effects.coalitions.numpy().all(axis=1)
+    at = int(whole.argmax()) if len(whole) else 0
+    return slice(at, at + 1)
+
+
 def _verify(continue_from: Any, computed: Computed) -> None:
-    """Raise an error if the model does not say any more what it said of the first coalition of an earlier call."""
+    """Raise an error if the model does not say any more what it said of a coalition of an earlier call."""
     if continue_from is None:
         return
     for i, of in enumerate(results_to_continue(continue_from, len(computed.arrays))):
         if len(of[0].effects.coalitions) == 0:
             continue
-        same = (computed.further["coalitions"][i] == of[0].effects.coalitions[0].numpy()).all(axis=1)
+        at = _asked_anew(of[0].effects)
+        same = (computed.further["coalitions"][i] == of[0].effects.coalitions[at].numpy()).all(axis=1)
         for t, one in enumerate(of):
-            now, then = computed.further["values"][i][same, t], float(one.effects.outputs[0])
+            now, then = computed.further["values"][i][same, t], float(one.effects.outputs[at])
             if len(now) and not np.allclose(now[0], then, rtol=1e-3, atol=1e-6, equal_nan=True):
                 raise ValueError(
                     f"continue_from is of another model or other arguments: it said {then:.6g} of a sample, of which "

@@ -25,7 +25,7 @@ def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Call
         yield show
         return
     if not isinstance(show, bool):
-        raise TypeError(f"show_progress must be True, False or a callable (done, total), not {show!r}")
+        raise TypeError(f"show_progress, or verbose, must be True, False or a callable (done, total), not {show!r}")
     if not show:
         yield None
         return

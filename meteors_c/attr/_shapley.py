@@ -115,13 +115,16 @@ class ShapleyExplainer(GameExplainer):
         additional_forward_args : Any, optional
             What the model takes after the input; see `Saliency.attribute`.
         baseline : number, tensor, array, "mean", `SegmentMean`, `Blur`, `Background` or list, optional
-            What a left out superpixel takes; 0 where None. ``effects.missing`` states it.
+            What a left out superpixel takes, pixels under the image's mask included; 0 where None. ``effects.missing``
+            states it.
         per_target : bool, default False
             Take a list given as `target` as several outputs of each image, with one result for each.
         continue_from : result or list, optional
-            What an earlier call returned for the same images, masks and model: no coalition is evaluated again.
+            What an earlier call returned for the same images, masks and model: no coalition that ``effects`` holds is
+            evaluated again, but for one that verifies the model.
         **kwargs
-            The method's own arguments, described in its class, and parameters for `Lime.get_segmentation_mask`.
+            The method's own arguments, described in its class, and where no mask is given, parameters for
+            `Lime.get_segmentation_mask`.
 
         Returns
         -------
@@ -144,8 +147,11 @@ class ShapleyExplainer(GameExplainer):
         """
         self._native()
         images = images_of(hsi)
-        own = {name: kwargs.pop(name) for name in self._own if name in kwargs}
-        features = segment_features(segmentation_mask, images, segmentation_method, kwargs)
+        given = segmentation_mask is not None  # then nothing makes one, and every name has to be the method's own
+        own = {name: value for name, value in kwargs.items() if given or name in self._own}
+        making = {name: value for name, value in kwargs.items() if name not in own}
+        self._check_names(own)
+        features = segment_features(segmentation_mask, images, segmentation_method, making)
         settings = run_settings(additional_forward_args, perturbations_per_eval, verbose)
         game = Game(images, features, target, per_target, baseline, settings, continue_from)
         return self._share(game, n_samples, own)
@@ -200,6 +206,7 @@ class ShapleyExplainer(GameExplainer):
         """
         self._native()
         images = images_of(hsi)
+        self._check_names(own)
         features = band_features(band_mask, band_names, images)
         settings = run_settings(additional_forward_args, perturbations_per_eval, verbose)
         game = Game(images, features, target, per_target, baseline, settings, continue_from)
@@ -251,6 +258,7 @@ class ShapleyExplainer(GameExplainer):
         """
         self._native()
         images = images_of(hsi)
+        self._check_names(own)
         features = joint_features(segmentation_mask, band_mask, images)
         settings = run_settings(additional_forward_args, perturbations_per_eval, verbose)
         game = Game(images, features, target, per_target, baseline, settings, continue_from)
@@ -258,13 +266,15 @@ class ShapleyExplainer(GameExplainer):
 
     # ---- one call of the core
 
-    def _share(self, game: Game, n_samples: Any, own: dict[str, Any]) -> Any:
+    def _check_names(self, own: dict[str, Any]) -> None:
         unknown = [name for name in own if name not in self._own]
         if unknown:
             raise TypeError(
                 f"{type(self).__name__} has no argument {', '.join(unknown)}; beside the common ones it takes "
-                f"{', '.join(self._own)}"
+                f"{', '.join(self._own)}, and for superpixels without a mask what makes one"
             )
+
+    def _share(self, game: Game, n_samples: Any, own: dict[str, Any]) -> Any:
         seed = seed_of(game.continue_from, len(game.images), new_seed)
         arguments = self._read(n_samples, **{**self._own, **own}) | {"seed": seed}
         return self._play(replace(game, arguments=arguments), seed, self._look_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from meteors_c.attr._arguments import positive
+from meteors_c.attr._arguments import flag, positive
 from meteors_c.attr._shapley import ShapleyExplainer
 from meteors_c.attr.explainer import Computed
 from meteors_c.attr.missing import MissingValues
@@ -20,10 +20,10 @@ class KernelShap(ShapleyExplainer, native="kernel_shap"):
     They share the output for the image less that for the baseline among the features: the only shares that sum to it,
     treat equal features alike, give features without effect 0 and add up over games.
 
-    Features that hold the baseline's values anyhow have the value 0 and are left out. Where the others are at most 12, or
-    `n_samples` allows all 2^M coalitions of M features, each coalition is evaluated once and the values are exact.
-    Elsewhere coalitions are sampled by the kernel's weights, in pairs with their complements and whole sizes first
-    [2]_, and the values come from a regression that has their sum built in.
+    Features that hold the baseline's values anyhow have the value 0 and are left out. Of M others, each of the 2^M
+    coalitions is evaluated once and the values are exact, where M is at most 12 and `n_samples` is None, or where
+    `n_samples` allows that many (M at most 24). Elsewhere coalitions are sampled by the kernel's weights, in pairs with
+    their complements and whole sizes first [2]_, and the values come from a regression that has their sum built in.
 
     Parameters
     ----------
@@ -35,10 +35,11 @@ class KernelShap(ShapleyExplainer, native="kernel_shap"):
     Beside the arguments that the calls name, each takes
 
     n_samples : int, optional
-        The most coalitions that are evaluated of an image. None: all of up to 12 features, else 2 M + 2048.
+        The most coalitions that are evaluated of an image (for each spectrum of a `Background`), at least 4. None: all
+        of up to 12 features, else 2 M + 2048.
     interactions : bool, default False
-        Whether ``effects.interactions`` holds the pairwise Shapley interaction index [3]_, halved beside the diagonal so
-        that rows sum to the values [4]_; needs all coalitions. `visualize.visualize_interactions` draws it.
+        Whether ``effects.interactions`` holds the pairwise Shapley interaction index [3]_, halved beside the diagonal
+        so that rows sum to the values [4]_; needs all coalitions. `visualize.visualize_interactions` draws it.
     standard_errors : bool, default False
         Whether ``effects.standard_errors`` holds those of sampled values; exact ones have 0.
 
@@ -49,12 +50,13 @@ class KernelShap(ShapleyExplainer, native="kernel_shap"):
     .. [2] I. Covert and S.-I. Lee, "Improving KernelSHAP", AISTATS 2021, arXiv:2012.01536.
     .. [3] M. Grabisch and M. Roubens, "An axiomatic approach to the concept of interaction among players in cooperative
        games", International Journal of Game Theory 28, 1999.
-    .. [4] S. Lundberg, G. Erion and S.-I. Lee, "Consistent individualized feature attribution for tree ensembles", 2018,
-       arXiv:1802.03888.
+    .. [4] S. Lundberg, G. Erion and S.-I. Lee, "Consistent individualized feature attribution for tree ensembles",
+       2018, arXiv:1802.03888.
 
     Examples
     --------
-    >>> result = KernelShap(model).get_spectral_attributes(hsi, band_names=["B", "G", "R", "N"], target=0, interactions=True)
+    >>> explainer = KernelShap(model)
+    >>> result = explainer.get_spectral_attributes(hsi, band_names=["B", "G", "R", "N"], target=0, interactions=True)
     >>> result.effects.values, result.effects.interactions
     """
 
@@ -65,7 +67,7 @@ class KernelShap(ShapleyExplainer, native="kernel_shap"):
 
     def _read(self, n_samples: Any, **own: Any) -> dict[str, Any]:
         most = None if n_samples is None else positive(n_samples, "n_samples")
-        return {"n_samples": most, **{name: bool(value) for name, value in own.items()}}
+        return {"n_samples": most, **{name: flag(value, name) for name, value in own.items()}}
 
     def _look_at(self, computed: Computed, missing: MissingValues) -> Computed:
         for rank, players in zip(computed.further["rank"], computed.further["players"], strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from meteors_c.attr._arguments import positive
+from meteors_c.attr._arguments import flag, positive
 from meteors_c.attr._shapley import ShapleyExplainer
 from meteors_c.models import ExplainableModel
 
@@ -40,10 +40,10 @@ class ShapleyValueSampling(ShapleyExplainer, native="shapley_sampling"):
 
     References
     ----------
-    .. [1] J. Castro, D. Gomez and J. Tejada, "Polynomial calculation of the Shapley value based on sampling", Computers &
-       Operations Research 36(5), 2009.
-    .. [2] R. Mitchell, J. Cooper, E. Frank and G. Holmes, "Sampling permutations for Shapley value estimation", JMLR 23,
-       2022, arXiv:2104.12199.
+    .. [1] J. Castro, D. Gomez and J. Tejada, "Polynomial calculation of the Shapley value based on sampling",
+       Computers & Operations Research 36(5), 2009.
+    .. [2] R. Mitchell, J. Cooper, E. Frank and G. Holmes, "Sampling permutations for Shapley value estimation", JMLR
+       23, 2022, arXiv:2104.12199.
 
     Examples
     --------
@@ -64,5 +64,5 @@ class ShapleyValueSampling(ShapleyExplainer, native="shapley_sampling"):
         return {
             "n_permutations": orders,
             "tolerance": 0.0 if tolerance is None else float(tolerance),
-            "antithetic": bool(own["antithetic"]),
+            "antithetic": flag(own["antithetic"], "antithetic"),
         }

@@ -17,6 +17,9 @@
 /* Draws that may find coalitions which are there already, for each one wanted. */
 #define DRAWS_EACH ((size_t)8)
 #define MOST_SAMPLES (SIZE_MAX / 2 / DRAWS_EACH) /* more cannot be counted, let alone kept */
+/* What a coalition takes beside its bits; and what is never refused: a budget may be as small as a chunk. */
+#define BYTES_BESIDE_BITS 128.0
+#define SMALL_BYTES 268435456.0
 #define LEVEL_STREAMS ((uint64_t)1 << 63)
 
 typedef struct kernel_shap_options {
@@ -227,6 +230,22 @@ static int ask_samples(kernel_shap *m, size_t image, size_t samples) {
     return status;
 }
 
+/* Refuse, before the first one is asked for, more coalitions than there is memory for. */
+static int check_memory(const kernel_shap *m, size_t image, double coalitions) {
+    const met_coalitions *c = &m->game.of[image];
+    /* Bits here, in the game (while it grows, twice) and as flags of the result; positions, values and weights. */
+    const double each = 4.0 * (double)c->words * sizeof(uint64_t) + (double)c->features + BYTES_BESIDE_BITS;
+    const double bytes = (double)m->game.images * coalitions * each;
+    const size_t budget = m->call->options->memory_budget;
+    if (budget == 0 || bytes <= fmax((double)budget, SMALL_BYTES)) {
+        return MET_OK;
+    }
+    return met_fail(MET_ENOMEM,
+                    "%.0f coalitions of %zu features take about %.3g GB, more than there is memory for (%.3g GB): "
+                    "lower n_samples, or join features",
+                    coalitions, m->of[image].count, bytes / 1e9, (double)budget / 1e9);
+}
+
 /* The features that count, and which of their coalitions. */
 static int ask(kernel_shap *m, size_t image) {
     players *p = &m->of[image];
@@ -246,7 +265,8 @@ static int ask(kernel_shap *m, size_t image) {
     const size_t all = few ? (size_t)1 << p->count : SIZE_MAX;
     p->exact = few && (o->samples == SIZE_MAX ? p->count <= ENUMERATED : all <= o->samples);
     if (p->exact) {
-        return enumerate_all(m, image);
+        const int status = check_memory(m, image, (double)all);
+        return status == MET_OK ? enumerate_all(m, image) : status;
     }
     if (o->interactions) {
         return met_fail(MET_EVALUE,
@@ -254,12 +274,14 @@ static int ask(kernel_shap *m, size_t image) {
                         "join features, or allow as many with n_samples (up to 2^%zu)",
                         p->count, MET_SHAPLEY_MOST_PLAYERS);
     }
-    if (o->samples < 4) {
-        return met_fail(MET_EVALUE, "n_samples must be at least 4 coalitions for %zu features, not %zu", p->count,
-                        o->samples);
+    const size_t least = p->count == 1 ? 2 : 4; /* the empty and the full one, and a pair where there is any */
+    if (o->samples < least) {
+        return met_fail(MET_EVALUE, "n_samples must be at least %zu coalitions for %zu feature%s, not %zu", least,
+                        p->count, p->count == 1 ? "" : "s", o->samples);
     }
-    return ask_samples(m, image,
-                       o->samples == SIZE_MAX ? DEFAULT_SAMPLES(p->count) : met_min_size(o->samples, MOST_SAMPLES));
+    const size_t samples = o->samples == SIZE_MAX ? DEFAULT_SAMPLES(p->count) : met_min_size(o->samples, MOST_SAMPLES);
+    const int status = check_memory(m, image, fmin((double)samples, exp2((double)p->count)));
+    return status == MET_OK ? ask_samples(m, image, samples) : status;
 }
 
 /* ---- values from all coalitions */

@@ -14,8 +14,9 @@
 /* With a tolerance: samples before the first look, and the growth from one look to the next. */
 #define FIRST_LOOK ((size_t)8)
 #define GROWTH(n) ((n) + ((n) + 1) / 2)
-/* Bytes of the coalitions of a round, and of those kept from one round to the next; a smaller memory budget wins. */
-#define ROUND_BYTES ((size_t)32 << 20)
+/* Bytes of the coalitions of a round; and of those that are kept from round to round and in the result, a byte a flag. A
+ * smaller memory budget wins. */
+#define ROUND_BYTES ((size_t)8 << 20)
 #define KEPT_BYTES ((size_t)128 << 20)
 
 typedef struct sampling_options {
@@ -201,6 +202,13 @@ static size_t round_of(const shapley_sampling *m, size_t image, size_t until) {
     return met_min_size(fits > 0 && !unknown ? fits : 1, until - p->samples);
 }
 
+/* The first ones, which a later run asks for first as well, the empty one among them. */
+static size_t coalitions_kept(const shapley_sampling *m, size_t image) {
+    const double each = (double)m->game.of[image].features + bytes_each(m, image);
+    const double fit = (double)within_budget(m, KEPT_BYTES) / each;
+    return fit >= 1.0 ? (size_t)fit : 1;
+}
+
 /* Evaluate and add samples until each open image has `until` of them. */
 static int take(shapley_sampling *m, size_t until) {
     const size_t images = m->call->images;
@@ -223,9 +231,7 @@ static int take(shapley_sampling *m, size_t until) {
             for (size_t k = 0; k < p->round && status == MET_OK; k++) {
                 add(m, i, k);
             }
-            if ((double)m->game.of[i].count * bytes_each(m, i) > (double)within_budget(m, KEPT_BYTES)) {
-                met_game_forget(&m->game, i, 0);
-            }
+            met_game_forget(&m->game, i, coalitions_kept(m, i));
             more = more || p->samples < until;
         }
     }
