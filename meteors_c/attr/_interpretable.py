@@ -184,5 +184,5 @@ def interpolate(sample: torch.Tensor, inputs: Any, feature_mask: Any, baselines:
     """Return inputs with the baselines where a sample (1, features) does not keep them; selected, never computed."""
     if isinstance(inputs, tuple):
         return tuple(interpolate(sample, *one) for one in zip(inputs, feature_mask, baselines, strict=True))
-    missing = torch.as_tensor(baselines).to(inputs.device, inputs.dtype)
+    missing = torch.as_tensor(baselines, dtype=inputs.dtype, device=inputs.device)
     return torch.where(kept(sample, feature_mask).to(inputs.device), inputs, missing)

@@ -74,8 +74,7 @@ def question_of(hsi: HSI, numbered: np.ndarray, features: int, baseline: Any) ->
     image = hsi.get_image().detach()
     image = image.to(floating_dtype(image))[None]
     mask = torch.from_numpy(np.ascontiguousarray(numbered)).long().to(image.device)[None]
-    missing = baseline if isinstance(baseline, torch.Tensor) else torch.tensor(baseline)
-    missing = missing.to(image.device, image.dtype)
+    missing = torch.as_tensor(baseline, dtype=image.dtype, device=image.device)
 
     def perturbed(sample: torch.Tensor) -> torch.Tensor:
         kept = torch.cat([sample[0], sample.new_ones(1)])[mask].bool()  # id -1, in none, reads the last place

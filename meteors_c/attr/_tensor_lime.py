@@ -83,7 +83,7 @@ def _baseline(value: Any, of: torch.Tensor) -> Any:
         return 0
     if not isinstance(value, (torch.Tensor, *NUMBER)):
         raise TypeError(f"baselines must be None, numbers, tensors or a tuple of them, not {type(value).__name__}")
-    tensor = torch.as_tensor(value).detach()
+    tensor = torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None).detach()
     if tensor.is_complex():
         raise TypeError(f"baselines must be real numbers, not {tensor.dtype}")
     axes = of.ndim - tensor.ndim
@@ -104,14 +104,20 @@ def extra_arguments(given: Any, examples: int, one_by_one: bool) -> tuple[AsIs |
     Where the model takes all examples at once (not `one_by_one`), every argument goes as it is.
     """
     arguments = () if given is None else given if isinstance(given, tuple) else (given,)
-    found: list[AsIs | PerImage] = []
-    for one in arguments:
-        value = (
-            torch.as_tensor(one.values) if isinstance(one, PerImage) else one.value if isinstance(one, AsIs) else one
+    return tuple(_extra_argument(one, examples, one_by_one) for one in arguments)
+
+
+def _extra_argument(given: Any, examples: int, one_by_one: bool) -> AsIs | PerImage:
+    if isinstance(given, AsIs):
+        return given
+    values = torch.as_tensor(given.values) if isinstance(given, PerImage) else given
+    entries = isinstance(values, torch.Tensor) and values.ndim > 0 and len(values) == examples
+    if isinstance(given, PerImage) and not entries:
+        raise ValueError(
+            f"additional_forward_args: PerImage must have an entry for each of {examples} examples, not values of "
+            f"shape {tuple(values.shape)}"
         )
-        entries = isinstance(one, torch.Tensor) and one.ndim > 0 and len(one) == examples
-        found.append(PerImage(value) if one_by_one and (entries or isinstance(one, PerImage)) else AsIs(value))
-    return tuple(found)
+    return PerImage(values) if entries and one_by_one else AsIs(values)
 
 
 def call_forward(
@@ -184,7 +190,7 @@ class Examples:
         device = self.inputs[0].device
         values = []
         for one, of in zip(tensors, self.inputs, strict=True):
-            part = torch.as_tensor(self._part(one, i)).to(device, dtype)
+            part = torch.as_tensor(self._part(one, i), dtype=dtype, device=device)
             values.append(part.expand(self._part(of, i).shape).reshape(-1))
         return (values[0] if len(values) == 1 else torch.cat(values)).reshape(1, 1, -1)
 

@@ -203,7 +203,8 @@ class LimeBase:
         tensors = read_tensors(inputs)
         given: Any = tensors if isinstance(inputs, tuple) else tensors[0]
         wanted, limit = positive(n_samples, "n_samples"), _per_eval(perturbations_per_eval)
-        extras = extra_arguments(additional_forward_args, 1, one_by_one=len(tensors[0]) == 1)
+        examples = len(tensors[0])
+        extras = extra_arguments(additional_forward_args, examples, one_by_one=examples == 1)
         rows: list[np.ndarray] = []
         outputs: list[np.ndarray] = []
         weights: list[Any] = []
@@ -297,7 +298,8 @@ class Lime(LimeBase):
     Notes
     -----
     Functions of yours see each example by itself, ``(1, ...)``. Where `forward_func` gives one number for a batch of
-    several examples, such as a loss, they see all examples, and there is one fit for all.
+    several examples, such as a loss, they see all examples, and there is one fit for all; several examples are given to
+    it once, all together, to tell.
 
     Otherwise than in meteors 0.2: several examples have a score each, instead of one mean; ids without a place have
     coefficients of exactly 0 and no part in the fit; equal samples are evaluated once; values that are NaN or infinite

@@ -240,6 +240,19 @@ def test_what_dropped_values_take(baselines: Any, wanted: torch.Tensor) -> None:
     close(found, wanted)
 
 
+def test_numbers_for_dropped_values_arrive_exactly() -> None:
+    seen = set()
+
+    def model(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        seen.update(a[:, 0].tolist(), b[:, 0].tolist())
+        return linear(a) + linear(b)
+
+    Lime(model).attribute((ONE, ONE), (0.1, torch.tensor(0.7, dtype=torch.float64)), n_samples=50)
+    assert seen == {1.0, 0.1, 0.7}
+    dropped = default_from_interp_rep_transform(torch.zeros(1, 3), ONE, feature_mask=torch.arange(3), baselines=0.1)
+    assert set(dropped.flatten().tolist()) == {0.1}
+
+
 def test_groups_of_values_share_a_coefficient() -> None:
     mask = torch.tensor([[0, 1, 1]])
     found, _ = Lime(linear, least_squares()).attribute(X, feature_mask=mask, n_samples=60)
@@ -421,6 +434,11 @@ def test_arguments_after_the_inputs() -> None:
     )
     close(found, ONE * WEIGHTS * 10)
     assert all(one == (one[0], (one[0], 1), 3.0, (1,)) for one in seen)
+    given = (mt.attr.PerImage([[1.0], [10.0]]), 3.0, mt.attr.AsIs(other[:2]))
+    found, _ = Lime(model, least_squares()).attribute(X, additional_forward_args=given, n_samples=60)
+    close(found, X * WEIGHTS * scales)
+    with pytest.raises(ValueError, match="additional_forward_args"):
+        Lime(model).attribute(ONE, additional_forward_args=given)
 
 
 def test_progress_is_told() -> None:
