@@ -226,6 +226,8 @@ class LimeBase:
                         bar(len(rows), wanted)
             if waiting:
                 outputs.append(self._evaluate(waiting, target, extras))
+            if bar is not None:
+                bar(len(rows), len(rows))
         model = self.interpretable_model
         y, predicted = fit_batch(model, np.stack(rows), np.concatenate(outputs), checked_weights(weights))
         score = torch.tensor(r2(y, predicted, np.ones(len(y))), dtype=torch.float32)

@@ -446,6 +446,10 @@ def test_progress_is_told() -> None:
     Lime(linear).attribute(ONE, n_samples=30, show_progress=lambda done, total: told.append((done, total)))
     assert told
     assert told[-1][0] == told[-1][1]
+    told.clear()
+    show = {"perturbations_per_eval": 4, "show_progress": lambda done, total: told.append((done, total))}
+    base(linear).attribute(ONE, n_samples=10, **show)
+    assert told == [(4, 10), (8, 10), (10, 10)]
 
 
 def test_inputs_stay_as_they_were() -> None:
