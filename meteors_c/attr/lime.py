@@ -25,12 +25,12 @@ from meteors_c.attr._games import (
     seed_of,
     segment_features,
 )
+from meteors_c.attr._kernels import ExpKernelSimilarity
 from meteors_c.attr._noise import new_seed
 from meteors_c.attr._segmentation_masks import SegmentationMasks, validate_mask_shape
-from meteors_c.attr._surrogates import fit_custom, perturbations_of, similarities_of
+from meteors_c.attr._surrogates import Question, fit_custom, perturbations_of, question_of, similarities_of
 from meteors_c.attr.explainer import Computed
-from meteors_c.attr.lime_base import ExpKernelSimilarity
-from meteors_c.attr.missing import MissingValues
+from meteors_c.attr.missing import MissingValues, missing_values
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 from meteors_c.models.abstract import InterpretableModel
@@ -345,20 +345,22 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
             return None, None
         if arguments["tolerance"] > 0:
             raise ValueError("n_samples='auto' needs samples and weights that the core makes, not functions of yours")
-        from meteors_c.attr.missing import missing_values
-
         baselines = missing_values(game.baseline, game.images, game.features.numbered).baselines
         rows, weights = [], []
-        for i, image in enumerate(game.images):
-            numbered, count = game.features.numbered[i], len(game.features.ids[i])
-            n = arguments["n_samples"]
+        for i in range(len(game.images)):
+            question = self._question(game, i, baselines[i])
             if self.perturb_func is None:
-                rows.append(_core.draw_coalitions(arguments["seed"], i, n, count))
+                count = len(game.features.ids[i])
+                rows.append(_core.draw_coalitions(arguments["seed"], i, arguments["n_samples"], count))
             else:
-                rows.append(perturbations_of(self.perturb_func, image, numbered, count, baselines[i], n))
+                rows.append(perturbations_of(self.perturb_func, question, arguments["n_samples"]))
             if user_weights:
-                weights.append(similarities_of(self.similarity_func, image, numbered, rows[i], baselines[i]))  # type: ignore[arg-type]
+                weights.append(similarities_of(self.similarity_func, question, rows[i]))  # type: ignore[arg-type]
         return rows, weights if user_weights else None
+
+    def _question(self, game: Game, i: int, baseline: Any) -> Question:
+        """Return what functions of the user's are told of image i."""
+        return question_of(game.images[i], game.features.numbered[i], len(game.features.ids[i]), baseline)
 
     def _fit_custom(self, features: Features, computed: Computed) -> None:
         """Fit the user's interpretable model for each image and output, and write what the core would have written."""

@@ -18,7 +18,7 @@ from torch import nn
 from meteors_c import _core
 from meteors_c.utils import warn_caller
 
-__all__ = ["check_arguments", "core_options", "train"]
+__all__ = ["check_arguments", "core_options", "fit_in_core", "train"]
 
 Values = NDArray[Any]
 
@@ -227,6 +227,20 @@ def _fit_in_core(data: _Data, options: dict[str, Any]) -> tuple[Values, Values]:
     coefficients, intercepts, _, converged = _core.fit_linear(np.ascontiguousarray(data.x), y, data.weight, **options)
     if not converged:
         warn_caller("the Lasso did not converge: raise max_iter, tol or alpha")
+    return coefficients, intercepts
+
+
+def fit_in_core(model: Any, x: Values, y: Values, weight: Values) -> tuple[Values, Values]:
+    """Fit a `SkLearnLinearModel` that the core takes, in double throughout.
+
+    x is ``(rows, features)``, y and weight are ``(rows,)``; the result is as of `_fit_in_core`, and in the model too,
+    there in float32.
+    """
+    data = _Data(np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(weight, np.float64))
+    coefficients, intercepts = _fit_in_core(data, model.core_fit())
+    model.set_fitted(coefficients, intercepts)
+    if model.sklearn_module == "linear_model.Lasso":
+        _warn_of_zeros(data, coefficients, model.construct_kwargs)
     return coefficients, intercepts
 
 
