@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meteors_c import HSI, _core
-from meteors_c.attr._band_masks import BandMasks
+from meteors_c.attr import Lime
 from meteors_c.exceptions import BandSelectionError, MaskCreationError
 from tests.toys import ORIENTATIONS
 
-get_band_mask = BandMasks.get_band_mask
+get_band_mask = Lime.get_band_mask
 WAVELENGTHS = torch.arange(400.0, 801.0, 50.0)  # nine bands; B: 450, 500; G: 550, 600; R: 650; N: 800
 WHOLE = torch.arange(400, 801, 50)
 
@@ -108,11 +108,11 @@ def test_every_index_of_spyndex_is_a_set_of_bands_or_refused() -> None:
     for name in indices:
         bands = set(indices[name].bands) & set(_core.band_ranges)
         if bands:
-            found = BandMasks._extract_bands_from_spyndex(name)
+            found = Lime._extract_bands_from_spyndex(name)
             assert {found} == bands if isinstance(found, str) else set(found) == bands
         else:
             with pytest.raises(BandSelectionError, match=name):
-                BandMasks._extract_bands_from_spyndex(name)
+                Lime._extract_bands_from_spyndex(name)
 
 
 def test_plain_bands_need_no_spyndex(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_plain_bands_need_no_spyndex(monkeypatch: pytest.MonkeyPatch) -> None:
         get_band_mask(scene(), ["R", "NDVI"])
     assert isinstance(caught.value.__cause__, ImportError)
     with pytest.raises(ImportError, match="NDVI"):
-        BandMasks._extract_bands_from_spyndex("NDVI")
+        Lime._extract_bands_from_spyndex("NDVI")
 
 
 @pytest.mark.parametrize("name", ["foo", "", "r", "g", "C1"])
@@ -380,7 +380,7 @@ def test_device() -> None:
 
 
 def test_names_as_keys() -> None:
-    indexable = BandMasks._make_band_names_indexable
+    indexable = Lime._make_band_names_indexable
     assert indexable(["R", "G"]) == ("R", "G")
     assert indexable(("R",)) == ("R",)
     assert indexable("R") == "R"
@@ -391,7 +391,7 @@ def test_names_as_keys() -> None:
 
 def test_bands_that_names_stand_for() -> None:
     pytest.importorskip("spyndex")
-    extract = BandMasks._extract_bands_from_spyndex
+    extract = Lime._extract_bands_from_spyndex
     assert extract("R") == extract(["R"]) == extract(("R", "R")) == "R"
     assert extract(("R", "G")) == ("R", "G")
     assert extract("NDVI") == extract(["NDVI"]) == ("N", "R")
@@ -415,12 +415,12 @@ def test_bands_that_names_stand_for() -> None:
     ids=str,
 )
 def test_wavelengths_to_indices(ranges: Any, expected: list[tuple[int, int]]) -> None:
-    assert BandMasks._convert_wavelengths_to_indices(WAVELENGTHS, ranges) == expected
-    assert BandMasks._convert_wavelengths_to_indices(WHOLE, ranges) == expected
+    assert Lime._convert_wavelengths_to_indices(WAVELENGTHS, ranges) == expected
+    assert Lime._convert_wavelengths_to_indices(WHOLE, ranges) == expected
 
 
 def test_wavelengths_to_indices_where_they_do_not_ascend() -> None:
-    convert = BandMasks._convert_wavelengths_to_indices
+    convert = Lime._convert_wavelengths_to_indices
     assert convert(torch.arange(7.0), (10, 11)) == [(7, 7)]
     assert convert(WAVELENGTHS.flip(0), (450, 600)) == [(4, 8)]
     assert convert(torch.tensor([400.0, 500.0, 450.0, 550.0]), (400, 460)) == [(0, 1), (2, 3)]
@@ -429,7 +429,7 @@ def test_wavelengths_to_indices_where_they_do_not_ascend() -> None:
 
 
 def test_ranges_to_indices() -> None:
-    union = BandMasks._get_indices_from_wavelength_indices_range
+    union = Lime._get_indices_from_wavelength_indices_range
     assert sorted(union(WAVELENGTHS, [(1, 3), (2, 5)])) == [1, 2, 3, 4]
     assert sorted(union(WAVELENGTHS, [(-3, 2), (7, 20)])) == [0, 1, 7, 8]
     assert union(WAVELENGTHS, []) == []
@@ -439,7 +439,7 @@ def test_ranges_to_indices() -> None:
 
 
 def test_single_wavelengths_to_indices() -> None:
-    convert = BandMasks._convert_wavelengths_list_to_indices
+    convert = Lime._convert_wavelengths_list_to_indices
     assert convert(WAVELENGTHS, [500, 450.0]) == [2, 1]
     assert convert(WAVELENGTHS, []) == []
     assert convert(torch.tensor([450.43, 500.43]), [500.43]) == [1]
@@ -450,7 +450,7 @@ def test_single_wavelengths_to_indices() -> None:
 
 def test_names_to_indices() -> None:
     pytest.importorskip("spyndex")
-    convert = BandMasks._get_band_wavelengths_indices_from_band_names
+    convert = Lime._get_band_wavelengths_indices_from_band_names
     assert convert(WAVELENGTHS, ["AVI"]) == ({"AVI": [8, 5]}, {"AVI": 1})
     assert convert(WAVELENGTHS, "R") == ({"R": [5]}, {"R": 1})
     assert convert(WAVELENGTHS, ["R", "S2"]) == ({"R": [5], "S2": []}, {"R": 1, "S2": 2})
@@ -464,8 +464,8 @@ def test_names_to_indices() -> None:
 
 
 def test_bands_to_indices() -> None:
-    by_wavelength = BandMasks._get_band_indices_from_band_wavelengths
-    by_index = BandMasks._get_band_indices_from_input_band_indices
+    by_wavelength = Lime._get_band_indices_from_band_wavelengths
+    by_index = Lime._get_band_indices_from_input_band_indices
     assert by_wavelength(WAVELENGTHS, {"a": 450.0, "b": [550, 500], "c": []}) == {"a": [1], "b": [3, 2], "c": []}
     assert by_index(WAVELENGTHS, {"a": 1, "b": [2, 1], "c": (3, 5)}) == {"a": [1], "b": [2, 1], "c": [3, 4]}
     for convert in (by_wavelength, by_index):
@@ -476,7 +476,7 @@ def test_bands_to_indices() -> None:
 
 
 def test_overlapping_segments() -> None:
-    check = BandMasks._check_overlapping_segments
+    check = Lime._check_overlapping_segments
     with pytest.warns(UserWarning, match="a/c and b") as told:
         assert check({("a", "c"): [1, 2], "b": [2, 3], "d": [2]}) is None
     assert len(told) == 1
@@ -486,7 +486,7 @@ def test_overlapping_segments() -> None:
 
 
 def test_ids_of_labels() -> None:
-    validate = BandMasks._validate_and_create_dict_labels_to_segment_ids
+    validate = Lime._validate_and_create_dict_labels_to_segment_ids
     assert validate(None, ["a", ("b", "c")]) == {"a": 1, ("b", "c"): 2}
     assert validate({"a": 4, "b": 2}, ["a", "b"]) == {"a": 4, "b": 2}
     for wrong in ({"a": 1}, {"a": 1, "b": 1}, {"a": 1, "c": 2}, {"a": 1, "b": 2, "c": 3}):
@@ -498,7 +498,7 @@ def test_ids_of_labels() -> None:
 
 
 def test_mask_of_one_axis() -> None:
-    create = BandMasks._create_single_dim_band_mask
+    create = Lime._create_single_dim_band_mask
     mask = create(scene(), {"a": [0, 1], "b": [1, 3], "c": []}, {"a": 5, "b": 2, "c": 3}, torch.device("cpu"))
     assert mask.shape == (9,)
     assert ids_of(mask) == [5, 5, 0, 2, 0, 0, 0, 0, 0]
@@ -511,7 +511,7 @@ def test_mask_of_one_axis() -> None:
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_mask_in_the_axes_of_the_image(orientation: str) -> None:
-    create = BandMasks._create_tensor_band_mask
+    create = Lime._create_tensor_band_mask
     hsi = scene(orientation=orientation)
     mask, ids = create(hsi, {"a": [0, 1], "b": [3]}, {"a": 7, "b": 9})
     assert mask.shape == tuple(9 if letter == "C" else 1 for letter in orientation)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meteors_c import HSI
+from meteors_c.attr import Lime
 from meteors_c.attr._segmentation_masks import (
-    SegmentationMasks,
     read_band_masks,
     read_segmentation_masks,
     validate_mask_shape,
@@ -22,7 +22,7 @@ from meteors_c.datasets import load_demo_field
 from meteors_c.exceptions import MaskCreationError, ShapeMismatchError
 from tests.toys import ORIENTATIONS
 
-get_segmentation_mask = SegmentationMasks.get_segmentation_mask
+get_segmentation_mask = Lime.get_segmentation_mask
 BANDS = 4
 
 
@@ -308,7 +308,7 @@ def test_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
         get_segmentation_mask(hsi)
     assert isinstance(caught.value.__cause__, ImportError)
     with pytest.raises(ImportError, match="scikit-image"):
-        SegmentationMasks._get_slic_segmentation_mask(hsi)
+        Lime._get_slic_segmentation_mask(hsi)
     assert get_segmentation_mask(hsi, "patch").max() == 3
 
 
@@ -332,11 +332,11 @@ def test_patches_of_a_masked_image(orientation: str) -> None:
 
 def test_patch_sizes() -> None:
     hsi = scene(20, 40)
-    assert len(SegmentationMasks._get_patch_segmentation_mask(hsi).unique()) == 8
-    assert len(SegmentationMasks._get_patch_segmentation_mask(hsi, np.int64(20)).unique()) == 2
+    assert len(Lime._get_patch_segmentation_mask(hsi).unique()) == 8
+    assert len(Lime._get_patch_segmentation_mask(hsi, np.int64(20)).unique()) == 2
     assert plane(get_segmentation_mask(hsi, "patch", patch_size=1), hsi).flatten().tolist() == list(range(800))
     with pytest.raises(ValueError, match="patch_size"):
-        SegmentationMasks._get_patch_segmentation_mask(hsi, 3)
+        Lime._get_patch_segmentation_mask(hsi, 3)
 
 
 def test_patches_warn_of_parameters_that_they_do_not_have() -> None:
