@@ -49,7 +49,7 @@ class FeatureEffects:
     coalitions : torch.Tensor of uint8, (coalitions, features)
         What the model was asked: 1 where the feature kept the image's values.
     outputs : torch.Tensor of float64, (coalitions,)
-        What it said. A later call with ``continue_from`` asks no coalition again.
+        What it said. A later call with ``continue_from`` begins with them.
 
     Examples
     --------
@@ -94,7 +94,9 @@ class FeatureEffects:
     def __repr__(self) -> str:
         lines = [f"{len(self.ids)} features, {self.samples} samples{', exact' if self.exact else ''}"]
         if self.score is not None:
-            interval = "" if self.score_interval is None else f" [{self.score_interval[0]:.3f}, {self.score_interval[1]:.3f}]"
+            interval = (
+                "" if self.score_interval is None else f" [{self.score_interval[0]:.3f}, {self.score_interval[1]:.3f}]"
+            )
             lines.append(f"R2 {self.score:.3f}{interval}, weighted {self.weighted_score:.3f}")
         lines.append(f"left out features take {self.missing}")
         return f"FeatureEffects({'; '.join(lines)})"
