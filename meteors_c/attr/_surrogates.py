@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +14,9 @@ from meteors_c.models.abstract import InterpretableModel
 from meteors_c.utils import floating_dtype, warn_caller
 
 __all__ = ["CustomFit", "fit_custom", "perturbations_of", "similarities_of"]
+
+_END = object()
+_ROUNDING = 1e-3
 
 
 class CustomFit(NamedTuple):
@@ -40,19 +42,16 @@ def perturbations_of(
     image, mask = _inputs(hsi, numbered)
     arguments = {"feature_mask": mask, "baselines": baseline, "num_interp_features": features}
     source: Iterator[Any] | None = None
-    if inspect.isgeneratorfunction(perturb_func):
-        source = perturb_func(image, **arguments)
-    rows = []
-    for k in range(n_samples):
-        try:
-            one = next(source) if source is not None else perturb_func(image, **arguments)
-        except StopIteration:
-            warn_caller(f"perturb_func ended after {k} of {n_samples} samples: the fit uses those")
+    rows: list[np.ndarray] = []
+    while len(rows) < n_samples:
+        one = perturb_func(image, **arguments) if source is None else next(source, _END)
+        if one is _END:
+            warn_caller(f"perturb_func ended after {len(rows)} of {n_samples} samples: the fit uses those")
             break
         if source is None and isinstance(one, Iterator):
             source = one
-            one = next(source, None)
-        rows.append(_row(one, features))
+        else:
+            rows.append(_row(one, features))
     if not rows:
         raise ValueError("perturb_func gave no sample")
     return np.ascontiguousarray(np.stack(rows))
@@ -61,7 +60,9 @@ def perturbations_of(
 def _row(sample: Any, features: int) -> np.ndarray:
     values = torch.as_tensor(sample).detach().cpu().double().reshape(-1)
     if values.numel() != features:
-        raise ValueError(f"perturb_func must give samples of shape (1, {features}), not {tuple(torch.as_tensor(sample).shape)}")
+        raise ValueError(
+            f"perturb_func must give samples of shape (1, {features}), not {tuple(torch.as_tensor(sample).shape)}"
+        )
     if not bool(((values == 0) | (values == 1)).all()):
         raise ValueError("perturb_func must give samples of 0 and 1: which features keep the image's values")
     return values.numpy().astype(np.uint8)
@@ -89,12 +90,16 @@ def similarities_of(
     return weights
 
 
-def fit_custom(
-    model: InterpretableModel, samples: np.ndarray, outputs: np.ndarray, weights: np.ndarray
-) -> CustomFit:
+def fit_custom(model: InterpretableModel, samples: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> CustomFit:
     """Fit a model of the user's to samples (n, features), their outputs (n,) and weights (n,), in one batch."""
     x = torch.from_numpy(samples.astype(np.float32))
     y = torch.from_numpy(outputs.astype(np.float32))
+    given = y.double().numpy()
+    if np.abs(given - outputs).max() > _ROUNDING * np.ptp(outputs):
+        warn_caller(
+            f"outputs vary by {np.ptp(outputs):.3g} around {outputs.mean():.6g}, which the float32 of an interpretable "
+            "model can't hold: take the model's outputs relative to a reference, or Lasso, Ridge or LinearRegression"
+        )
     w = torch.from_numpy(weights.astype(np.float32))
     model.fit(DataLoader(TensorDataset(x, y, w), batch_size=len(x)))
     found = torch.as_tensor(model.get_representation()).detach().cpu().double()
@@ -105,14 +110,16 @@ def fit_custom(
         )
     predicted = torch.as_tensor(model(x)).detach().cpu().double().reshape(-1).numpy()
     if len(predicted) != len(samples):
-        raise ValueError(f"the interpretable model must give one number for each of {len(samples)} samples, not {len(predicted)}")
+        raise ValueError(
+            f"the interpretable model must give one number for each of {len(samples)} samples, not {len(predicted)}"
+        )
     bias = getattr(model, "bias", None)
     bias = bias() if callable(bias) else None
     return CustomFit(
         found.reshape(-1).numpy(),
         float(bias.detach().reshape(-1)[0]) if isinstance(bias, torch.Tensor) and bias.numel() == 1 else float("nan"),
-        _r2(outputs, predicted, np.ones(len(outputs))),
-        _r2(outputs, predicted, weights),
+        _r2(given, predicted, np.ones(len(given))),
+        _r2(given, predicted, weights),
     )
 
 
@@ -122,6 +129,6 @@ def _r2(y: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> float:
         return float("nan")
     left = float((weights * (y - predicted) ** 2).sum())
     total = float((weights * (y - np.average(y, weights=weights)) ** 2).sum())
-    if total == 0:
+    if total == 0 or np.ptp(y[weights > 0]) == 0:  # means of equal numbers round
         return 1.0 if left == 0 else 0.0
     return 1.0 - left / total
