@@ -95,7 +95,7 @@ def fit_custom(model: InterpretableModel, samples: np.ndarray, outputs: np.ndarr
     x = torch.from_numpy(samples.astype(np.float32))
     y = torch.from_numpy(outputs.astype(np.float32))
     given = y.double().numpy()
-    if np.abs(given - outputs).max() > _ROUNDING * np.ptp(outputs):
+    if np.abs(given - outputs).max() > _ROUNDING * np.ptp(outputs) > 0:
         warn_caller(
             f"outputs vary by {np.ptp(outputs):.3g} around {outputs.mean():.6g}, which the float32 of an interpretable "
             "model can't hold: take the model's outputs relative to a reference, or Lasso, Ridge or LinearRegression"

@@ -51,6 +51,16 @@ def least_squares(x: torch.Tensor, y: torch.Tensor, w: torch.Tensor) -> tuple[to
     return solution[:-1], solution[-1]
 
 
+def every_sample(features: int, times: int = 1) -> Any:
+    """A perturb_func that gives all coalitions in turn, so that calls can be compared."""
+    rows = torch.cartesian_prod(*[torch.tensor([0, 1])] * features).reshape(-1, features).repeat(times, 1)
+
+    def perturb(original: torch.Tensor, **named: Any) -> Any:
+        yield from rows[:, None]
+
+    return perturb
+
+
 class Exact(nn.Module):
     """Three outputs from sums of whole numbers, which no order of summation and no batch rounds: bits can be compared.
 

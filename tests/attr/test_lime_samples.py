@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from meteors_c import HSI, options
-from meteors_c.attr import Lime
+from meteors_c.attr import Background, Lime
 from meteors_c.attr.lime_base import ExpKernelSimilarity, get_exp_kernel_similarity_function
 from meteors_c.models.linear import SkLearnLinearRegression
 from tests.attr.surrogates import Exact, Recorder, features_of, masked_cube, rendered, whole_cube
@@ -32,6 +32,7 @@ from tests.toys import (
 )
 
 KINDS = ["spatial", "spectral"]
+PIXELS = torch.arange(ROWS)[:, None].expand(SHAPE[1:])  # a superpixel each row
 MODEL = smooth()  # made once, because it sets torch's seed
 
 
@@ -121,7 +122,6 @@ def test_values_whose_squares_overflow_are_refused() -> None:
 
 def test_a_narrow_kernel_does_not_underflow() -> None:
     """Weights are relative to the largest where all would be 0; with few that count there is a warning."""
-    rows = torch.arange(ROWS)[:, None].expand(SHAPE[1:])
     hsi = cube(image=values() * 1e4)
     recorder = Recorder()
     explainer = Lime(explainable(MODEL), recorder, get_exp_kernel_similarity_function("euclidean", 1e-3))
@@ -132,7 +132,7 @@ def test_a_narrow_kernel_does_not_underflow() -> None:
 
     explainer.perturb_func = without_the_image
     with pytest.warns(UserWarning, match="samples"):
-        result = explainer.get_spatial_attributes(hsi, rows, target=0, n_samples=30)
+        result = explainer.get_spatial_attributes(hsi, PIXELS, target=0, n_samples=30)
     w = recorder.fits[0][2]
     assert w.max() == 1
     assert w.isfinite().all()
@@ -189,8 +189,7 @@ def test_other_generators_are_left_alone() -> None:
 
 def test_images_of_a_call_have_samples_of_their_own() -> None:
     recorder = Recorder()
-    mask = torch.arange(ROWS)[:, None].expand(SHAPE[1:])
-    Lime(explainable(MODEL), recorder).get_spatial_attributes([cube(), cube()], mask, target=0, n_samples=50)
+    Lime(explainable(MODEL), recorder).get_spatial_attributes([cube(), cube()], PIXELS, target=0, n_samples=50)
     first, second = (fit[0] for fit in recorder.fits)
     assert not torch.equal(first, second)
 
@@ -227,10 +226,9 @@ def test_values_are_selected_bit_by_bit(path: str, kind: str) -> None:
 
 def exact_call(**arguments: Any) -> tuple[Any, Watched]:
     hsi, model = whole_cube(dtype=torch.float32), Watched(Exact())
-    rows = torch.arange(ROWS)[:, None].expand(SHAPE[1:])
     torch.manual_seed(3)
     explainer = Lime(explainable(model), SkLearnLinearRegression())
-    return explainer.get_spatial_attributes(hsi, rows, **{"target": 0, "n_samples": 60, **arguments}), model
+    return explainer.get_spatial_attributes(hsi, PIXELS, **{"target": 0, "n_samples": 60, **arguments}), model
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 16, 60, 10**6])
@@ -256,6 +254,19 @@ def test_a_limit_above_the_samples_makes_one_call() -> None:
     result, model = exact_call(perturbations_per_eval=1000)
     assert result.report.model_calls == 1
     assert max(model.sizes) == result.report.evaluations
+
+
+def test_one_budget_of_rows_for_all_images_and_outputs() -> None:
+    images = [whole_cube(seed) for seed in range(3)]
+    backgrounds = Background(values(9, shape=(2, len(WAVELENGTHS))).round())
+    model = Watched(Exact())
+    results = Lime(explainable(model)).get_spatial_attributes(
+        images, PIXELS, target="all", n_samples=30, baseline=backgrounds, perturbations_per_eval=5
+    )
+    assert max(model.sizes) <= 5
+    coalitions = sum(len(of[0].effects.coalitions) for of in results)
+    assert results[0][0].report.evaluations == 2 * coalitions
+    assert sum(model.sizes) == evaluated(results[0][0].report)
 
 
 @pytest.mark.parametrize(("limit", "error"), [(0, ValueError), (-3, ValueError), (2.5, TypeError), ("4", TypeError)])
@@ -290,9 +301,8 @@ def test_features_that_hold_the_baseline_have_exactly_0() -> None:
     """They are as in the image, so no sample without them is asked for."""
     hsi = cube()
     hsi.image[:, 1] = 0.5
-    rows = torch.arange(ROWS)[:, None].expand(SHAPE[1:])
     explainer = Lime(explainable(MODEL), SkLearnLinearRegression())
-    result = explainer.get_spatial_attributes(hsi, rows, target=0, n_samples=200, baseline=0.5)
+    result = explainer.get_spatial_attributes(hsi, PIXELS, target=0, n_samples=200, baseline=0.5)
     assert result.effects.values[1] == 0
     assert result.effects.values[[0, 2, 3]].all()
     assert result.report.evaluations == 2 ** (ROWS - 1)
@@ -423,14 +433,14 @@ def test_bad_weights(weight: float) -> None:
 
 def test_zero_weights_drop_samples() -> None:
     """Those that the function gives 0 have no part in the coefficients."""
-    hsi, rows = cube(), torch.arange(ROWS)[:, None].expand(SHAPE[1:])
+    hsi = cube()
 
     def mostly(original: torch.Tensor, perturbed: torch.Tensor, sample: torch.Tensor, **named: Any) -> float:
         return float(sample[0, 0])  # only those that keep the first row
 
     torch.manual_seed(2)
     explainer = Lime(explainable(MODEL), SkLearnLinearRegression(), mostly)
-    result = explainer.get_spatial_attributes(hsi, rows, target=0, n_samples=80)
+    result = explainer.get_spatial_attributes(hsi, PIXELS, target=0, n_samples=80)
     assert result.effects.values[0] == pytest.approx(0, abs=1e-12)
     assert result.effects.values[1:].abs().min() > 1e-6
 
