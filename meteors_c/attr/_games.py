@@ -231,7 +231,8 @@ class GameExplainer(Explainer):
         computed = computed if solve is None else solve(computed, missing)
 
         def build(i: int, t: int, target: tuple[int, ...]) -> HSIAttributes:
-            effects = _effects(computed.further, i, t, features.ids[i], missing.names[i], seed)
+            with torch.inference_mode(False):  # what is found can be used in autograd
+                effects = _effects(computed.further, i, t, features.ids[i], missing.names[i], seed)
             errors = None if effects is None else effects.standard_errors
             return self._result(
                 images[i],
@@ -357,13 +358,24 @@ def _check_same_call(game: Game, name: str, of: list[HSIAttributes], missing: Mi
         result.mask is None
         or result.mask.shape != game.images[i].image.shape
         or not np.array_equal(effects.ids.numpy(), game.features.ids[i])
-        or not torch.equal(result.mask.cpu(), mask.expand(result.mask.shape))
+        or not bool((result.mask.cpu() == mask).all())
     ):
         raise ValueError("continue_from is of other features than the masks of this call")
-    if result.hsi is not game.images[i] and result.hsi != game.images[i]:
+    if not _is_same_image(result.hsi, game.images[i]):
         raise ValueError("continue_from is of another image than this call")
     if effects.missing != missing.names[i]:
         raise ValueError(f"in continue_from left out features take {effects.missing}, in this call {missing.names[i]}")
+
+
+def _is_same_image(a: HSI, b: HSI) -> bool:
+    """Return whether a model sees the same; what masks hide does not count."""
+    return a is b or (
+        a.orientation == b.orientation
+        and a.image.dtype == b.image.dtype
+        and torch.equal(a.wavelengths.cpu(), b.wavelengths.cpu())
+        and torch.equal(a.binary_mask.cpu(), b.binary_mask.cpu())
+        and torch.equal(a.get_image().cpu(), b.get_image().cpu())
+    )
 
 
 def _check_targets(of: list[HSIAttributes], targets: Sequence[tuple[int, ...]]) -> None:

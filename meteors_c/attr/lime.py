@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -321,12 +321,12 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
                 "LinearRegression"
             )
         kernel = self.similarity_func
-        own = kernel if isinstance(kernel, ExpKernelSimilarity) else ExpKernelSimilarity()
+        own = kernel if _is_own(kernel) else ExpKernelSimilarity()
         arguments |= {
             "rows": rows,
             "row_weights": row_weights,
             "distance": own.distance_mode if row_weights is None else "given",
-            "kernel_width": own.kernel_width,
+            "kernel_width": float(own.kernel_width),
             "surrogate": "none" if core is None else core["kind"],
             "alpha": 0.0 if core is None else core["alpha"],
             "intercept": core is None or core["intercept"],
@@ -351,7 +351,7 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
         self, game: Game, arguments: dict[str, Any]
     ) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
         """Return the samples and weights of each image where functions of the user's make them."""
-        user_weights = self.similarity_func is not None and not isinstance(self.similarity_func, ExpKernelSimilarity)
+        user_weights = self.similarity_func is not None and not _is_own(self.similarity_func)
         if self.perturb_func is None and not user_weights:
             return None, None
         if arguments["tolerance"] > 0:
@@ -391,6 +391,11 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
             computed.arrays[i][:] = [
                 np.append(fit.coefficients, 0.0).astype(dtype)[numbered].reshape(shape) for fit in fits
             ]
+
+
+def _is_own(kernel: Any) -> TypeGuard[ExpKernelSimilarity]:
+    """Return whether the core computes a kernel: one of a derived class may be another."""
+    return type(kernel) is ExpKernelSimilarity
 
 
 def _sampling(n_samples: int | str, tolerance: float | None, standard_errors: bool | int) -> dict[str, Any]:

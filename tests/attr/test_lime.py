@@ -34,6 +34,7 @@ from tests.toys import (
     each_pair,
     explainable,
     smooth,
+    spatial_mask,
     traced,
     values,
 )
@@ -290,6 +291,28 @@ def test_images_of_every_dtype(dtype: torch.dtype, result_dtype: torch.dtype) ->
     assert result.attributes.dtype == result.standard_error.dtype == result_dtype
     _, _, _, numbered = features_of("spatial")
     torch.testing.assert_close(result.effects.values, sums_of_features(image.double(), numbered), rtol=0, atol=1e-9)
+
+
+def test_what_the_mask_hides_is_not_seen() -> None:
+    found = []
+    for hidden in (0.0, float("nan")):
+        image = values().masked_fill(~spatial_mask(), hidden)
+        hsi = HSI(image=image, wavelengths=WAVELENGTHS, binary_mask=spatial_mask())
+        torch.manual_seed(4)
+        found.append(call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.1)), "spatial", hsi))
+    assert torch.equal(found[0].attributes, found[1].attributes)
+    assert found[0].score == found[1].score
+
+
+def test_in_inference_mode() -> None:
+    torch.manual_seed(4)
+    wanted = call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.1)), "spatial", cube(), standard_errors=10)
+    torch.manual_seed(4)
+    with torch.inference_mode():
+        found = call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.1)), "spatial", cube(), standard_errors=10)
+    assert found == wanted
+    for tensor in (found.attributes, found.mask, found.standard_error, found.effects.values, found.effects.outputs):
+        assert not tensor.is_inference()
 
 
 def test_more_than_ten_thousand_features_warn() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from meteors_c.attr import KernelShap, Lime, ShapleyValueSampling
+from meteors_c.attr import Background, KernelShap, Lime, ShapleyValueSampling
 from meteors_c.attr.effects import FeatureEffects
 from meteors_c.attr.lime_base import get_exp_kernel_similarity_function
 from meteors_c.models.linear import SkLearnLasso, SkLearnLinearRegression, SkLearnRidge
@@ -18,6 +18,7 @@ from tests.toys import (
     COLUMNS,
     ROWS,
     SHAPE,
+    WAVELENGTHS,
     Linear,
     Watched,
     convolutional,
@@ -241,6 +242,29 @@ def test_fewer_samples_are_those_of_a_shorter_run() -> None:
     shorter = exact(10, continue_from=exact(60, 7))
     assert torch.equal(shorter.attributes, exact(10, 7).attributes)
     assert shorter.effects.samples == 10
+
+
+def test_the_same_mask_in_another_dtype_goes_on() -> None:
+    assert torch.equal(
+        exact(60, mask=PIXELS.to(torch.uint8), continue_from=exact(15, 7)).attributes, exact(60, 7).attributes
+    )
+
+
+def test_backgrounds_go_on() -> None:
+    backgrounds = Background(values(9, shape=(3, len(WAVELENGTHS))).round())
+    earlier, later, long = going_on(baseline=backgrounds)
+    assert later == long
+    assert later.report.evaluations == 3 * (len(long.effects.coalitions) - len(earlier.effects.coalitions))
+
+
+def test_images_with_nan_under_their_mask_go_on() -> None:
+    mask = torch.arange(12).reshape(1, ROWS, COLUMNS) > 0
+    images = [cube(image=whole_cube().image.masked_fill(~mask, float("nan")), binary_mask=mask) for _ in range(2)]
+    torch.manual_seed(7)
+    earlier = exact(15, hsi=images[0])
+    later, long = exact(60, hsi=images[1], continue_from=earlier), exact(60, 7, hsi=images[0])
+    assert torch.equal(later.attributes, long.attributes)
+    assert later.effects == long.effects
 
 
 def test_global_random_numbers_are_not_needed() -> None:

@@ -100,11 +100,24 @@ def test_kernels_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("manhattan",), (None,), ("cosine", 0.0), ("cosine", -1.0), ("cosine", float("nan"))], ids=str
+    "arguments",
+    [("manhattan",), (None,), ("cosine", 0.0), ("cosine", -1.0), ("cosine", float("nan")), ("cosine", "wide")],
+    ids=str,
 )
 def test_bad_kernels(arguments: Any) -> None:
     with pytest.raises(ValueError, match="distance_mode|kernel_width"):
         get_exp_kernel_similarity_function(*arguments)
+    with pytest.raises(ValueError, match="distance_mode|kernel_width"):
+        ExpKernelSimilarity(*arguments)
+
+
+def test_a_derived_kernel_is_called() -> None:
+    class Flat(ExpKernelSimilarity):
+        def __call__(self, *images: Any, **named: Any) -> float:
+            return 0.125
+
+    _, (_, _, w) = recorded("spatial", cube(), similarity=Flat())
+    assert (w == 0.125).all()
 
 
 def test_an_image_of_zeros_has_cosine_0() -> None:
