@@ -303,6 +303,19 @@ def test_another_call_is_refused(changed: dict[str, Any], error: type[Exception]
         exact(30, continue_from=earlier, **changed)
 
 
+@pytest.mark.parametrize("method", [Lime, KernelShap, ShapleyValueSampling])
+def test_an_image_that_holds_the_baseline_goes_on(method: Any) -> None:
+    hsi = cube(image=torch.zeros(SHAPE, dtype=torch.float64))
+    explainer = method(explainable(EXACT))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one sample
+        earlier = explainer.get_spatial_attributes(hsi, PIXELS, target=0)
+        later = explainer.get_spatial_attributes(hsi, PIXELS, target=0, continue_from=earlier)
+    assert later == earlier
+    assert later.report.evaluations == 0
+    assert not later.attributes.any()
+
+
 def test_a_baseline_of_the_same_kind_is_told_apart() -> None:
     """By its outputs: two spectra have the same name."""
     earlier = exact(15, 7, baseline=values(4))
