@@ -167,6 +167,25 @@ def test_a_segmentation_mask_serves_all_images_and_a_list_each() -> None:
     refused_unasked(lambda lime: lime.get_spatial_attributes(images, [PIXELS], 0), ValueError, "2 images")
 
 
+def test_one_mask_does_not_serve_turned_images() -> None:
+    """Rows of one are columns of the other, even where both fit."""
+    image = values(shape=(BANDS, 3, 3))
+    straight, mask = HSI(image=image, wavelengths=cube().wavelengths), torch.arange(3)[:, None].expand(3, 3)
+    turned = straight.change_orientation("CWH")
+    refused_unasked(lambda lime: lime.get_spatial_attributes([straight, turned], mask, 0), ValueError, "orientation")
+    explainer = Lime(explainable(lambda x: x.sum((1, 2, 3))), SkLearnLinearRegression())
+    first, second = explainer.get_spatial_attributes([straight, turned], [mask, mask.T], n_samples=50)
+    torch.testing.assert_close(second.attributes.permute(0, 2, 1), first.attributes)
+
+
+def test_arrays_that_can_not_be_written_to_are_masks() -> None:
+    mask = PIXELS.numpy().copy()
+    mask.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*[Ww]rit.*")
+        assert torch.equal(spatial(mask=mask).segmentation_mask, PIXELS)
+
+
 def test_a_band_mask_serves_all_images_also_in_a_list() -> None:
     images, others = [cube(0), cube(1)], BANDS_BY_TWO.flip(0)
     for mask in (BANDS_BY_TWO, [BANDS_BY_TWO], (BANDS_BY_TWO,), BANDS_BY_TWO[:, None, None].expand(SHAPE)):

@@ -74,6 +74,13 @@ def test_a_linear_model_has_no_errors() -> None:
     assert result.effects.score_interval == pytest.approx((1.0, 1.0))
 
 
+def test_one_sample_tells_nothing_of_errors() -> None:
+    with pytest.warns(UserWarning, match="samples"):
+        effects = lime(1, 3, standard_errors=20).effects
+    assert effects.standard_errors.isnan().all()
+    assert all(map(np.isnan, effects.score_interval))
+
+
 def test_errors_are_spread_over_the_image() -> None:
     result = lime(60, 3, mask=SEGMENTS, standard_errors=30)
     errors = result.effects.standard_errors
