@@ -14,17 +14,19 @@ import numpy as np
 import pytest
 import torch
 
+from meteors_c import HSI
 from meteors_c.attr import FeatureAblation, HSIAttributes, HSIAttributesSpatial, KernelShap, Lime, SegmentMean
 from meteors_c.attr.effects import FeatureEffects
 from meteors_c.models.linear import SkLearnRidge
-from tests.toys import ORIENTATIONS, ROWS, SHAPE, cube, explainable, smooth, spatial_mask, values
+from tests.attr.surrogates import Exact, whole_cube
+from tests.toys import ORIENTATIONS, ROWS, SHAPE, WAVELENGTHS, cube, explainable, smooth, spatial_mask, values
 
 ROWS_OF_PIXELS = torch.arange(ROWS)[:, None].expand(ROWS, 3) * 10
 
 
 def lime(**arguments: Any) -> Any:
-    hsi = cube(binary_mask=spatial_mask())
-    return Lime(explainable(smooth()), SkLearnRidge(alpha=0.1)).get_spatial_attributes(
+    hsi = HSI(image=whole_cube().image, wavelengths=WAVELENGTHS, binary_mask=spatial_mask())
+    return Lime(explainable(Exact()), SkLearnRidge(alpha=0.1)).get_spatial_attributes(
         hsi, ROWS_OF_PIXELS, **{"target": 0, "n_samples": 30, "standard_errors": 20, **arguments}
     )
 

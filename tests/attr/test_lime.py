@@ -17,7 +17,14 @@ from meteors_c.models.linear import (
     SkLearnLinearRegression,
     SkLearnRidge,
 )
-from tests.attr.surrogates import SEGMENTS, every_sample, features_of, masked_cube
+from tests.attr.surrogates import (
+    SEGMENTS,
+    Exact,
+    every_sample,
+    features_of,
+    masked_cube,
+    whole_cube,
+)
 from tests.toys import (
     BANDS,
     COLUMNS,
@@ -40,7 +47,7 @@ from tests.toys import (
 )
 
 KINDS = ["spatial", "spectral"]
-MODEL = smooth()
+MODEL, EXACT = smooth(), Exact()
 ROWS_OF_PIXELS = torch.arange(ROWS)[:, None].expand(ROWS, COLUMNS)
 
 
@@ -176,12 +183,12 @@ def test_masks_that_vary_along_the_bands() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_outputs_come_from_one_set_of_evaluations(kind: str) -> None:
     torch.manual_seed(6)
-    every = call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.2)), kind, cube(), target="all")
+    every = call(Lime(explainable(EXACT), SkLearnRidge(alpha=0.2)), kind, whole_cube(), target="all")
     torch.manual_seed(6)
-    some = call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.2)), kind, cube(), target=[2, -3], per_target=True)
+    some = call(Lime(explainable(EXACT), SkLearnRidge(alpha=0.2)), kind, whole_cube(), target=[2, -3], per_target=True)
     for target, result in enumerate(every):
         torch.manual_seed(6)
-        alone = call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.2)), kind, cube(), target=target)
+        alone = call(Lime(explainable(EXACT), SkLearnRidge(alpha=0.2)), kind, whole_cube(), target=target)
         assert result == alone
         assert result.report.evaluations == alone.report.evaluations
     assert some[0] == every[2]
@@ -202,9 +209,11 @@ def test_outputs_with_several_axes() -> None:
 )
 def test_forms_of_targets(target: Any) -> None:
     torch.manual_seed(1)
-    wanted = call(Lime(explainable(MODEL)), "spatial", cube(), target=1)
+    wanted = call(Lime(explainable(EXACT)), "spatial", whole_cube(), target=1)
     torch.manual_seed(1)
-    assert torch.equal(call(Lime(explainable(MODEL)), "spatial", cube(), target=target).attributes, wanted.attributes)
+    assert torch.equal(
+        call(Lime(explainable(EXACT)), "spatial", whole_cube(), target=target).attributes, wanted.attributes
+    )
 
 
 @pytest.mark.parametrize("target", [None, 0])
@@ -296,20 +305,20 @@ def test_images_of_every_dtype(dtype: torch.dtype, result_dtype: torch.dtype) ->
 def test_what_the_mask_hides_is_not_seen() -> None:
     found = []
     for hidden in (0.0, float("nan")):
-        image = values().masked_fill(~spatial_mask(), hidden)
+        image = whole_cube().image.masked_fill(~spatial_mask(), hidden)
         hsi = HSI(image=image, wavelengths=WAVELENGTHS, binary_mask=spatial_mask())
         torch.manual_seed(4)
-        found.append(call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.1)), "spatial", hsi))
+        found.append(call(Lime(explainable(EXACT), SkLearnRidge(alpha=0.1)), "spatial", hsi))
     assert torch.equal(found[0].attributes, found[1].attributes)
     assert found[0].score == found[1].score
 
 
 def test_in_inference_mode() -> None:
     torch.manual_seed(4)
-    wanted = call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.1)), "spatial", cube(), standard_errors=10)
+    wanted = call(Lime(explainable(EXACT), SkLearnRidge(alpha=0.1)), "spatial", whole_cube(), standard_errors=10)
     torch.manual_seed(4)
     with torch.inference_mode():
-        found = call(Lime(explainable(MODEL), SkLearnRidge(alpha=0.1)), "spatial", cube(), standard_errors=10)
+        found = call(Lime(explainable(EXACT), SkLearnRidge(alpha=0.1)), "spatial", whole_cube(), standard_errors=10)
     assert found == wanted
     for tensor in (found.attributes, found.mask, found.standard_error, found.effects.values, found.effects.outputs):
         assert not tensor.is_inference()

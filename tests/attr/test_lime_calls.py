@@ -13,7 +13,7 @@ from meteors_c import HSI, attr, options
 from meteors_c.attr import HSIAttributesSpatial, HSIAttributesSpectral, Lime
 from meteors_c.exceptions import HSIAttributesError, MaskCreationError, ShapeMismatchError
 from meteors_c.models.linear import SkLearnLinearRegression, SkLearnRidge
-from tests.attr.surrogates import Recorder
+from tests.attr.surrogates import Exact, Recorder, whole_cube
 from tests.toys import BANDS, COLUMNS, ROWS, SHAPE, Watched, cube, explainable, smooth, values
 
 MODEL = smooth()
@@ -45,16 +45,16 @@ def refused_unasked(call: Any, error: type[Exception], words: str) -> None:
 
 
 def test_attribute_goes_to_the_two_calls() -> None:
-    explainer = Lime(explainable(MODEL))
+    explainer = Lime(explainable(Exact()))
     calls = {
         "spatial": (explainer.get_spatial_attributes, {"segmentation_mask": PIXELS}, HSIAttributesSpatial),
         "spectral": (explainer.get_spectral_attributes, {"band_mask": BANDS_BY_TWO}, HSIAttributesSpectral),
     }
     for kind, (call, mask, result_type) in calls.items():
         torch.manual_seed(3)
-        wanted = call(cube(), target=1, n_samples=30, **mask)
+        wanted = call(whole_cube(), target=1, n_samples=30, **mask)
         torch.manual_seed(3)
-        found = explainer.attribute(cube(), target=1, attribution_type=kind, n_samples=30, **mask)
+        found = explainer.attribute(whole_cube(), target=1, attribution_type=kind, n_samples=30, **mask)
         assert found == wanted
         assert type(found) is result_type
 

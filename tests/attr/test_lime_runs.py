@@ -93,7 +93,7 @@ def test_errors_are_spread_over_the_image() -> None:
 
 
 def test_errors_cost_no_evaluations_and_change_no_value() -> None:
-    plain, with_errors, again = lime(seed=2), lime(seed=2, standard_errors=True), lime(seed=2, standard_errors=True)
+    plain, with_errors, again = exact(seed=2), exact(seed=2, standard_errors=True), exact(seed=2, standard_errors=True)
     assert plain.standard_error is None
     assert plain.effects.standard_errors is None
     assert plain.effects.score_interval is None
@@ -103,9 +103,9 @@ def test_errors_cost_no_evaluations_and_change_no_value() -> None:
 
 
 def test_outputs_have_errors_of_their_own() -> None:
-    every = lime(seed=2, standard_errors=50, target="all")
+    every = exact(seed=2, standard_errors=50, target="all")
     for target, result in enumerate(every):
-        assert result == lime(seed=2, standard_errors=50, target=target)
+        assert result == exact(seed=2, standard_errors=50, target=target)
 
 
 # ---------------------------------------------------------------- until a tolerance is reached
