@@ -2,7 +2,9 @@
 
 ``numpy.load(path, allow_pickle=False)`` reads the file too: ``header`` is a JSON text, the others are the arrays.
 The header holds ``format``, ``format_version``, ``package_version``, ``class``, ``fields`` (everything but tensors) and
-``arrays``, which says of each entry the dtype and shape of the tensor that it stands for. In an entry
+``arrays``, which says of each entry the dtype and shape of the tensor that it stands for. What was found of each
+feature is in the entries ``effects.<field>`` and, but for tensors, in the field ``effects``; files that have it are of
+version 2, all others of version 1. In an entry
 
 - axes along which all values are the same have size 1 (a mask of superpixels is stored once, not once per band);
 - bool values are packed, 8 to the byte; bfloat16, which NumPy lacks, is kept as int16 of the same bits.
@@ -27,13 +29,15 @@ import torch
 from meteors_c._version import __version__
 from meteors_c.attr import attributes as results
 from meteors_c.attr._fields import IMAGE_SHAPED, check_shape, validate_band_names, validate_score
+from meteors_c.attr.effects import FeatureEffects
 from meteors_c.attr.report import Report
 from meteors_c.hsi import HSI, validate_shapes
 
 __all__ = ["load", "save"]
 
 _FORMAT = "meteors_c attributes"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+_EFFECTS = "effects."  # what the names of entries begin with that hold tensors of `FeatureEffects`
 _CLASSES = {
     kind.__name__: kind for kind in (results.HSIAttributesSpatial, results.HSIAttributesSpectral, results.HSIAttributes)
 }
@@ -111,10 +115,12 @@ def _contents(result: results.HSIAttributes) -> dict[str, np.ndarray]:
         "binary_mask": hsi.binary_mask,
         **{name: getattr(result, name) for name in IMAGE_SHAPED},
     }
+    effects = _parts(result.effects)
+    tensors |= {_EFFECTS + name: value for name, value in effects.items() if isinstance(value, torch.Tensor)}
     packed = {name: _array(name, tensor) for name, tensor in tensors.items() if tensor is not None}
     validate_shapes(hsi.wavelengths, hsi.image, hsi.spectral_axis)
     for name in packed:
-        if name != "wavelengths":
+        if name != "wavelengths" and not name.startswith(_EFFECTS):
             check_shape(name, tensors[name], hsi)
     if not isinstance(result.attribution_method, (str, type(None))):
         raise TypeError(f"attribution_method must be a string or None to be saved, not {result.attribution_method!r}")
@@ -127,9 +133,11 @@ def _contents(result: results.HSIAttributes) -> dict[str, np.ndarray]:
     }
     if isinstance(result, results.HSIAttributesSpectral):
         fields["band_names"] = validate_band_names(result.band_names)
+    if effects:
+        fields["effects"] = {name: value for name, value in effects.items() if not isinstance(value, torch.Tensor)}
     header = {
         "format": _FORMAT,
-        "format_version": _FORMAT_VERSION,
+        "format_version": 2 if effects else 1,
         "package_version": __version__,
         "class": next(name for name, kind in _CLASSES.items() if isinstance(result, kind)),
         "fields": {name: _encode(name, value) for name, value in fields.items()},
@@ -137,6 +145,15 @@ def _contents(result: results.HSIAttributes) -> dict[str, np.ndarray]:
     }
     text = json.dumps(header, allow_nan=False)
     return {"header": np.array(text), **{name: array for name, (array, _) in packed.items()}}
+
+
+def _parts(effects: Any) -> dict[str, Any]:
+    """Return the fields of what was found of each feature; none where there is nothing."""
+    if effects is None:
+        return {}
+    if not isinstance(effects, FeatureEffects):
+        raise TypeError(f"effects must be a FeatureEffects or None to be saved, not {type(effects).__name__}")
+    return effects.to_dict()
 
 
 def _read(file: io.BufferedReader) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -175,6 +192,8 @@ def _assemble(kind: type[Result], fields: dict[str, Any], tensors: dict[str, tor
     """Make a result of what the file holds, as it was saved: without the constructor's clean-up of names."""
     binary_mask = tensors.pop("binary_mask")  # HSI keeps it expanded, so it is not made contiguous
     full = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    effects: dict[str, Any] = fields.get("effects", {})
+    effects |= {name.removeprefix(_EFFECTS): value for name, value in full.items() if name.startswith(_EFFECTS)}
     hsi = HSI(
         image=full["image"],
         wavelengths=full["wavelengths"],
@@ -189,6 +208,7 @@ def _assemble(kind: type[Result], fields: dict[str, Any], tensors: dict[str, tor
         report=fields["report"],
         target=fields["target"],
         standard_error=full.get("standard_error"),
+        effects=FeatureEffects(**effects) if effects else None,
     )
     result = kind.__new__(kind)
     vars(result).update(vars(checked), attribution_method=fields["attribution_method"])

@@ -320,8 +320,8 @@ def _rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, np.ndarra
 
 def test_newer_format_is_refused(tmp_path: Path) -> None:
     result().save(tmp_path / "r")
-    _rewritten(tmp_path / "r", lambda header, arrays: header.update(format_version=2, package_version="9.9"))
-    with pytest.raises(ValueError, match=r"format 2.*9\.9"):
+    _rewritten(tmp_path / "r", lambda header, arrays: header.update(format_version=3, package_version="9.9"))
+    with pytest.raises(ValueError, match=r"format 3.*9\.9"):
         HSIAttributes.load(tmp_path / "r")
 
 

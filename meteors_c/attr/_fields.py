@@ -48,7 +48,10 @@ def ensure_torch_tensor(value: np.ndarray | torch.Tensor, context: str) -> torch
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, np.ndarray):
-        return tensor_from_array(value)
+        try:
+            return tensor_from_array(value)
+        except TypeError as error:
+            raise TypeError(f"{context} must be made of numbers, not {value.dtype}") from error
     raise TypeError(f"{context} must be a NumPy array or PyTorch tensor, not {type(value).__name__}")
 
 

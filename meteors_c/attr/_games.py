@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from meteors_c.attr._arguments import RunSettings, outputs_of, spectral_axis_of
+from meteors_c.attr._arguments import RunSettings, ShowProgress, batch_size, outputs_of, spectral_axis_of
 from meteors_c.attr._band_masks import BandMasks
-from meteors_c.attr._fields import BandNames, distinct_ids
+from meteors_c.attr._fields import BandNames, align_band_names_with_mask, distinct_ids, validate_band_names
 from meteors_c.attr._segment_ids import number_ids, whole_number_ids
 from meteors_c.attr._segmentation_masks import SegmentationMasks, read_band_masks, read_segmentation_masks
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.attr.effects import FeatureEffects
 from meteors_c.attr.explainer import Computed, Explainer, for_each_output, result_tensor
 from meteors_c.attr.missing import MissingValues, missing_values
-from meteors_c.exceptions import MaskCreationError
+from meteors_c.exceptions import HSIAttributesError, MaskCreationError
 from meteors_c.hsi import HSI
 from meteors_c.utils import warn_caller
 
 __all__ = ["Features", "Game", "GameExplainer", "band_features", "joint_features", "read_features", "segment_features"]
 
 _MANY_FEATURES = 10_000
+
+
+def run_settings(
+    additional_forward_args: Any, perturbations_per_eval: int | None, show_progress: ShowProgress
+) -> RunSettings:
+    """Return how the model is called, from the arguments that methods without gradients have for it."""
+    limit = batch_size(perturbations_per_eval, "perturbations_per_eval")
+    return RunSettings(additional_forward_args, limit, show_progress)
 
 
 # ---------------------------------------------------------------- features
@@ -59,8 +67,8 @@ class Features:
         mask = self.masks[i].to(image.image.device).expand(image.image.shape)
         if self.result_type is not HSIAttributesSpectral:
             return {"mask": mask}
-        names = {str(number): number for number in distinct_ids(mask)} if self.names is None else self.names[i]
-        return {"mask": mask, "band_names": names}
+        ids = [int(number) for number in distinct_ids(mask)]
+        return {"mask": mask, "band_names": {str(n): n for n in ids} if self.names is None else self.names[i]}
 
 
 def read_features(
@@ -89,8 +97,9 @@ def segment_features(segmentation_mask: Any, images: list[HSI], method: str, par
     """Return superpixels: of masks that are given, or of one that is made from the first image."""
     spectral_axis_of(images)
     if segmentation_mask is None:
-        if len(images) > 1:
-            warn_caller("segmentation_mask is None: superpixels are made from the first image and serve all of them")
+        warn_caller(
+            "segmentation_mask is None: superpixels are made from the first image, and serve any others as well"
+        )
         segmentation_mask = SegmentationMasks.get_segmentation_mask(images[0], method, **parameters)  # type: ignore[arg-type]
     elif parameters:
         unknown = ", ".join(parameters)
@@ -106,19 +115,30 @@ def band_features(band_mask: Any, band_names: Any, images: list[HSI]) -> Feature
         if band_names is None:
             raise MaskCreationError("either band_mask or band_names must be given: which bands make a superband?")
         made = [BandMasks.get_band_mask(image, band_names) for image in images]
-        masks, names = [mask for mask, _ in made], [found for _, found in made]
-        return read_features(read_band_masks(masks, images), images, "band_mask", HSIAttributesSpectral, names)
-    masks = read_band_masks(band_mask, images)
-    given = None if band_names is None else [_checked_names(band_names)] * len(images)
-    return read_features(masks, images, "band_mask", HSIAttributesSpectral, given)
+        masks, given = read_band_masks([mask for mask, _ in made], images), [found for _, found in made]
+    else:
+        masks, given = read_band_masks(band_mask, images), [band_names] * len(images)
+        if band_names is not None and not isinstance(band_names, dict):
+            raise TypeError(
+                f"band_names beside a band_mask must be a dict of the id of each name, not {type(band_names).__name__}"
+            )
+    names = None if band_names is None else [_checked_names(*one) for one in zip(given, masks, strict=True)]
+    return read_features(masks, images, "band_mask", HSIAttributesSpectral, names)
 
 
-def _checked_names(band_names: Any) -> BandNames:
-    if not isinstance(band_names, dict):
-        raise TypeError(
-            f"band_names beside a band_mask must be a dict of the id of each name, not {type(band_names).__name__}"
+def _checked_names(band_names: BandNames, mask: torch.Tensor) -> BandNames:
+    """Match names with the ids in a mask, before the model is asked anything."""
+    names = validate_band_names(band_names)
+    negative = [name for name, number in names.items() if number < 0]
+    if negative:
+        raise ValueError(
+            f"band_names must not have negative ids, which stand for bands in no superband, but {negative[0]!r} has "
+            f"{names[negative[0]]}"
         )
-    return band_names
+    try:
+        return align_band_names_with_mask(names, whole_number_ids(mask, "band_mask"))
+    except MaskCreationError as error:
+        raise HSIAttributesError(f"band_names and band_mask do not fit together: {error}") from error
 
 
 def joint_features(segmentation_mask: Any, band_mask: Any, images: list[HSI]) -> Features:
@@ -130,7 +150,7 @@ def joint_features(segmentation_mask: Any, band_mask: Any, images: list[HSI]) ->
     for image, segment, band in zip(images, segments, bands, strict=True):
         if segment.shape[axis] != 1 or band.numel() != band.shape[axis]:
             raise ValueError("joint features need superpixels that are the same in all bands, and bands in all pixels")
-        places, segment_ids = number_ids(whole_number_ids(segment, "segmentation_mask"))
+        places, _ = number_ids(whole_number_ids(segment, "segmentation_mask"))
         groups, band_ids = number_ids(whole_number_ids(band, "band_mask"))
         joint = places.astype(np.int64) * len(band_ids) + groups
         masks.append(torch.from_numpy(np.where((places < 0) | (groups < 0), -1, joint)).expand(image.image.shape))
@@ -193,7 +213,7 @@ class GameExplainer(Explainer):
         images, features = game.images, game.features
         wanted, targets = outputs_of(game.target, game.per_target, len(images))
         missing = missing_values(game.baseline, images, features.numbered)
-        known = _known(game, missing, targets, wanted)
+        known = _known(game, self.get_name(), missing, targets, wanted)
         computed = self._compute(
             self._native(),
             images,
@@ -207,11 +227,12 @@ class GameExplainer(Explainer):
             known_values=known[1],
             **game.arguments,
         )
-        _verify(game.continue_from, computed)
+        computed = _go_on(game, wanted, missing, computed)
         computed = computed if solve is None else solve(computed, missing)
 
         def build(i: int, t: int, target: tuple[int, ...]) -> HSIAttributes:
-            effects = _effects(computed.further, i, t, features.ids[i], missing.names[i], seed)
+            with torch.inference_mode(False):  # what is found can be used in autograd
+                effects = _effects(computed.further, i, t, features.ids[i], missing.names[i], seed)
             errors = None if effects is None else effects.standard_errors
             return self._result(
                 images[i],
@@ -231,9 +252,7 @@ class GameExplainer(Explainer):
 def _spread(numbers: torch.Tensor, numbered: np.ndarray, image: HSI) -> torch.Tensor:
     """Return the number of the feature of each value, 0 in none; what repeats itself is stored once."""
     once = numbered[tuple(slice(0, 1) if step == 0 else slice(None) for step in numbered.strides)]
-    values = np.append(numbers.numpy(), 0.0)[once]
-    spread: torch.Tensor = torch.from_numpy(values).to(image.image.device).expand(image.image.shape)
-    return spread
+    return result_tensor(np.append(numbers.numpy(), 0.0)[once], image).expand(image.image.shape)
 
 
 def _effects(
@@ -287,77 +306,135 @@ def results_to_continue(continue_from: Any, images: int) -> list[list[HSIAttribu
     if images == 1 and (len(results) != 1 or not isinstance(results[0], list)):
         results = [results]  # a bare result, or a bare list of outputs
     of_images = [one if isinstance(one, list) else [one] for one in results]
-    if len(of_images) != images:
+    if len(of_images) != images or not all(of_images):
         raise ValueError(f"continue_from must hold the results of {images} images, not of {len(of_images)}")
     if not all(isinstance(getattr(one, "effects", None), FeatureEffects) for of in of_images for one in of):
         raise TypeError("continue_from must be what an earlier call of a method over features returned")
     return of_images
 
 
+def _effects_of(results: list[HSIAttributes]) -> list[FeatureEffects]:
+    return [one.effects for one in results if one.effects is not None]
+
+
+def _as_target(target: tuple[int, ...]) -> Any:
+    """Return a target as results state it."""
+    return None if not target else target[0] if len(target) == 1 else target
+
+
+def _witnesses(effects: FeatureEffects) -> list[int]:
+    """Return the coalitions by which the model is verified, ascending: that with most left out and that with least.
+
+    The first is one of those that are asked first, and tells another baseline from that of the earlier call as well; of
+    it alone, models without biases say 0 whatever their weights.
+    """
+    sizes = effects.coalitions.sum(dim=1)
+    return sorted({int(sizes[:8].argmin()), int(sizes.argmax())}) if len(sizes) > 0 else []
+
+
 def _known(
-    game: Game, missing: MissingValues, targets: list[tuple[int, ...]], wanted: str | list[tuple[int, ...]] | None
+    game: Game, name: str, missing: MissingValues, targets: list[tuple[int, ...]], wanted: Any
 ) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
-    """Return what an earlier call asked and was told but for one answer, by which the model is verified."""
+    """Return what an earlier call asked and was told, but for the coalitions by which the model is verified."""
     if game.continue_from is None:
         return None, None
     coalitions, values = [], []
     for i, of in enumerate(results_to_continue(game.continue_from, len(game.images))):
-        effects = [one.effects for one in of]
-        explained = [None if not one else one[0] if len(one) == 1 else one for one in (wanted or targets[i : i + 1])]
-        if not isinstance(wanted, str) and [one.target for one in of] != explained:
-            raise ValueError(f"continue_from is of target {[one.target for one in of]}, this call of {explained}")
-        if isinstance(wanted, str) and len(of) == 1 and of[0].target is not None:
-            raise ValueError("continue_from is of one target, this call of all")
-        if not np.array_equal(effects[0].ids.numpy(), game.features.ids[i]) or not torch.equal(
-            of[0].mask.cpu(), game.features.masks[i].cpu().expand(of[0].mask.shape)
-        ):
-            raise ValueError("continue_from is of other features than the masks of this call")
-        if of[0].hsi is not game.images[i] and of[0].hsi != game.images[i]:
-            raise ValueError("continue_from is of another image than this call")
-        if effects[0].missing != missing.names[i]:
-            raise ValueError(
-                f"in continue_from left out features take {effects[0].missing}, in this call {missing.names[i]}"
-            )
-        told = np.stack([one.outputs.numpy() for one in effects], axis=1)
-        asked_anew = _asked_anew(effects[0])
-        coalitions.append(np.ascontiguousarray(np.delete(effects[0].coalitions.numpy(), asked_anew, axis=0)))
-        values.append(np.ascontiguousarray(np.delete(told, asked_anew, axis=0)))
+        _check_same_call(game, name, of, missing, i)
+        if not isinstance(wanted, str):  # "all": told by the outputs
+            _check_targets(of, wanted or targets[i : i + 1])
+        effects = _effects_of(of)
+        others = np.delete(np.arange(len(effects[0].coalitions)), _witnesses(effects[0]))
+        coalitions.append(np.ascontiguousarray(effects[0].coalitions.numpy()[others]))
+        values.append(np.ascontiguousarray(np.stack([one.outputs.numpy()[others] for one in effects], axis=1)))
     return coalitions, values
 
 
-def _asked_anew(effects: FeatureEffects) -> slice:
-    """Return which coalition of an earlier call is asked once more: the image itself, else the first.
+def _check_same_call(game: Game, name: str, of: list[HSIAttributes], missing: MissingValues, i: int) -> None:
+    """Raise an error unless earlier results are of the method, the image, the features and the missing values."""
+    result, effects = of[0], _effects_of(of)[0]
+    if result.attribution_method != name:
+        raise ValueError(f"continue_from is of {result.attribution_method}, this call of {name}")
+    mask = game.features.masks[i].cpu()
+    if (
+        result.mask is None
+        or result.mask.shape != game.images[i].image.shape
+        or not np.array_equal(effects.ids.numpy(), game.features.ids[i])
+        or not bool((result.mask.cpu() == mask).all())
+    ):
+        raise ValueError("continue_from is of other features than the masks of this call")
+    if not _is_same_image(result.hsi, game.images[i]):
+        raise ValueError("continue_from is of another image than this call")
+    if effects.missing != missing.names[i]:
+        raise ValueError(f"in continue_from left out features take {effects.missing}, in this call {missing.names[i]}")
 
-    Of the baseline, the first one of Shapley values, different models may say the same: 0, for one, without biases.
+
+def _is_same_image(a: HSI, b: HSI) -> bool:
+    """Return whether a model sees the same; what masks hide does not count."""
+    return a is b or (
+        a.orientation == b.orientation
+        and a.image.dtype == b.image.dtype
+        and torch.equal(a.wavelengths.cpu(), b.wavelengths.cpu())
+        and torch.equal(a.binary_mask.cpu(), b.binary_mask.cpu())
+        and torch.equal(a.get_image().cpu(), b.get_image().cpu())
+    )
+
+
+def _check_targets(of: list[HSIAttributes], targets: Sequence[tuple[int, ...]]) -> None:
+    explained = [_as_target(one) for one in targets]
+    if [one.target for one in of] != explained:
+        raise ValueError(f"continue_from is of target {[one.target for one in of]}, this call of {explained}")
+
+
+def _go_on(game: Game, wanted: Any, missing: MissingValues, computed: Computed) -> Computed:
+    """Raise an error if the model does not say any more what it said; else order the coalitions as they were.
+
+    What verified the model is counted as such.
     """
-    whole = effects.coalitions.numpy().all(axis=1)
-    at = int(whole.argmax()) if len(whole) else 0
-    return slice(at, at + 1)
+    if game.continue_from is None:
+        return computed
+    verified = 0
+    for i, of in enumerate(results_to_continue(game.continue_from, len(game.images))):
+        if isinstance(wanted, str):
+            _check_targets(of, [*np.ndindex(computed.shape)])
+        effects = _effects_of(of)
+        coalitions = computed.further["coalitions"][i]
+        spectra = None if missing.backgrounds is None else missing.backgrounds[i]
+        order = np.arange(len(coalitions))
+        for witness in _witnesses(effects[0]):
+            found = np.flatnonzero((coalitions == effects[0].coalitions[witness].numpy()).all(axis=1))
+            if len(found) == 0:  # no sample of this call is it
+                continue
+            _check_outputs(effects, witness, computed.further["values"][i][found[0]])
+            verified += 1 if spectra is None else len(spectra)
+            order = np.insert(order[order != found[0]], witness, found[0])
+        for name in ("coalitions", "values"):
+            computed.further[name][i] = computed.further[name][i][order]
+    report = computed.report
+    verifying = report.evaluations_verifying + verified
+    report = replace(report, evaluations=report.evaluations - verified, evaluations_verifying=verifying)
+    return computed._replace(report=report)
 
 
-def _verify(continue_from: Any, computed: Computed) -> None:
-    """Raise an error if the model does not say any more what it said of a coalition of an earlier call."""
-    if continue_from is None:
-        return
-    for i, of in enumerate(results_to_continue(continue_from, len(computed.arrays))):
-        if len(of[0].effects.coalitions) == 0:
-            continue
-        at = _asked_anew(of[0].effects)
-        same = (computed.further["coalitions"][i] == of[0].effects.coalitions[at].numpy()).all(axis=1)
-        for t, one in enumerate(of):
-            now, then = computed.further["values"][i][same, t], float(one.effects.outputs[at])
-            if len(now) and not np.allclose(now[0], then, rtol=1e-3, atol=1e-6, equal_nan=True):
-                raise ValueError(
-                    f"continue_from is of another model or other arguments: it said {then:.6g} of a sample, of which "
-                    f"the model now says {float(now[0]):.6g}"
-                )
+def _check_outputs(effects: list[FeatureEffects], witness: int, now: np.ndarray) -> None:
+    """Raise an error unless outputs are those of an earlier call, up to what batches of another size round."""
+    for one, number in zip(effects, now, strict=True):
+        then = float(one.outputs[witness])
+        finite = one.outputs[one.outputs.isfinite()].numpy()
+        spread = float(np.ptp(finite)) if len(finite) else 0.0
+        if not np.isclose(number, then, rtol=1e-6, atol=1e-4 * (spread or abs(then)), equal_nan=True):
+            raise ValueError(
+                f"continue_from is of another model, baseline or other arguments: it said {then:.6g} of a sample, of "
+                f"which the model now says {float(number):.6g}"
+            )
 
 
 def seed_of(continue_from: Any, images: int, new: Callable[[], int]) -> int:
     """Return the seed of the results that are continued, or a new one."""
     if continue_from is None:
         return new()
-    seeds = {one.effects.seed for of in results_to_continue(continue_from, images) for one in of}
+    earlier = results_to_continue(continue_from, images)
+    seeds = {effects.seed for of in earlier for effects in _effects_of(of)}
     if len(seeds) > 1:
         raise ValueError("continue_from holds results of different calls: their random numbers differ")
     return seeds.pop()

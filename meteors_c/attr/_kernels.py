@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from meteors_c.attr._arguments import NUMBER
+
 __all__ = ["ExpKernelSimilarity", "get_exp_kernel_similarity_function"]
 
 
@@ -24,10 +26,21 @@ class ExpKernelSimilarity:
         d is 1 - the cosine of the angle between image and sample, or the length of their difference.
     kernel_width : float
         Positive.
+
+    Raises
+    ------
+    ValueError
+        For another mode, or a width that is not positive.
     """
 
     distance_mode: str = "cosine"
     kernel_width: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.distance_mode not in ("cosine", "euclidean"):
+            raise ValueError(f"distance_mode must be 'cosine' or 'euclidean', not {self.distance_mode!r}")
+        if not (isinstance(self.kernel_width, NUMBER) and 0 < self.kernel_width < math.inf):
+            raise ValueError(f"kernel_width must be a positive number, not {self.kernel_width!r}")
 
     def __call__(self, original_inp: Any, perturbed_inp: Any, *unused: Any, **ignored: Any) -> float:
         """Return the weight of a sample, in (0, 1]; both are a tensor, or a tuple of as many tensors."""
@@ -69,8 +82,4 @@ def get_exp_kernel_similarity_function(distance_mode: str = "cosine", kernel_wid
     --------
     >>> Lime(model, similarity_func=get_exp_kernel_similarity_function("euclidean", kernel_width=500.0))
     """
-    if distance_mode not in ("cosine", "euclidean"):
-        raise ValueError(f"distance_mode must be 'cosine' or 'euclidean', not {distance_mode!r}")
-    if not 0 < kernel_width < math.inf:
-        raise ValueError(f"kernel_width must be a positive number, not {kernel_width!r}")
-    return ExpKernelSimilarity(distance_mode, float(kernel_width))
+    return ExpKernelSimilarity(distance_mode, kernel_width)

@@ -88,7 +88,8 @@ def read_segmentation_masks(segmentation_mask: Any, images: Sequence[HSI]) -> li
     Parameters
     ----------
     segmentation_mask : array, tensor, or list or tuple of them
-        One for all images, or a list of one for each. The two spatial axes in the image's order, or three axes.
+        One for all images, which have the same orientation then, or a list of one for each. The two spatial axes in the
+        image's order, or three axes.
     images : sequence of HSI
         The images.
 
@@ -102,9 +103,15 @@ def read_segmentation_masks(segmentation_mask: Any, images: Sequence[HSI]) -> li
     TypeError
         Neither arrays nor tensors.
     ValueError
-        Another number of masks than images, and as `validate_mask_shape`.
+        Another number of masks than images, one for images of several orientations, and as `validate_mask_shape`.
     """
     many = isinstance(segmentation_mask, list | tuple)
+    orientations = {"".join(image.orientation) for image in images}
+    if not many and len(orientations) > 1:
+        raise ValueError(
+            f"one segmentation_mask serves images of one orientation, not of {', '.join(sorted(orientations))}: give a "
+            "list with a mask for each, or turn the images by change_orientation()"
+        )
     masks = segmentation_mask if many else [segmentation_mask] * len(images)
     return _read_masks("segmentation", masks, images)
 

@@ -49,7 +49,7 @@ class FeatureEffects:
     coalitions : torch.Tensor of uint8, (coalitions, features)
         What the model was asked: 1 where the feature kept the image's values.
     outputs : torch.Tensor of float64, (coalitions,)
-        What it said. A later call with ``continue_from`` asks no coalition again.
+        What it said. A later call with ``continue_from`` begins with them.
 
     Examples
     --------

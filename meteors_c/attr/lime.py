@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from meteors_c import _core
-from meteors_c.attr._arguments import Baseline, Target, images_of, positive, run_settings
+from meteors_c._options import available_memory
+from meteors_c.attr._arguments import Baseline, Target, images_of, integer, positive, run_settings
 from meteors_c.attr._band_formats import (
     adjust_and_validate_segment_ranges,
     validate_band_format,
@@ -49,6 +50,7 @@ __all__ = [
 _MOST_SAMPLES = 10_000
 _TOLERANCE = 0.05
 _RESAMPLES = 200
+_BYTES_OF_A_FLAG, _BYTES_OF_A_SAMPLE = 9, 64  # in the core: a double of the fit and a flag; numbers beside them
 
 
 class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
@@ -69,8 +71,8 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
     similarity_func : callable, optional
         ``similarity_func(original, perturbed, interpretable_sample, **kwargs) -> float``: the weight of a sample. The
         images are ``(1, *image)`` tensors, the sample is ``(1, features)``, and ``kwargs`` hold ``feature_mask`` (the
-        number of the feature of each value), ``baselines`` and ``num_interp_features``. None: an exponential kernel over
-        cosine distances, see `lime_base.get_exp_kernel_similarity_function`, whose kernels the core computes itself.
+        number of the feature of each value), ``baselines`` and ``num_interp_features``. None: an exponential kernel
+        over cosine distances, see `lime_base.get_exp_kernel_similarity_function`, whose kernels the core computes.
     perturb_func : callable, optional
         ``perturb_func(original, **kwargs)`` gives a sample ``(1, features)`` of 0 and 1, or is a generator of samples.
 
@@ -174,8 +176,9 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
         hsi : HSI or list of HSI
             The images, of one shape. The model gets each with its mask applied, in its own orientation.
         segmentation_mask : tensor, array, or list or tuple of one for each image, optional
-            The superpixel of each pixel, as whole numbers; negative: in none. None: made from the first image by
-            `get_segmentation_mask`.
+            The superpixel of each pixel, as whole numbers; negative: in none. One that differs from band to band is
+            taken as it is, though ``segmentation_mask`` of the result shows its first band. None: made from the first
+            image by `get_segmentation_mask`, with a warning.
         target : int, tuple of int, tensor, list or "all", optional
             Which output to explain; a list has one for each image. ``"all"`` fits every output of the model to one set
             of evaluations.
@@ -192,26 +195,28 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
         baseline : number, tensor, array, "mean", `SegmentMean`, `Blur`, `Background` or list, optional
             What a dropped superpixel takes; 0 where None.
         tolerance : float, optional
-            With ``n_samples="auto"`` (0.05 where None): sample until the largest standard error of a coefficient is below
-            this part of the largest coefficient, at most 10,000 samples. Two coefficients that are further apart than
-            three times that then stand in their order with 97 % certainty.
+            With ``n_samples="auto"`` (0.05 where None): sample until the largest standard error of a coefficient is
+            below this part of the largest coefficient, at most 10,000 samples. Two coefficients that are further apart
+            than three times that then stand in their order with 97 % certainty.
         standard_errors : bool or int, default False
             Whether to compute standard errors of the coefficients and a 95 % interval of the score, by 200 bootstrap
             resamples or as many as given.
         per_target : bool, default False
             Take a list given as `target` as several outputs of each image, with one result for each.
         continue_from : result or list, optional
-            What an earlier call returned for the same images, masks and model: samples are added to it, up to
-            `n_samples` in all, and none is evaluated again.
+            What an earlier call returned for the same images, masks, baseline, target and model, here or from a file:
+            samples are added to it, up to `n_samples` in all, and the numbers are those of one long run. One sample is
+            evaluated again, to verify that the model is the same.
         **segmentation_method_params
             For `get_segmentation_mask`.
 
         Returns
         -------
         HSIAttributesSpatial or list of HSIAttributesSpatial
-            Each value has the coefficient of its superpixel, in output units. ``score`` is the R2 of the surrogate on
-            its samples, each counted alike: 1 or 0 for constant outputs that are predicted exactly or not, NaN for one
-            sample. ``effects`` holds coefficients, intercept, weighted R2, standard errors and samples.
+            Each value has the coefficient of its superpixel, in output units; 0 where the superpixel holds the baseline
+            anyhow. ``score`` is the R2 of the surrogate on its samples, each counted alike: 1 or 0 for constant outputs
+            that are predicted exactly or not, NaN for one sample. ``effects`` holds coefficients, intercept, weighted
+            R2, standard errors and samples.
 
         Raises
         ------
@@ -221,12 +226,14 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
             If a mask does not fit its image.
         MaskCreationError
             If a mask can't be made.
+        MemoryError
+            If the samples do not fit into memory.
 
         Warns
         -----
         UserWarning
-            If there are fewer distinct samples, by their weights, than coefficients, or if a Lasso has only
-            coefficients of 0 although the outputs vary.
+            If there is no mask, or more than 10,000 superpixels; if there are fewer distinct samples, by their
+            weights, than coefficients; or if a Lasso has only coefficients of 0 although the outputs vary.
 
         Examples
         --------
@@ -268,8 +275,8 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
         target, n_samples, perturbations_per_eval, verbose, additional_forward_args
             See `get_spatial_attributes`.
         band_names : dict, list or str, optional
-            The id of each superband's name; without a mask what `get_band_mask` takes. Ids are their own names where it
-            is None.
+            The id of each superband's name, which is not negative; without a mask what `get_band_mask` takes. Ids are
+            their own names where it is None.
         baseline, tolerance, standard_errors, per_target, continue_from
             See `get_spatial_attributes`.
 
@@ -284,6 +291,8 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
             See `get_spatial_attributes`.
         MaskCreationError
             If there is neither a mask nor names, or a mask can't be made of the names.
+        HSIAttributesError
+            If `band_names` leaves more than one id of the mask without a name.
 
         Examples
         --------
@@ -301,6 +310,7 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
     def _explain(self, game: Game, n_samples: int | str, tolerance: float | None, standard_errors: bool | int) -> Any:
         seed = seed_of(game.continue_from, len(game.images), new_seed)
         arguments = _sampling(n_samples, tolerance, standard_errors) | {"seed": seed}
+        _check_memory(arguments, game.features)
         model = self.interpretable_model
         core = model.core_fit() if isinstance(model, SkLearnLinearModel) else None
         rows, row_weights = self._user_rows(game, arguments)
@@ -310,12 +320,12 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
                 "LinearRegression"
             )
         kernel = self.similarity_func
-        own = kernel if isinstance(kernel, ExpKernelSimilarity) else ExpKernelSimilarity()
+        own = kernel if _is_own(kernel) else ExpKernelSimilarity()
         arguments |= {
             "rows": rows,
             "row_weights": row_weights,
             "distance": own.distance_mode if row_weights is None else "given",
-            "kernel_width": own.kernel_width,
+            "kernel_width": float(own.kernel_width),
             "surrogate": "none" if core is None else core["kind"],
             "alpha": 0.0 if core is None else core["alpha"],
             "intercept": core is None or core["intercept"],
@@ -340,11 +350,13 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
         self, game: Game, arguments: dict[str, Any]
     ) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
         """Return the samples and weights of each image where functions of the user's make them."""
-        user_weights = self.similarity_func is not None and not isinstance(self.similarity_func, ExpKernelSimilarity)
+        user_weights = self.similarity_func is not None and not _is_own(self.similarity_func)
         if self.perturb_func is None and not user_weights:
             return None, None
         if arguments["tolerance"] > 0:
             raise ValueError("n_samples='auto' needs samples and weights that the core makes, not functions of yours")
+        if self.perturb_func is not None and game.continue_from is not None:
+            raise ValueError("continue_from needs samples that the core draws, not a perturb_func")
         baselines = missing_values(game.baseline, game.images, game.features.numbered).baselines
         rows, weights = [], []
         for i in range(len(game.images)):
@@ -382,6 +394,11 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
             ]
 
 
+def _is_own(kernel: Any) -> TypeGuard[ExpKernelSimilarity]:
+    """Return whether the core computes a kernel: one of a derived class may be another."""
+    return type(kernel) is ExpKernelSimilarity
+
+
 def _sampling(n_samples: int | str, tolerance: float | None, standard_errors: bool | int) -> dict[str, Any]:
     """Return how many samples are drawn, and resampled."""
     if isinstance(n_samples, str) and n_samples != "auto":
@@ -395,8 +412,19 @@ def _sampling(n_samples: int | str, tolerance: float | None, standard_errors: bo
     return {
         "n_samples": _MOST_SAMPLES if n_samples == "auto" else positive(n_samples, "n_samples"),
         "tolerance": 0.0 if n_samples != "auto" else _TOLERANCE if tolerance is None else float(tolerance),
-        "resamples": positive(resamples, "standard_errors") if resamples else 0,
+        "resamples": integer(resamples, "standard_errors", "a bool or an int of at least 2", 2) if resamples else 0,
     }
+
+
+def _check_memory(arguments: dict[str, Any], features: Features) -> None:
+    """Raise an error for samples that do not fit into memory, before anything is drawn."""
+    most = max(map(len, features.ids))
+    needed = arguments["n_samples"] * (_BYTES_OF_A_FLAG * most + _BYTES_OF_A_SAMPLE)
+    if arguments["tolerance"] == 0 and needed > available_memory():
+        raise MemoryError(
+            f"n_samples: {arguments['n_samples']} samples of {most} features do not fit into memory: they take about "
+            f"{needed / 2**30:.3g} GiB"
+        )
 
 
 def _warn_of_fits(computed: Computed, core: dict[str, Any] | None) -> None:
@@ -405,8 +433,8 @@ def _warn_of_fits(computed: Computed, core: dict[str, Any] | None) -> None:
         effective, wanted = float(computed.further["effective_samples"][i][0]), coefficients.shape[1] + 1
         if effective < wanted:
             warn_caller(
-                f"{coefficients.shape[1]} coefficients and an intercept are fitted to {effective:.1f} samples, counted by "
-                "their weights: take more samples, a wider kernel, or fewer features"
+                f"{coefficients.shape[1]} coefficients and an intercept are fitted to {effective:.1f} samples, counted "
+                "by their weights: take more samples, a wider kernel, or fewer features"
             )
             break
     lasso = core is not None and core["kind"] == "lasso"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from meteors_c.attr._arguments import checked_baseline, one_for_each_image
+from meteors_c.attr._arguments import NUMBER, checked_baseline, one_for_each_image
 from meteors_c.hsi import HSI
 from meteors_c.utils import floating_dtype, tensor_from_array
 
@@ -20,8 +20,8 @@ __all__ = ["Background", "Blur", "SegmentMean"]
 class SegmentMean:
     """A pixel of a left out feature takes the mean spectrum of its feature.
 
-    The mean of each band is over the pixels of the feature where the image's mask is True. Superpixels lose their
-    texture and keep their colour; superbands lose what is spatial about them.
+    The mean of each band is over the pixels of the feature where the image's mask is True; elsewhere pixels stay 0.
+    Superpixels lose their texture and keep their colour; superbands lose what is spatial about them.
 
     Examples
     --------
@@ -35,7 +35,7 @@ class SegmentMean:
         """Return the baseline of an image, of its shape; `ids` are the features of its values, of its shape too."""
         image = hsi.image.detach().cpu().to(floating_dtype(hsi.image))
         axis, bands = hsi.spectral_axis, image.shape[hsi.spectral_axis]
-        numbered = tensor_from_array(np.ascontiguousarray(ids)).long() + 1  # 0: in no feature
+        numbered = torch.from_numpy(np.ascontiguousarray(ids)).long() + 1  # 0: in no feature
         band = torch.arange(bands).reshape([-1 if a == axis else 1 for a in range(3)])
         cell = (numbered * bands + band).reshape(-1)
         used = hsi.binary_mask.cpu()
@@ -45,7 +45,8 @@ class SegmentMean:
         counts = torch.zeros(cells, dtype=torch.float64).index_add_(
             0, cell, used.expand(image.shape).double().reshape(-1)
         )
-        return (sums / counts.clamp(min=1))[cell].reshape(image.shape).to(image.dtype)
+        means = (sums / counts.clamp(min=1))[cell].reshape(image.shape).to(image.dtype)
+        return torch.where(used, means, 0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Blur:
     Parameters
     ----------
     sigma : float
-        Standard deviation in pixels, positive. Pixels outside of the image's mask have no part in it.
+        Standard deviation in pixels, positive. Pixels outside of the image's mask have no part in it and stay 0.
 
     Examples
     --------
@@ -65,7 +66,7 @@ class Blur:
     sigma: float
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.sigma, int | float) and 0 < self.sigma < float("inf")):
+        if not (isinstance(self.sigma, NUMBER) and 0 < self.sigma < float("inf")):
             raise ValueError(f"sigma must be a positive number of pixels, not {self.sigma!r}")
 
     def __str__(self) -> str:
@@ -80,7 +81,7 @@ class Blur:
         for axis in (2, 3):
             planes, weights = self._along(planes, axis), self._along(weights, axis)
         blurred = (planes / weights.clamp(min=1e-12))[:, 0].movedim(0, hsi.spectral_axis)
-        return blurred.to(image.dtype).contiguous()
+        return torch.where(used, blurred.to(image.dtype), 0).contiguous()
 
     def _along(self, planes: torch.Tensor, axis: int) -> torch.Tensor:
         radius = min(int(4 * self.sigma + 0.5), 4 * planes.shape[axis])
@@ -116,7 +117,7 @@ class Background:
         spectra = tensor_from_array(self.spectra) if isinstance(self.spectra, np.ndarray) else self.spectra
         if not isinstance(spectra, torch.Tensor) or spectra.ndim != 2 or spectra.numel() == 0 or spectra.is_complex():
             raise ValueError("spectra must be a tensor or array (spectra, bands) of real numbers, with at least one")
-        spectra = spectra.detach().cpu().double().contiguous()
+        spectra = spectra.detach().to("cpu", torch.float64, copy=True).contiguous()
         if not bool(spectra.isfinite().all()):
             raise ValueError("spectra must be finite")
         object.__setattr__(self, "spectra", spectra)

@@ -25,8 +25,8 @@ class Report:
     evaluations_saved : int
         Samples whose result was known without the model.
     evaluations_verifying : int
-        Samples that were evaluated once more, alone: to verify that batches leave a sample's result alone, and that a
-        shortcut gives what the model gives.
+        Samples that were evaluated once more: to verify that batches leave a sample's result alone, that a shortcut
+        gives what the model gives, and that the model is still that of results that are continued.
     evaluations_discarded : int
         Samples whose results were not used: of a batch whose samples influence each other, or of a shortcut that
         declined half-way.

@@ -83,7 +83,10 @@ static int grow(sampling *s, size_t rows, size_t words) {
     return MET_OK;
 }
 
-/* Draw samples up to `rows`, or take those that were given. */
+/*
+ * Draw samples up to `rows`, or take those that were given. Features that hold the baseline's values anyhow count as kept:
+ * their column is constant then, and their coefficient exactly 0.
+ */
 static int sample(lime *m, size_t image, size_t rows) {
     sampling *s = &m->of[image];
     const met_coalitions *c = &m->game.of[image];
@@ -97,6 +100,9 @@ static int sample(lime *m, size_t image, size_t rows) {
             for (size_t j = 0; j < c->features; j++) {
                 met_coalition_set(bits, j, ((const uint8_t *)given->data)[r * c->features + j] != 0);
             }
+        }
+        for (size_t w = 0; w < c->words; w++) {
+            bits[w] |= m->game.values[image].inert[w];
         }
         status = met_game_ask(&m->game, image, bits, &s->position[r]);
         s->rows = status == MET_OK ? r + 1 : s->rows;
@@ -144,9 +150,9 @@ static int count_effective(const lime *m, size_t image) {
     for (size_t r = 0; r < s->rows; r++) {
         of[s->position[r]] += s->weight[r];
     }
-    for (size_t k = 0; k < m->game.of[image].count; k++) {
-        sum += of[k];
-        squares += of[k] * of[k];
+    for (size_t r = 0; r < s->rows; r++) { /* by rows, whose order is that of any run */
+        sum += s->weight[r];
+        squares += s->weight[r] * of[s->position[r]];
     }
     s->effective = squares > 0 ? sum / squares * sum : 0.0;
     met_deallocate(of);
@@ -170,6 +176,11 @@ static int weigh(const lime *m, size_t image) {
         s->weight[r] = given != NULL                   ? given[r]
                        : m->options->distance == GIVEN ? 1.0
                                                        : distance_of(m, image, s->bits + r * words);
+        if (m->options->distance != GIVEN && !isfinite(s->weight[r])) {
+            return met_fail(MET_EVALUE,
+                            "image %zu or its baseline has values too large for distances: squares overflow",
+                            m->call->inputs[image].origin);
+        }
         nearest = fmin(nearest, s->weight[r]);
     }
     const double from = nearest / width > FAR ? nearest : 0.0;
@@ -191,13 +202,15 @@ static int gather(const lime *m, size_t image) {
     }
     for (size_t r = 0; r < s->rows; r++) {
         for (size_t t = 0; t < outputs; t++) {
-            s->value[r * outputs + t] = met_game_value(&m->game, image, s->position[r], t);
-            if (m->options->surrogate != NO_SURROGATE && !isfinite(s->value[r * outputs + t])) {
-                return met_fail(MET_EVALUE,
-                                "a linear surrogate needs outputs that are finite: the model gave %g for sample %zu of "
-                                "image %zu, output %zu of those explained",
-                                s->value[r * outputs + t], r, m->call->inputs[image].origin, t);
+            const double value = met_game_value(&m->game, image, s->position[r], t);
+            if (m->options->surrogate != NO_SURROGATE && !isfinite(value)) {
+                return met_fail(
+                    MET_EVALUE,
+                    "a linear surrogate needs outputs that are finite: the model gives %g for sample %zu of "
+                    "image %zu, output %zu of those explained",
+                    value, r, m->call->inputs[image].origin, t);
             }
+            s->value[r * outputs + t] = value;
         }
     }
     return MET_OK;

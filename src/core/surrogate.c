@@ -170,7 +170,7 @@ static int bootstrap(const met_surrogate_rows *r, const met_fit_options *options
         }
     }
     for (size_t i = 0; i < size; i++) {
-        out->errors[i] = done > 1 ? sqrt(out->errors[i] / (double)(done - 1)) : (double)NAN;
+        out->errors[i] = done > 1 && r->rows > 1 ? sqrt(out->errors[i] / (double)(done - 1)) : (double)NAN;
     }
     for (size_t t = 0; t < r->outputs; t++) {
         double *scores = w->scores + t * resamples;
