@@ -73,8 +73,9 @@ def question_of(hsi: HSI, numbered: np.ndarray, features: int, baseline: Any) ->
     """Return what functions are told of an image: tensors (1, *image) of its values and the numbers of its features."""
     image = hsi.get_image().detach()
     image = image.to(floating_dtype(image))[None]
-    mask = torch.from_numpy(np.ascontiguousarray(numbered)).long().to(image.device)[None]
+    mask = torch.from_numpy(numbered.astype(np.int64)).to(image.device)[None]
     missing = torch.as_tensor(baseline, dtype=image.dtype, device=image.device)
+    missing = torch.where(hsi.binary_mask, missing, 0)  # what the mask hides never changes
 
     def perturbed(sample: torch.Tensor) -> torch.Tensor:
         kept = torch.cat([sample[0], sample.new_ones(1)])[mask].bool()  # id -1, in none, reads the last place
@@ -172,6 +173,8 @@ def fit_batch(
 
 def fit_custom(model: InterpretableModel, samples: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> CustomFit:
     """Fit a model of the user's, which must have one coefficient for each feature; see `fit_batch`."""
+    if not np.isfinite(outputs).all():
+        raise ValueError("a surrogate needs outputs that are finite: the model gives NaN or infinity for a sample")
     given, predicted = fit_batch(model, samples, outputs, weights)
     representation = model.get_representation()
     try:

@@ -35,7 +35,7 @@ class SegmentMean:
         """Return the baseline of an image, of its shape; `ids` are the features of its values, of its shape too."""
         image = hsi.image.detach().cpu().to(floating_dtype(hsi.image))
         axis, bands = hsi.spectral_axis, image.shape[hsi.spectral_axis]
-        numbered = torch.from_numpy(np.ascontiguousarray(ids)).long() + 1  # 0: in no feature
+        numbered = torch.from_numpy(ids.astype(np.int64)) + 1  # 0: in no feature
         band = torch.arange(bands).reshape([-1 if a == axis else 1 for a in range(3)])
         cell = (numbered * bands + band).reshape(-1)
         used = hsi.binary_mask.cpu()

@@ -80,16 +80,19 @@ static size_t backgrounds_of(const met_game *game, size_t image) {
     return of == NULL || of->data == NULL ? 0 : of->rows;
 }
 
-/* The input of an image with a background as its baseline: one value a band. */
-static met_input with_background(const met_game *game, size_t image, size_t background) {
+/* The input of an image, with a background as its baseline where there is one: a value for each band. */
+static met_input input_of(const met_game *game, size_t image, size_t background) {
     met_input input = game->call->inputs[image];
-    if (backgrounds_of(game, image) > 0) {
+    if (background < backgrounds_of(game, image)) {
         const met_table *of = &game->options->backgrounds[input.origin];
         input.baseline = (met_image){.data = (const double *)of->data + background * of->columns,
                                      .dtype = MET_FLOAT64,
                                      .bands = input.image.bands};
         memcpy(input.baseline.shape, input.image.shape, sizeof input.baseline.shape);
         input.baseline.strides[input.image.bands] = (ptrdiff_t)sizeof(double);
+    }
+    if (game->masked) {
+        met_mask_baseline(&input, &game->call->inputs[image].baseline_value);
     }
     return input;
 }
@@ -119,7 +122,7 @@ static int measure_image(met_game *game, size_t image, met_readable *readable) {
     int status = check_backgrounds(game, image);
     for (size_t b = 0; b < backgrounds + (m->image != NULL || backgrounds == 0) && status == MET_OK; b++) {
         met_base base;
-        const met_input input = b < backgrounds ? with_background(game, image, b) : call->inputs[image];
+        const met_input input = input_of(game, image, b);
         status = met_read_input(readable, &input, call->dtype, call->options->pool, &call->report->memory, &base);
         if (status == MET_OK) {
             measure(&base, features_of(game, image), b < backgrounds ? &differs : m);
@@ -231,8 +234,9 @@ static int open_image(met_game *game, size_t image, met_readable *readable, bool
     return status == MET_OK ? read_known(game, image) : status;
 }
 
-int met_game_open(met_game *game, const met_call *call, const met_game_options *options, bool sums) {
+int met_game_open(met_game *game, const met_call *call, const met_game_options *options, unsigned how) {
     *game = (met_game){.call = call, .options = options, .images = call->images, .by_band = true};
+    game->masked = (how & MET_GAME_MASKED) != 0;
     met_readable readable = {0};
     game->of = met_allocate(call->images, sizeof *game->of);
     game->values = met_allocate(call->images, sizeof *game->values);
@@ -252,7 +256,7 @@ int met_game_open(met_game *game, const met_call *call, const met_game_options *
     }
     int status = options->features == NULL ? met_fail(MET_EVALUE, "there are no features") : MET_OK;
     for (size_t i = 0; i < call->images && status == MET_OK; i++) {
-        status = open_image(game, i, &readable, sums);
+        status = open_image(game, i, &readable, (how & MET_GAME_SUMS) != 0);
     }
     met_readable_free(&readable);
     return status;
@@ -402,7 +406,7 @@ static void fill_job(met_game *game, met_job *job) {
         for (size_t b = 0; b < jobs; b++) {
             game->pending[job->images] = i;
             game->counts[job->images] = count;
-            game->inputs[job->images++] = with_background(game, i, b);
+            game->inputs[job->images++] = input_of(game, i, b);
         }
         job->evaluations = count > job->evaluations ? count : job->evaluations;
         job->scratch = scratch > job->scratch ? scratch : job->scratch;

@@ -49,6 +49,7 @@ typedef struct met_game {
     const met_call *call;
     const met_game_options *options;
     size_t images;
+    bool masked;
     met_coalitions *of;      /* (images,) those that were asked for */
     met_game_values *values; /* (images,) */
     met_measures *measures;  /* (images,) */
@@ -76,12 +77,11 @@ typedef struct met_game {
         "backgrounds", MET_NUMBER_TABLES, .offset = offsetof(options_type, game.backgrounds) \
     }
 
-/*
- * Look at the images of a call and take over what is known of them.
- *   sums  whether all measures are wanted, or only which features differ from the baseline
- * met_game_close() is due either way.
- */
-int met_game_open(met_game *game, const met_call *call, const met_game_options *options, bool sums);
+/* How a method plays: with all measures, not only which features differ; values under the image's mask stay 0. */
+enum { MET_GAME_SUMS = 1, MET_GAME_MASKED = 2 };
+
+/* Look at the images of a call and take over what is known of them. met_game_close() is due either way. */
+int met_game_open(met_game *game, const met_call *call, const met_game_options *options, unsigned how);
 void met_game_close(met_game *game);
 
 /*

@@ -517,7 +517,7 @@ static int run(const met_call *call, const void *options, met_results *results) 
     const size_t images = call->images;
     double **values = met_allocate(images, sizeof *values);
     m.of = met_allocate(images, sizeof *m.of);
-    int status = met_game_open(&m.game, call, &m.options->game, false);
+    int status = met_game_open(&m.game, call, &m.options->game, MET_GAME_MASKED);
     if (status == MET_OK && (values == NULL || m.of == NULL)) {
         status = met_fail(MET_ENOMEM, "%zu images do not fit into memory", images);
     }

@@ -374,7 +374,8 @@ static int run(const met_call *call, const void *options, met_results *results) 
         return status;
     }
     m.of = met_allocate(call->images, sizeof *m.of);
-    status = met_game_open(&m.game, call, &m.options->game, m.options->distance != GIVEN);
+    status = met_game_open(&m.game, call, &m.options->game,
+                           MET_GAME_MASKED | (m.options->distance != GIVEN ? (unsigned)MET_GAME_SUMS : 0));
     if (status == MET_OK && m.of == NULL) {
         status = met_fail(MET_ENOMEM, "%zu images do not fit into memory", call->images);
     }

@@ -51,6 +51,20 @@ int met_results_put(met_results *results, size_t image, const char *name, met_dt
     return status;
 }
 
+void met_mask_baseline(met_input *input, const double *number) {
+    if (input->image.mask == NULL || (input->baseline.data == NULL && *number == 0)) {
+        return;
+    }
+    if (input->baseline.data == NULL) {
+        input->baseline = input->image;
+        input->baseline.data = number;
+        input->baseline.dtype = MET_FLOAT64;
+        memset(input->baseline.strides, 0, sizeof input->baseline.strides);
+    }
+    input->baseline.mask = input->image.mask;
+    memcpy(input->baseline.mask_strides, input->image.mask_strides, sizeof input->baseline.mask_strides);
+}
+
 /* An image or a baseline must be finite where it is used: refused with the band and the place of the first value. */
 static int check_finite(const met_image *image, const char *what, size_t i, const met_parallel *pool) {
     size_t count, at[MET_AXES];

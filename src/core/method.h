@@ -134,6 +134,12 @@ extern const met_method *const met_methods[];
 /* Run a method: look for images that are not finite, compute, and look at the results. */
 int met_method_run(const met_method *method, const met_call *call, const void *options, met_results *results);
 
+/*
+ * The baseline of an input under its image's mask: 0 where that hides values, so that they never change.
+ *   number  the baseline where it is one number, the caller's memory as long as the input is used
+ */
+void met_mask_baseline(met_input *input, const double *number);
+
 /* A job over the images of a call that evaluates each as it is; the method adds what it does with them. */
 met_job met_job_of(const met_call *call, void *method);
 

@@ -339,24 +339,6 @@ static int check(const met_noise_tunnel_options *o) {
     return MET_OK;
 }
 
-/* Where bands take the baseline, the mask comes after: what is not used stays 0 in the baseline too. */
-static void mask_baselines(met_input *inputs, size_t images) {
-    for (size_t i = 0; i < images; i++) {
-        met_input *input = &inputs[i];
-        if (input->image.mask == NULL) {
-            continue;
-        }
-        if (input->baseline.data == NULL) {
-            input->baseline = input->image;
-            input->baseline.data = &input->baseline_value;
-            input->baseline.dtype = MET_FLOAT64;
-            memset(input->baseline.strides, 0, sizeof input->baseline.strides);
-        }
-        input->baseline.mask = input->image.mask;
-        memcpy(input->baseline.mask_strides, input->image.mask_strides, sizeof input->baseline.mask_strides);
-    }
-}
-
 /* The accumulators that the moment and the further results need. */
 static int allocate(tunnel *m, bool squares, bool derivative) {
     const met_image *first = &m->inputs[0].image;
@@ -395,7 +377,9 @@ static int run(const met_call *call, const void *options, met_results *results) 
     }
     memcpy(inputs, call->inputs, call->images * sizeof *inputs);
     if (o->perturbation == MET_PERTURB_BANDS) {
-        mask_baselines(inputs, call->images);
+        for (size_t i = 0; i < call->images; i++) {
+            met_mask_baseline(&inputs[i], &call->inputs[i].baseline_value);
+        }
     }
     tunnel m = {.call = call, .options = o, .inputs = inputs, .out = results->out};
     m.kind = o->perturbation == MET_PERTURB_BANDS ? MET_BANDS : MET_NOISE;

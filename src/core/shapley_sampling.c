@@ -283,7 +283,7 @@ static int run(const met_call *call, const void *options, met_results *results) 
     double **values = met_allocate(images, sizeof *values);
     m.of = met_allocate(images, sizeof *m.of);
     m.each = m.options->antithetic ? 2 : 1;
-    int status = met_game_open(&m.game, call, &m.options->game, false);
+    int status = met_game_open(&m.game, call, &m.options->game, MET_GAME_MASKED);
     if (status == MET_OK && m.options->permutations == 0) {
         status = met_fail(MET_EVALUE, "n_permutations must be at least 1");
     }

@@ -72,7 +72,8 @@ def test_samples_by_hand(kind: str, orientation: str, kernel: tuple[str, float],
     assert (x.dtype, y.dtype, w.dtype) == (torch.float32,) * 3
     assert (x.shape, y.shape, w.shape) == ((40, 3), (40,), (40,))
     assert ((x == 0) | (x == 1)).all()
-    images = rendered(hsi.get_image(), numbered, x, other)
+    left_out = torch.where(hsi.binary_mask, torch.as_tensor(other), 0)  # what the mask hides stays 0
+    images = rendered(hsi.get_image(), numbered, x, left_out)
     with torch.no_grad():
         torch.testing.assert_close(y, MODEL(images)[:, 1].float(), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(w, weights_by_hand(hsi.get_image(), images, *kernel).float(), rtol=1e-6, atol=1e-7)
@@ -431,7 +432,9 @@ def test_similarity_func_is_called_as_captum_does() -> None:
     assert w.tolist() == [0.25, 0.5] * 20
     for row, (original, perturbed, sample, named) in zip(x, seen, strict=True):
         assert torch.equal(original, hsi.get_image()[None])
-        assert torch.equal(perturbed, rendered(hsi.get_image(), numbered, row[None], baseline))
+        assert torch.equal(
+            perturbed, rendered(hsi.get_image(), numbered, row[None], torch.where(hsi.binary_mask, baseline, 0))
+        )
         assert torch.equal(sample, row[None].long())
         assert torch.equal(named["feature_mask"], numbered[None])
         assert named["num_interp_features"] == 3

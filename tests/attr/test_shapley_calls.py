@@ -348,13 +348,19 @@ def test_masked_pixels_have_no_part(method: Any) -> None:
         assert_efficient(result, 1e-12)
 
 
-def test_masked_pixels_take_the_baseline_as_all_others() -> None:
+@pytest.mark.parametrize("baseline", [values(8), 0.7, "spectra"])
+def test_masked_pixels_stay_as_they_are_whatever_the_baseline(baseline: Any) -> None:
     mask = spatial_mask()
     hsi = cube(binary_mask=mask.expand(SHAPE).clone())
-    model, baseline = smooth(), values(8)
-    result = KernelShap(explainable(model)).get_spatial_attributes(hsi, SUPERPIXELS, target=0, baseline=baseline)
-    ids = wide(SUPERPIXELS)
-    want = by_permutations(value_on(model, hsi.get_image(), ids, baseline), 3)[:, 0]
+    model, ids = smooth(), torch.where(mask[0], SUPERPIXELS, 99)
+    given = Background(torch.full((2, BANDS), 0.3, dtype=torch.float64)) if isinstance(baseline, str) else baseline
+    result = KernelShap(explainable(model)).get_spatial_attributes(hsi, ids, target=0, baseline=given)
+    assert (result.attributes[:, ~mask[0]] == 0).all()
+    assert result.effects.values[-1] == 0
+    left_out = torch.where(
+        mask, torch.as_tensor(0.3 if isinstance(baseline, str) else baseline, dtype=torch.float64), 0
+    )
+    want = by_permutations(value_on(model, hsi.get_image(), wide(ids), left_out.expand(SHAPE)), 4)[:, 0]
     torch.testing.assert_close(result.effects.values, want, rtol=0, atol=1e-12)
 
 

@@ -30,7 +30,7 @@ static int open_asking(asking *a, size_t players) {
     a->report = (met_report){0};
     a->options = (met_game_options){.features = &a->g.segments};
     a->call = (met_call){&a->g.input, 1, MET_FLOAT64, &a->g.model, &a->run, &a->report};
-    return met_game_open(&a->game, &a->call, &a->options, false);
+    return met_game_open(&a->game, &a->call, &a->options, 0);
 }
 
 /* Forgotten coalitions are evaluated again, those that are kept are not. */
@@ -169,7 +169,7 @@ static void check_values(const play *p) {
 
 /* Two rounds of whatever is asked for: right values, no coalition twice, progress up to the total each time. */
 static void check_play(play *p, size_t backgrounds) {
-    REQUIRE(met_game_open(&p->game, &p->call, &p->options, true) == MET_OK);
+    REQUIRE(met_game_open(&p->game, &p->call, &p->options, MET_GAME_SUMS) == MET_OK);
     REQUIRE(met_game_evaluate(&p->game) == MET_OK); /* nothing was asked for */
     CHECK_INT(p->t.calls, 0);
     size_t evaluations = 0;
@@ -233,7 +233,7 @@ void test_game_of_bands_goes_as_bands(void) {
         prepare_of_toy = shortcut.prepare;
         shortcut.prepare = note_kind;
         p.t.model.shortcut = &shortcut;
-        REQUIRE(met_game_open(&p.game, &p.call, &p.options, false) == MET_OK);
+        REQUIRE(met_game_open(&p.game, &p.call, &p.options, 0) == MET_OK);
         for (uint64_t s = 0; s < 3; s++) { /* not the image itself, which is of no kind */
             for (size_t i = 0; i < IMAGES; i++) {
                 REQUIRE(met_game_ask(&p.game, i, &s, &p.position[i][s]) == MET_OK);
@@ -254,7 +254,7 @@ void test_game_restarts_after_a_shortcut_that_declines(void) {
         p.t.decline_at = at;
         p.t.decline_on = true;
         p.run.max_batch_size = 3;
-        REQUIRE(met_game_open(&p.game, &p.call, &p.options, false) == MET_OK);
+        REQUIRE(met_game_open(&p.game, &p.call, &p.options, 0) == MET_OK);
         for (size_t round = 0; round < 2; round++) {
             REQUIRE(ask_some(&p, round) == MET_OK);
             REQUIRE(met_game_evaluate(&p.game) == MET_OK);
@@ -307,7 +307,7 @@ void test_game_merges_features_of_the_baseline(void) {
         }
         p.backgrounds[2] = (met_table){p.spectra, 2, 3};
         p.options.backgrounds = background ? p.backgrounds : NULL;
-        REQUIRE(met_game_open(&p.game, &p.call, &p.options, false) == MET_OK);
+        REQUIRE(met_game_open(&p.game, &p.call, &p.options, 0) == MET_OK);
         CHECK_INT(p.game.measures[2].differs[1 + 0], 1);
         CHECK_INT(p.game.measures[2].differs[1 + 1], 0);
         CHECK_INT(p.game.measures[2].differs[1 + 2], 1);
@@ -324,7 +324,7 @@ void test_game_merges_features_of_the_baseline(void) {
 void test_game_measures(void) {
     static play p;
     make_play(&p, false, false);
-    REQUIRE(met_game_open(&p.game, &p.call, &p.options, true) == MET_OK);
+    REQUIRE(met_game_open(&p.game, &p.call, &p.options, MET_GAME_SUMS) == MET_OK);
     for (size_t i = 0; i < IMAGES; i++) {
         double want[4][6] = {{0}};
         for (size_t v = 0; v < TOY_SIZE; v++) {
@@ -356,7 +356,7 @@ void test_game_does_not_evaluate_what_is_known(void) {
     known_values[1] = (met_table){values, 4, 1};
     p.options.known = known;
     p.options.known_values = known_values;
-    REQUIRE(met_game_open(&p.game, &p.call, &p.options, false) == MET_OK);
+    REQUIRE(met_game_open(&p.game, &p.call, &p.options, 0) == MET_OK);
     CHECK_INT(p.game.of[1].count, 3);
     REQUIRE(ask_some(&p, 1) == MET_OK);
     REQUIRE(met_game_evaluate(&p.game) == MET_OK);
@@ -378,7 +378,7 @@ void test_game_continues(void) {
     make_play(&p, false, false);
     p.options.outputs.all = true;
     toy_host_init(&h, IMAGES, TOY_SIZE);
-    REQUIRE(met_game_open(&p.game, &p.call, &p.options, false) == MET_OK);
+    REQUIRE(met_game_open(&p.game, &p.call, &p.options, 0) == MET_OK);
     REQUIRE(ask_some(&p, 1) == MET_OK);
     REQUIRE(met_game_evaluate(&p.game) == MET_OK);
     for (size_t i = 0; i < IMAGES; i++) {
@@ -408,7 +408,7 @@ void test_game_continues(void) {
     }
     p.options.known = known;
     p.options.known_values = known_values;
-    REQUIRE(met_game_open(&p.game, &p.call, &p.options, false) == MET_OK);
+    REQUIRE(met_game_open(&p.game, &p.call, &p.options, 0) == MET_OK);
     REQUIRE(ask_some(&p, 1) == MET_OK);
     REQUIRE(met_game_evaluate(&p.game) == MET_OK);
     CHECK_INT(p.report.evaluations, evaluations);
@@ -420,7 +420,7 @@ void test_game_continues(void) {
 /* ---- failures */
 
 static int open_and_evaluate(play *p) {
-    int status = met_game_open(&p->game, &p->call, &p->options, false);
+    int status = met_game_open(&p->game, &p->call, &p->options, 0);
     status = status == MET_OK ? ask_some(p, 1) : status;
     status = status == MET_OK ? met_game_evaluate(&p->game) : status;
     met_game_close(&p->game);
