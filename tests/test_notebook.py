@@ -27,7 +27,8 @@ SMALL = {
     "DEMO_PATCHES": "4",
     "DEMO_TEST": "60",
     "DEMO_DRAWS": "3",
-    "LIME_SAMPLES": "150",
+    "DEMO_LIME": "150",
+    "DEMO_COALITIONS": "100",
     "CLIP_STEPS": "2",
     "CLIP_LAYERS": "1",
     "OMP_NUM_THREADS": "1",
@@ -237,6 +238,9 @@ def test_lime(executed: Callable[[str], Execution]) -> None:
     # Every target's difference lies in its own bands, and the first window of each is among them.
     assert printed.count("its own bands: True") == 4
     assert all(int(hit) > 0 for hit in numbers(r"first, (\d+) of its 10 bands are known to matter$", printed))
+    # Much magnesium in one field, little in the other.
+    raised = numbers(r"^(first|second) field: Mg .*; its own bands raise it: (True|False)$", printed)
+    assert raised == [("first", "True"), ("second", "False")]
     assert printed.count("exact True") == 2
     assert printed.count("rows sum to the Shapley values: True") == 2
     check_shapley_sums(printed, times=3)
