@@ -27,8 +27,8 @@ SMALL = {
     "DEMO_PATCHES": "4",
     "DEMO_TEST": "60",
     "DEMO_DRAWS": "3",
-    "DEMO_LIME": "120",
-    "DEMO_COALITIONS": "96",
+    "DEMO_LIME": "150",
+    "DEMO_COALITIONS": "100",
     "CLIP_STEPS": "2",
     "CLIP_LAYERS": "1",
     "OMP_NUM_THREADS": "1",
@@ -164,13 +164,19 @@ def test_showcase(executed: Callable[[str], Execution]) -> None:
     assert int(report[1]) > 0
 
 
+def write_scene(folder: Path, rows: slice, columns: slice) -> Path:
+    """Write a part of the demo field as an archive of the challenge."""
+    field = datasets.load_demo_field()
+    crop = (slice(None), rows, columns)
+    scene = folder / "0.npz"
+    np.savez(scene, data=field.image[crop].numpy().astype(np.int16), mask=~field.binary_mask[crop].numpy())
+    (folder / "wavelengths.txt").write_text(" ".join(str(value) for value in field.wavelengths.tolist()))
+    return scene
+
+
 def test_showcase_on_a_scene_without_the_network(tool: ModuleType, tmp_path: Path) -> None:
     """A field that is not square; weights that can't be had, and a fallback."""
-    field = datasets.load_demo_field()
-    crop = (slice(None), slice(20, 80), slice(10, 62))
-    scene = tmp_path / "0.npz"
-    np.savez(scene, data=field.image[crop].numpy().astype(np.int16), mask=~field.binary_mask[crop].numpy())
-    (tmp_path / "wavelengths.txt").write_text(" ".join(str(value) for value in field.wavelengths.tolist()))
+    scene = write_scene(tmp_path, slice(20, 80), slice(10, 62))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/weights.npz"
@@ -198,6 +204,60 @@ def numbers(pattern: str, printed: str) -> list[tuple[str, ...]]:
     return found
 
 
+def check_shapley_sums(printed: str, times: int) -> None:
+    """The printed sums of Shapley values are the differences of the outputs."""
+    sums = numbers(r"sum of the values +(-?[\d.]+), difference of the outputs +(-?[\d.]+)$", printed)
+    assert len(sums) == times
+    for found, wanted in sums:
+        assert float(found) == pytest.approx(float(wanted), rel=1e-4, abs=1e-3)
+
+
+def test_lime(executed: Callable[[str], Execution]) -> None:
+    found = executed("lime")
+    printed = found.printed
+    assert len(found.figures()) == 10
+    # Errors shrink with the samples, and a second run gives the same order more nearly.
+    rows = numbers(r"^ +(\d+) +([\d.]+) +\[[\d.]+, [\d.]+\] +([\d.]+) +(-?[\d.]+) +(-?[\d.]+)$", printed)
+    assert [int(row[0]) for row in rows] == [10, 100, 150]
+    errors, orders, second = ([float(row[column]) for row in rows] for column in (2, 3, 4))
+    assert errors == sorted(errors, reverse=True)
+    assert orders[0] < orders[-1] == 1.0
+    assert second[0] < second[-1]
+    assert "it says: 21 coefficients and an intercept are fitted to 10.0 samples" in printed
+
+    ((tolerance, ratio),) = numbers(r"for a tolerance of ([\d.]+),\n +largest error ([\d.]+) of the largest", printed)
+    assert float(ratio) <= float(tolerance)
+    ((asked, anew),) = numbers(r"^from 100 to 150 samples: (\d+) evaluations instead of (\d+),$", printed)
+    assert int(asked) < int(anew)
+    assert "the same coefficients as in one run: True" in printed
+    # The verdict follows the number in it.
+    ((verdict, lowest),) = numbers(
+        r"^the order of the superpixels (.*) with the baseline \(.*correlation (.*)\)", printed
+    )
+    assert verdict == ("changes" if float(lowest) < 0.7 else "hardly changes")
+
+    # Every target's difference lies in its own bands, and the first window of each is among them.
+    assert printed.count("its own bands: True") == 4
+    assert all(int(hit) > 0 for hit in numbers(r"first, (\d+) of its 10 bands are known to matter$", printed))
+    # Much magnesium in one field, little in the other.
+    raised = numbers(r"^(first|second) field: Mg .*; its own bands raise it: (True|False)$", printed)
+    assert raised == [("first", "True"), ("second", "False")]
+    assert printed.count("exact True") == 2
+    assert printed.count("rows sum to the Shapley values: True") == 2
+    check_shapley_sums(printed, times=3)
+
+
+def test_lime_on_a_scene(tool: ModuleType, tmp_path: Path) -> None:
+    """A field whose sides share no divisor that patches could have."""
+    found = execute(tool, "lime", tmp_path, SCENE=str(write_scene(tmp_path, slice(20, 80), slice(10, 63))))
+    assert len(found.figures()) == 10
+    assert "no patches: no size from 8 to 24 divides both 60 and 53" in found.printed
+    assert "there is no truth to compare with" in found.printed
+    assert "its own bands" not in found.printed
+    assert "known to matter" not in found.printed
+    check_shapley_sums(found.printed, times=3)
+
+
 def test_any_model(executed: Callable[[str], Execution]) -> None:
     printed = executed("any_model").printed
     models = ("random forest", "LightGBM", "ONNX perceptron")
@@ -211,6 +271,15 @@ def test_any_model(executed: Callable[[str], Execution]) -> None:
     assert [name for name, _ in errors] == list(models)
     assert all(float(error) < 1e-6 for _, error in errors)
     assert printed.count("21 evaluations for 3 classes") == 3
+    # Squares add up, so LIME and Shapley values are what occlusion says; groups of bands share the whole difference.
+    fits = numbers(r"LIME: R2 ([\d.]+), largest difference from occlusion (\S+); Shapley values: (\S+)$", printed)
+    assert len(fits) == 3
+    for score, of_lime, of_shapley in fits:
+        assert float(score) > 0.9999
+        assert max(float(of_lime), float(of_shapley)) < 1e-5
+    sums = numbers(r"KernelShap .* (-?[\d.]+) +(-?[\d.]+)$", printed)
+    assert len(sums) == 3
+    assert all(float(total) == pytest.approx(float(wanted), abs=2e-4) for total, wanted in sums)
 
 
 def test_segmentation(executed: Callable[[str], Execution]) -> None:
@@ -227,6 +296,13 @@ def test_segmentation(executed: Callable[[str], Execution]) -> None:
     assert smooth < 0.1 * wanted
     assert jumps > 2 * smooth
     assert "21 evaluations for 5 classes" in printed
+    # Shapley values sum to the difference of the outputs, whatever the class.
+    shares = numbers(r"^[a-z, ]+? +(-?\d\.\d{3}) +(-?[\d.]+) +(-?[\d.]+) +-?[\d.]+ +-?[\d.]+$", printed)
+    assert len(shares) == half
+    for score, total, wanted in shares:
+        assert float(score) > 0.5
+        assert float(total) == pytest.approx(float(wanted), abs=0.1)
+    assert "32 evaluations for 5 classes, exact: True" in printed
 
 
 def test_indian_pines(executed: Callable[[str], Execution]) -> None:
@@ -237,22 +313,9 @@ def test_indian_pines(executed: Callable[[str], Execution]) -> None:
     # Sums of integrated gradients, for few steps.
     for error, largest in numbers(r"largest error of the sum ([\d.]+), of differences up to ([\d.]+)$", printed):
         assert float(error) < 0.15 * float(largest)
+    for method in ("LIME", "KernelShap", "ShapleyValueSampling"):
+        assert len(numbers(rf"^(.*) {method} +\d+ evaluations, shortcut", printed)) == 2
     # The verdict follows the number beside it.
     for verdict, value in numbers(r"The methods (.*) on the order .*correlation (-?[\d.]+)\)", printed):
         mean = float(value)
         assert verdict == ("agree well" if mean > 0.7 else "agree in part" if mean > 0.3 else "hardly agree")
-
-
-def test_lime(executed: Callable[[str], Execution]) -> None:
-    printed = executed("lime").printed
-    # More samples, a smaller error; the ranking settles.
-    runs = [(int(n), float(error)) for n, error in numbers(r"^ +(\d+) +[\d.]+ +([\d.]+) +-?[\d.]+$", printed)]
-    assert [n for n, _ in runs] == [15, 30, 60, 120]
-    assert runs[-1][1] < runs[0][1]
-    # Both methods find the bands that the simulation acts on, and Shapley values add up.
-    assert printed.count("the known bands count most") == 2
-    ((_, shapley),) = numbers(r"^sum +(-?[\d.]+) +(-?[\d.]+)$", printed)
-    ((difference,),) = [numbers(r"^output less the baseline's: (-?[\d.]+);", printed)]
-    assert float(shapley) == pytest.approx(float(difference), abs=0.02)
-    # Much magnesium in one field, little in the other.
-    assert "first field: True, in the second: False" in printed
