@@ -115,7 +115,7 @@ class ShapleyExplainer(GameExplainer):
         additional_forward_args : Any, optional
             What the model takes after the input; see `Saliency.attribute`.
         baseline : number, tensor, array, "mean", `SegmentMean`, `Blur`, `Background` or list, optional
-            What a left out superpixel takes; numbers, spectra and images are not masked. 0 where None.
+            What a left out superpixel takes; 0 where None. Values under the image's mask stay 0.
             ``effects.missing`` states it.
         per_target : bool, default False
             Take a list given as `target` as several outputs of each image, with one result for each.

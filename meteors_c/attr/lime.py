@@ -193,7 +193,7 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
         additional_forward_args : Any, optional
             What the model takes after the input; see `Saliency.attribute`.
         baseline : number, tensor, array, "mean", `SegmentMean`, `Blur`, `Background` or list, optional
-            What a dropped superpixel takes; 0 where None.
+            What a dropped superpixel takes; 0 where None. Values under the image's mask stay 0.
         tolerance : float, optional
             With ``n_samples="auto"`` (0.05 where None): sample until the largest standard error of a coefficient is
             below this part of the largest coefficient, at most 10,000 samples. Two coefficients that are further apart

@@ -216,7 +216,15 @@ static int gather(const lime *m, size_t image) {
     return MET_OK;
 }
 
-static int fit(const lime *m, size_t image, size_t resamples) {
+/* Fits may take long too: signals are looked after between them. */
+static int pause_between_fits(void *ctx) {
+    const lime *m = ctx;
+    const met_options *o = m->call->options;
+    const size_t done = o->evaluations_before + m->game.done;
+    return o->progress == NULL ? MET_OK : o->progress(o->progress_ctx, done, done + o->evaluations_after);
+}
+
+static int fit(lime *m, size_t image, size_t resamples) {
     static const met_fit_kind kinds[] = {
         [LEAST_SQUARES] = MET_FIT_LEAST_SQUARES, [RIDGE] = MET_FIT_RIDGE, [LASSO] = MET_FIT_LASSO};
     const lime_options *o = m->options;
@@ -231,9 +239,10 @@ static int fit(const lime *m, size_t image, size_t resamples) {
     const met_fit_options options = {kinds[o->surrogate], o->alpha,          o->intercept,
                                      o->positive,         o->max_iterations, o->fit_tolerance};
     const met_surrogate_rows rows = {s->rows, features, m->game.outputs, s->bits, s->value, s->weight};
+    const met_pause pause = {pause_between_fits, m};
     const met_stream stream = {o->seed, RESAMPLE_STREAMS | (uint64_t)m->call->inputs[image].origin << 24};
     status = met_surrogate_new(features, m->game.outputs, resamples > 0, &s->fit);
-    return status == MET_OK ? met_surrogate_fit(&rows, &options, resamples, stream, &s->fit) : status;
+    return status == MET_OK ? met_surrogate_fit(&rows, &options, resamples, stream, &pause, &s->fit) : status;
 }
 
 /* Rounds of more and more samples, until every image is as precise as was asked for. */

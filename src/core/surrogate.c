@@ -143,7 +143,7 @@ static bool weighs(const met_surrogate_rows *r, const workspace *w) {
 
 /* Standard errors as the deviation of the resamples' coefficients (Welford), and the interval of their scores. */
 static int bootstrap(const met_surrogate_rows *r, const met_fit_options *options, size_t resamples, met_stream stream,
-                     const workspace *w, met_surrogate *out) {
+                     const met_pause *pause, const workspace *w, met_surrogate *out) {
     const size_t size = r->outputs * r->features;
     const met_fit_problem problem = {w->x, r->value, w->weight, r->rows, r->features, r->outputs};
     size_t done = 0;
@@ -154,7 +154,8 @@ static int bootstrap(const met_surrogate_rows *r, const met_fit_options *options
         if (!weighs(r, w)) {
             continue;
         }
-        const int status = met_linear_fit(&problem, options, &fit);
+        int status = met_linear_fit(&problem, options, &fit);
+        status = status == MET_OK && pause != NULL ? pause->call(pause->ctx) : status;
         if (status != MET_OK) {
             return status;
         }
@@ -186,7 +187,7 @@ static int bootstrap(const met_surrogate_rows *r, const met_fit_options *options
 }
 
 int met_surrogate_fit(const met_surrogate_rows *r, const met_fit_options *options, size_t resamples, met_stream stream,
-                      met_surrogate *out) {
+                      const met_pause *pause, met_surrogate *out) {
     workspace w;
     if (r->rows == 0 || r->outputs == 0) {
         return met_fail(MET_EVALUE, "there are no samples to fit");
@@ -203,7 +204,7 @@ int met_surrogate_fit(const met_surrogate_rows *r, const met_fit_options *option
         out->scores[2 * t + 1] = score(r, coefficients, out->intercepts[t], r->weight, t, &w);
     }
     if (status == MET_OK && resamples > 0) {
-        status = bootstrap(r, options, resamples, stream, &w, out);
+        status = bootstrap(r, options, resamples, stream, pause, &w, out);
     }
     free_workspace(&w);
     return status;

@@ -43,7 +43,7 @@ static void make_problem(problem *p, size_t rows, double noise, size_t trial) {
 
 static int fit(const problem *p, const met_fit_options *options, size_t resamples, met_surrogate *s) {
     const int status = met_surrogate_new(p->rows.features, p->rows.outputs, resamples > 0, s);
-    return status == MET_OK ? met_surrogate_fit(&p->rows, options, resamples, resamples_of, s) : status;
+    return status == MET_OK ? met_surrogate_fit(&p->rows, options, resamples, resamples_of, NULL, s) : status;
 }
 
 /* Without noise: the function itself, scores of 1, errors of 0, whatever the weights. */
@@ -77,7 +77,7 @@ void test_surrogate_scores_by_hand(void) {
     const met_surrogate_rows rows = {4, 1, 1, bits, value, weight};
     met_surrogate s;
     REQUIRE(met_surrogate_new(1, 1, false, &s) == MET_OK);
-    REQUIRE(met_surrogate_fit(&rows, &plain, 0, resamples_of, &s) == MET_OK);
+    REQUIRE(met_surrogate_fit(&rows, &plain, 0, resamples_of, NULL, &s) == MET_OK);
     CHECK(s.errors == NULL && s.interval == NULL);
     CHECK_CLOSE(s.intercepts[0], 1.5, 1e-14);                      /* (0 + 3 * 2) / 4 */
     CHECK_CLOSE(s.coefficients[0], 5.5, 1e-14);                    /* 7 - 1.5 */
@@ -137,13 +137,30 @@ void test_surrogate_errors_of_known_noise(void) {
     met_surrogate_free(&s);
 }
 
+static int count_down(void *left) {
+    return --*(int *)left > 0 ? MET_OK : MET_ECANCELLED;
+}
+
+/* Whoever waits for resamples may end them. */
+void test_surrogate_stops_when_told(void) {
+    problem p;
+    met_surrogate s;
+    int left = 3;
+    const met_pause pause = {count_down, &left};
+    make_problem(&p, 100, 0.5, 2);
+    REQUIRE(met_surrogate_new(FEATURES, OUTPUTS, true, &s) == MET_OK);
+    CHECK_INT(met_surrogate_fit(&p.rows, &plain, 20, resamples_of, &pause, &s), MET_ECANCELLED);
+    CHECK_INT(left, 0);
+    met_surrogate_free(&s);
+}
+
 void test_surrogate_repeats(void) {
     problem p;
     met_surrogate a, b, other;
     make_problem(&p, 100, 0.5, 2);
     REQUIRE(fit(&p, &plain, 20, &a) == MET_OK && fit(&p, &plain, 20, &b) == MET_OK);
     REQUIRE(met_surrogate_new(FEATURES, OUTPUTS, true, &other) == MET_OK);
-    REQUIRE(met_surrogate_fit(&p.rows, &plain, 20, (met_stream){4, (uint64_t)1 << 63}, &other) == MET_OK);
+    REQUIRE(met_surrogate_fit(&p.rows, &plain, 20, (met_stream){4, (uint64_t)1 << 63}, NULL, &other) == MET_OK);
     CHECK(memcmp(a.errors, b.errors, sizeof(double) * FEATURES * OUTPUTS) == 0);
     CHECK(memcmp(a.interval, b.interval, sizeof(double) * 2 * OUTPUTS) == 0);
     CHECK(memcmp(a.errors, other.errors, sizeof(double) * FEATURES * OUTPUTS) != 0);

@@ -56,7 +56,7 @@ def test_parameters_by_their_values() -> None:
     model = constructed(in_features=9, out_features=9, weight_values=weight, bias_value=bias, classes=classes)
     assert torch.equal(torch.get_rng_state(), state), "nothing was left to chance"
     x = torch.randn(5, 3)
-    torch.testing.assert_close(model(x), x @ weight.T + bias)
+    torch.testing.assert_close(model.forward(x), x @ weight.T + bias)
     assert torch.equal(model.bias(), bias)
     assert torch.equal(model.classes(), classes)
     assert constructed(weight_values=torch.ones(3), bias=False).get_representation().shape == (1, 3)
