@@ -243,6 +243,50 @@ static void segments_body(void *arg, size_t from, size_t to) {
     }
 }
 
+/* Stretches that are looked up once for all planes. */
+#define PIECES 512
+
+typedef struct piece {
+    size_t at;
+    size_t n;
+    int32_t id;
+} piece;
+
+/* The stretches of positions [from, to) of a plane whose flags differ, as many as there is room for; where that ends. */
+static size_t find_pieces(const work *w, size_t from, size_t to, piece pieces[PIECES], size_t *count) {
+    *count = 0;
+    while (from < to && *count < PIECES) {
+        const met_segment_row row = met_segments_row(w->sample->segments, w->base->shape, from, to);
+        size_t i = 0;
+        while (i < row.length && *count < PIECES) {
+            piece p = {.at = from + i};
+            p.n = met_segment_run(&row, i, &p.id);
+            i += p.n;
+            if ((w->held != NULL && w->held[p.id]) != (w->wanted != NULL && w->wanted[p.id])) {
+                pieces[(*count)++] = p;
+            }
+        }
+        from += i;
+    }
+    return from;
+}
+
+/* The same for positions [from, to) of all planes, where these share their superpixels. */
+static void planes_body(void *arg, size_t from, size_t to) {
+    const work *w = arg;
+    const size_t plane = w->base->shape[1] * w->base->shape[2];
+    piece pieces[PIECES];
+    while (from < to) {
+        size_t count;
+        from = find_pieces(w, from, to, pieces, &count);
+        for (size_t at = 0; at < met_base_size(w->base); at += plane) {
+            for (size_t i = 0; i < count; i++) {
+                move(w, pieces[i].id, at + pieces[i].at, pieces[i].n);
+            }
+        }
+    }
+}
+
 /* Values [from, to) of the image are copied from the source. */
 static void copy_body(void *arg, size_t from, size_t to) {
     const work *w = arg;
@@ -272,7 +316,13 @@ static void change(const met_base *base, const met_sample *held, const met_sampl
         met_parallel_for(pool, w.box.count * w.box.length, GRAIN, box_body, &w);
         break;
     case MET_BANDS: met_parallel_for(pool, met_base_size(base), GRAIN, bands_body, &w); break;
-    case MET_SEGMENTS: met_parallel_for(pool, met_base_size(base), GRAIN, segments_body, &w); break;
+    case MET_SEGMENTS:
+        if (s->segments->strides[0] == 0) {
+            met_parallel_for(pool, base->shape[1] * base->shape[2], GRAIN / base->shape[0] + 1, planes_body, &w);
+        } else {
+            met_parallel_for(pool, met_base_size(base), GRAIN, segments_body, &w);
+        }
+        break;
     case MET_IDENTITY:
     case MET_LERP:
     case MET_NOISE: break; /* not local */

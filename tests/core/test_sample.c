@@ -266,14 +266,14 @@ void test_samples_do_not_depend_on_threads(void) {
     enum { N = 11 * 83 * 101 };
     static float image[N], baseline[N], alone[N], split[N];
     static int32_t ids[N];
-    static const met_segments segments = {ids, {83 * 101, 101, 1}, 128};
+    static const met_segments segments = {ids, {83 * 101, 101, 1}, 128}, shared = {ids, {0, 101, 1}, 128};
     static const uint8_t replaced[128] = {1, 0, 0, 1, 1, 0, 1, [20] = 1, [82] = 1, [100] = 1};
     for (size_t i = 0; i < N; i++) {
         double z[2];
         met_normal(numbers, 2 * i, 2, z);
         image[i] = (float)z[0];
         baseline[i] = (float)z[1];
-        ids[i] = (int32_t)(i / 37 % 128);
+        ids[i] = (int32_t)(i / 3 * 37 % 128);
     }
     for (int kind = MET_IDENTITY; kind <= MET_NOISE; kind++) {
         for (int bands = 0; bands < MET_AXES; bands++) {
@@ -289,12 +289,18 @@ void test_samples_do_not_depend_on_threads(void) {
                                  .noise = {1, 2},
                                  .stdev = 0.1,
                                  .box = {{0, 0, 0}, {11, 83, 101}}};
+            sample.segments = bands == 0 ? &segments : &shared;
             sample.box.start[bands] = 3; /* a run across the image, or many short ones */
             memset(alone, 0xff, sizeof alone);
             memset(split, 0xfe, sizeof split);
             met_sample_render(&base, &sample, NULL, alone);
             met_sample_render(&base, &sample, &backwards, split);
             CHECK(memcmp(alone, split, sizeof alone) == 0);
+            for (size_t v = 0; v < N && kind == MET_SEGMENTS; v += 101) { /* many stretches, against the definition */
+                const size_t at = bands == 0 ? v : v % (83 * 101);
+                const float b = base.baseline == NULL ? 0.0F : baseline[v];
+                CHECK(alone[v] == (replaced[ids[at]] ? b : image[v]));
+            }
         }
     }
 }
