@@ -15,11 +15,14 @@ from meteors_c.attr import (
     HyperNoiseTunnel,
     InputXGradient,
     IntegratedGradients,
+    KernelShap,
+    Lime,
     NoiseTunnel,
     Occlusion,
     Saliency,
+    ShapleyValueSampling,
 )
-from meteors_c.models import ExplainableModel
+from meteors_c.models import ExplainableModel, SkLearnLinearRegression
 from meteors_c.utils import agg_segmentation_postprocessing
 from tests.parity import reference
 from tests.parity.reference_perturbation import inner, occlusion, tunnel
@@ -197,10 +200,23 @@ def test_differences_of_counts_are_whole_and_lose_no_pixel() -> None:
         ),
         lambda model, hsi, **which: Occlusion(model).get_spectral_attributes(hsi, sliding_window_shapes=2, **which),
         lambda model, hsi, **which: FeatureAblation(model).attribute(hsi, feature_mask=superpixels(), **which),
+        lambda model, hsi, **which: Lime(model, SkLearnLinearRegression()).get_spatial_attributes(
+            hsi, superpixels(), n_samples=30, **which
+        ),
+        lambda model, hsi, **which: KernelShap(model).get_spatial_attributes(hsi, superpixels(), **which),
+        lambda model, hsi, **which: ShapleyValueSampling(model).get_spectral_attributes(
+            hsi, torch.arange(BANDS), n_samples=4, **which
+        ),
     ],
-    ids=["boxes", "pixels", "bands", "superpixels"],
+    ids=["boxes", "pixels", "bands", "superpixels", "Lime", "KernelShap", "ShapleyValueSampling"],
 )
 def test_all_classes_from_one_set_of_evaluations(network: nn.Module, after: Any, path: str, call: Any) -> None:
+    seeded = call
+
+    def call(*arguments: Any, **which: Any) -> Any:
+        torch.manual_seed(0)
+        return seeded(*arguments, **which)
+
     watched = Watched(network)
     model, images = segmentation(watched, after), [cube(), cube(1)]
     with mt.options(**PATHS[path]):
@@ -342,6 +358,11 @@ def test_a_region_and_ignored_labels_in_every_method_at_once() -> None:
         found = Occlusion(segmentation(network, after)).get_spatial_attributes(hsi, target, 2, 2)
         wanted = occlusion(plain, image, (BANDS, 2, 2), (BANDS, 2, 2), 0, target)
         reference.assert_close(found.attributes, wanted)
+    shares = KernelShap(segmentation(network, after)).get_spatial_attributes(hsi, superpixels(), target="all")
+    counts = plain(image[None])[0]
+    assert [share.effects.output for share in shares] == counts.tolist()
+    for share in shares:  # pixels outside of the region, and those without data, have no class to share
+        assert float(share.effects.values.sum()) == pytest.approx(share.effects.output - share.effects.baseline_output)
 
 
 def test_moving_the_explainer_moves_the_network() -> None:
