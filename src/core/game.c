@@ -13,28 +13,49 @@
 
 /* ---- opening: what the features are, and what is known */
 
+/* Sums are made of so many, added up in the end: one after the other would wait for each addition. */
+#define LANES ((size_t)8)
+/* Up to so many new coalitions are put into order: it takes the square of their number. */
+#define ORDERED ((size_t)2048)
+
+static size_t count_bits(uint64_t bits) {
+    bits = bits - (bits >> 1 & 0x5555555555555555u);
+    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
+    bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (size_t)(bits * 0x0101010101010101u >> 56);
+}
+
 /* Sums over n consecutive values of one feature, and whether image and baseline differ there. */
 #define MEASURE(T) \
     static void measure_##T(const met_base *base, size_t at, size_t n, size_t place, const met_measures *m) { \
         const T *x = (const T *)base->image + at; \
         const T *b = base->baseline == NULL ? NULL : (const T *)base->baseline + at; \
         const T number = (T)base->baseline_value; \
-        double xx = 0, bb = 0, xb = 0, dd = 0; \
         bool differs = false; \
-        for (size_t i = 0; i < n; i++) { \
-            const double value = (double)x[i], other = (double)(b != NULL ? b[i] : number); \
-            differs |= value != other; \
-            xx += value * value; \
-            bb += other * other; \
-            xb += value * other; \
-            dd += (value - other) * (value - other); \
+        if (m->image == NULL) { \
+            for (size_t i = 0; i < n && !m->differs[place]; i++) { \
+                m->differs[place] = x[i] != (b != NULL ? b[i] : number); \
+            } \
+            return; \
+        } \
+        double xx[LANES] = {0}, bb[LANES] = {0}, xb[LANES] = {0}, dd[LANES] = {0}; \
+        for (size_t i = 0; i < n; i += LANES) { \
+            const size_t lanes = met_min_size(LANES, n - i); \
+            for (size_t l = 0; l < lanes; l++) { \
+                const double value = (double)x[i + l], other = (double)(b != NULL ? b[i + l] : number); \
+                xx[l] += value * value; \
+                bb[l] += other * other; \
+                xb[l] += value * other; \
+                dd[l] += (value - other) * (value - other); \
+                differs |= value != other; \
+            } \
         } \
         m->differs[place] |= differs; \
-        if (m->image != NULL) { \
-            m->image[place] += xx; \
-            m->baseline[place] += bb; \
-            m->cross[place] += xb; \
-            m->difference[place] += dd; \
+        for (size_t l = 0; l < LANES; l++) { \
+            m->image[place] += xx[l]; \
+            m->baseline[place] += bb[l]; \
+            m->cross[place] += xb[l]; \
+            m->difference[place] += dd[l]; \
         } \
     }
 
@@ -277,6 +298,7 @@ void met_game_close(met_game *game) {
     for (size_t i = 0; i < game->images && game->values != NULL; i++) {
         met_deallocate(game->values[i].value);
         met_deallocate(game->values[i].inert);
+        met_deallocate(game->values[i].order);
     }
     for (size_t i = 0; i < game->images && game->measures != NULL; i++) {
         free_measures(&game->measures[i]);
@@ -317,12 +339,47 @@ void met_game_forget(met_game *game, size_t image, size_t keep) {
 
 /* ---- evaluating: a run of the engine over the images that have new coalitions */
 
+/*
+ * The new coalitions of an image in an order in which each is followed by the one that is most like it, of those that are
+ * left: so little is written from one sample to the next. Only where that is worth it and cheap; as asked for elsewhere.
+ */
+static void order_new(met_game *game, size_t image) {
+    const met_coalitions *c = &game->of[image];
+    met_game_values *v = &game->values[image];
+    const size_t count = c->count - v->evaluated;
+    const uint64_t *bits = c->bits + v->evaluated;
+    met_deallocate(v->order);
+    v->order = c->words == 1 && count <= ORDERED ? met_allocate(count, sizeof *v->order) : NULL;
+    for (size_t k = 0; k < count && v->order != NULL; k++) {
+        v->order[k] = k;
+    }
+    for (size_t k = 0; k + 1 < count && v->order != NULL; k++) {
+        size_t next = k + 1, least = SIZE_MAX;
+        for (size_t j = k + 1; j < count && least > 1; j++) {
+            const size_t apart = count_bits(bits[v->order[k]] ^ bits[v->order[j]]);
+            if (apart < least) {
+                least = apart;
+                next = j;
+            }
+        }
+        const size_t moved = v->order[next];
+        v->order[next] = v->order[k + 1];
+        v->order[k + 1] = moved;
+    }
+}
+
+/* Which of the new coalitions of an image of the game is evaluated k-th. */
+static size_t new_at(const met_game *game, size_t image, size_t k) {
+    const size_t *order = game->values[image].order;
+    return order != NULL ? order[k] : k;
+}
+
 /* The flags have a place before the first one, for values without a feature. */
 static int describe(void *method, size_t image, size_t k, met_sample *s) {
     const met_game *game = method;
     const size_t of = game->pending[image];
     const met_coalitions *c = &game->of[of];
-    const uint64_t *bits = c->bits + (game->values[of].evaluated + k) * c->words;
+    const uint64_t *bits = c->bits + (game->values[of].evaluated + new_at(game, of, k)) * c->words;
     bool whole = true;
     if (game->by_band) {
         const met_image *view = &game->inputs[image].image;
@@ -388,7 +445,7 @@ static int fold(void *method, const met_result *r) {
                               : MET_OK;
     }
     for (size_t t = 0; t < game->outputs && status == MET_OK; t++) {
-        (*raw)[r->k * game->outputs + t] = r->value[game->position[t]];
+        (*raw)[new_at(game, game->pending[r->image], r->k) * game->outputs + t] = r->value[game->position[t]];
     }
     return status;
 }
@@ -402,6 +459,9 @@ static void fill_job(met_game *game, met_job *job) {
         const met_image *view = &game->call->inputs[i].image;
         const size_t count = c->count - game->values[i].evaluated;
         const size_t scratch = game->by_band ? view->shape[view->bands] : c->features + 1;
+        if (count > 0) {
+            order_new(game, i);
+        }
         const size_t jobs = count == 0 ? 0 : backgrounds_of(game, i) > 0 ? backgrounds_of(game, i) : 1;
         for (size_t b = 0; b < jobs; b++) {
             game->pending[job->images] = i;

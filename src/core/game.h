@@ -30,6 +30,7 @@ typedef struct met_game_values {
     size_t capacity;
     uint64_t *inert; /* (words,) features that hold the baseline's values anyhow */
     uint64_t *asked; /* (words,) the coalition that is asked for, with those */
+    size_t *order;   /* (new ones,) of a run: which of the new coalitions comes k-th; NULL: as they were asked for */
 } met_game_values;
 
 /* What a method gives to open its game. Fields are arguments of the method, so that all games share them. */
