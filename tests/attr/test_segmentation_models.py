@@ -204,8 +204,8 @@ def test_differences_of_counts_are_whole_and_lose_no_pixel() -> None:
             hsi, superpixels(), n_samples=30, **which
         ),
         lambda model, hsi, **which: KernelShap(model).get_spatial_attributes(hsi, superpixels(), **which),
-        lambda model, hsi, **which: ShapleyValueSampling(model).get_spectral_attributes(
-            hsi, torch.arange(BANDS), n_samples=4, **which
+        lambda model, hsi, **which: ShapleyValueSampling(model).get_spatial_attributes(
+            hsi, superpixels(), n_samples=4, **which
         ),
     ],
     ids=["boxes", "pixels", "bands", "superpixels", "Lime", "KernelShap", "ShapleyValueSampling"],
