@@ -1,6 +1,8 @@
 /* modules.cpp - see modules.h. */
 #include "modules.h"
 
+#include "trace.h"
+
 #include <torch/csrc/autograd/python_variable.h>
 
 #include <algorithm>
@@ -144,7 +146,7 @@ bool Recording::add(PyObject *module, PyObject *output) {
     if (PyThread_get_thread_ident() != thread_ || !wanted) {
         return false;
     }
-    Call made = {module, {}, 1, {}, 0};
+    Call made = {module, {}, 1, {}, 0, Trace::position()};
     for (Call &call : calls_) {
         if (call.module == module) {
             call.count++;

@@ -31,6 +31,7 @@ struct Call {
     std::decay_t<decltype(std::declval<const at::Tensor &>().grad_fn())>
         node; /* that made the output; NULL: none did */
     int64_t version;
+    size_t position; /* operators that were called before it was made, in a trace */
 
     /* Whether the values were written over since. */
     bool overwritten() const { return output.defined() && output._version() != version; }

@@ -5,6 +5,7 @@
 #include "bridge.h"
 #include "trunk.h"
 
+#include <functional>
 #include <optional>
 
 namespace bridge {
@@ -48,6 +49,12 @@ void prepare_stem(met_prepared &p, const at::Tensor &x, const at::Tensor &b, con
 
 /* Features z at the cut of samples; rows (n,) is which prepared image each belongs to. */
 at::Tensor features_of(const met_prepared &p, const met_sample *s, const std::vector<int64_t> &rows);
+
+/*
+ * Run `body`; where the model fails behind the cut, that is a reason to decline, not an error of the run: it may take the
+ * whole image, or other batches, where it does not take what the cut gives.
+ */
+void attempt(const std::function<void()> &body);
 
 /* Outputs of the model behind the cut, at features z (n, ...). */
 at::Tensor call_behind(const met_prepared &p, const at::Tensor &z, const std::vector<int64_t> &images);

@@ -4,6 +4,7 @@
 #include "graph.h"
 #include "modules.h"
 #include "prepared.h"
+#include "trace.h"
 
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/autograd/variable.h>
@@ -68,9 +69,17 @@ std::vector<PyObject *> watched(const met_prepared &p) {
     return modules;
 }
 
-/* Keep what a run on the leaf x gave at the cut and before it. */
-void keep(met_prepared &p, const Recording &recording, const at::Tensor &x) {
-    p.features.push_back(recording.call_of(p.cut).output);
+/*
+ * Keep what a run on the leaf x gave at the cut and before it, if its output is a function of the cut alone: of all images,
+ * for what a model reads may depend on their values.
+ */
+void keep(met_prepared &p, const Recording &recording, const Trace &trace, const at::Tensor &x, const at::Tensor &y) {
+    const Call &cut = recording.call_of(p.cut);
+    const std::string why = trace.why_not_behind(cut.output, cut.position, y);
+    if (!why.empty()) {
+        throw Declined(MET_DECLINE_STRUCTURE, why);
+    }
+    p.features.push_back(cut.output);
     if (!p.features.back().requires_grad()) {
         throw Declined(MET_DECLINE_VERIFICATION, "the model does not run the same way for every image");
     }
@@ -111,19 +120,21 @@ at::Tensor record_image(met_prepared &p, const at::Tensor &values, const std::ve
     at::Tensor x = values.detach().requires_grad_();
     if (p.cut == nullptr) {
         Recording recording({}, false);
+        Trace trace(x);
         at::Tensor y = call(*p.model, x, images);
         find_cut(p, recording.calls(), x, y, example);
         for (const PyObject *module : watched(p)) {
             p.protect = p.protect || recording.call_of(module).overwritten();
         }
         if (!p.protect) {
-            keep(p, recording, x);
+            keep(p, recording, trace, x, y);
             return y.detach();
         }
     }
     Recording recording(watched(p), p.protect);
+    Trace trace(x);
     at::Tensor y = call(*p.model, x, images);
-    keep(p, recording, x);
+    keep(p, recording, trace, x, y);
     return y.detach();
 }
 
@@ -188,7 +199,8 @@ void compare_behind(const met_prepared &p, const std::vector<Point> &points, siz
     }
 }
 
-/* Run `proof`; a failure of the model while it is being proved is a reason to decline, not an error of the run. */
+} // namespace
+
 void attempt(const std::function<void()> &proof) {
     try {
         proof();
@@ -209,6 +221,8 @@ void attempt(const std::function<void()> &proof) {
                        std::string("the model failed when run from its stem: ") + error.what_without_backtrace());
     }
 }
+
+namespace {
 
 /* Lay features out in memory as `format` says. */
 void lay_out(met_prepared &p, at::MemoryFormat format) {

@@ -11,9 +11,10 @@
  *   found   from x on, each operation is affine in one argument and alone reads what the one before it made; the cut
  *           is the last of these that is the output of a module called once. To follow a part of the image, they must
  *           be a convolution and what scales its outputs
+ *   traced  in the run that found it, of every image, all operators are seen, differentiable or not (trace.cpp): what
+ *           depends on the input otherwise than by the cut must reach neither the output nor Python
  *   proved  the model is run with the cut's output put in place of its computation and NaN in place of its input: at
- *           the image, and at other points, it must give what the whole model gives there. A model that reads the
- *           input elsewhere, or whose stem is not affine, does not.
+ *           the image, and at other points, it must give what the whole model gives there
  *
  * Otherwise the shortcut is declined with the reason. Compare incremental inference: Nakandala et al., SIGMOD 2019.
  */
@@ -169,7 +170,9 @@ int forward(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outpu
         p->inputs.clear(); /* no gradient will be asked for */
         p->features.clear();
         const Behind behind(*p, s, n);
-        write_outputs(model, call_behind(*p, features_of(*p, s, behind.rows), behind.images), n, y);
+        at::Tensor outputs;
+        attempt([&] { outputs = call_behind(*p, features_of(*p, s, behind.rows), behind.images); });
+        write_outputs(model, outputs, n, y);
     });
 }
 
@@ -179,11 +182,13 @@ int gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weig
         const Behind behind(*p, s, n);
         at::AutoGradMode on(true);
         at::Tensor z = features_of(*p, s, behind.rows).requires_grad_();
-        at::Tensor outputs = call_behind(*p, z, behind.images);
-        at::Tensor selected = select_targets(model, outputs, y->targets, n);
+        at::Tensor outputs, selected;
+        std::vector<at::Tensor> found;
+        attempt([&] { outputs = call_behind(*p, z, behind.images); });
+        selected = select_targets(model, outputs, y->targets, n);
         outputs.reset();
         auto weights = at::tensor(at::ArrayRef<double>(weight, n), at::kDouble).to(selected.options());
-        auto found = torch::autograd::grad({selected}, {z}, {weights}, false, false, true);
+        attempt([&] { found = torch::autograd::grad({selected}, {z}, {weights}, false, false, true); });
         write_values(selected, y);
         if (found[0].defined()) { /* else this output does not depend on the input: nothing to add */
             at::NoGradGuard off;
