@@ -205,9 +205,9 @@ OTHERS = {
     ),
     "written in place": (lambda m, x: m.two(m.one(x).relu_()), "failure"),
     "first layer without a module": (lambda m, x: m.two(F.conv2d(x, m.one.weight)), "incremental inference, 2 layers"),
-    "read behind autograd": (lambda m, x: m.two(F.relu(m.one(x))) * (2 + x.detach().mean()), "verification"),
+    "read behind autograd": (lambda m, x: m.two(F.relu(m.one(x))) * (2 + x.detach().mean()), "structure"),
     "a layer read behind autograd": (
-        lambda m, x: (lambda z: m.two(F.relu(z)) * (2 + z.detach().mean()))(m.one(x)), "verification"
+        lambda m, x: (lambda z: m.two(F.relu(z)) * (2 + z.detach().mean()))(m.one(x)), "structure"
     ),
     "the input scaled first": (lambda m, x: m.two(F.relu(m.one(2 * x))), "structure"),
     "a layer used twice": (lambda m, x: m.two(F.relu(m.two(m.one(x)))), "incremental inference, 1 layer"),

@@ -107,7 +107,7 @@ def test_a_model_that_reads_its_input_beside_the_stem_is_declined(name: str, met
 def test_the_reason_is_that_it_is_read_again(name: str) -> None:
     fast, _ = both("IntegratedGradients", Beside(BESIDE[name]))
     assert_declined(fast.report, "structure")
-    assert "read again" in fast.report.shortcut_declined
+    assert "read" in fast.report.shortcut_declined
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_the_reason_names_the_operator(name: str, operator: str) -> None:
 BEHIND: dict[str, Rule] = {
     "nothing": lambda y, x: y,
     "a comparison of features": lambda y, x: y * (y > 0.1),
-    "in place": lambda y, x: torch.relu_(y).add_(1),
+    "in place": lambda y, x: torch.relu_(y.mul_(2)),
     "a branch": lambda y, x: y + y.mean((2, 3), keepdim=True).sigmoid() * y.flip(1),
-    "the input's shape": lambda y, x: y * len(x[0]) + torch.zeros(len(x), 1, 1, 1),
+    "the input's shape": lambda y, x: y * x.shape[1] + torch.zeros(len(x), 1, 1, 1),
     "a buffer": lambda y, x: torch.zeros_like(y).copy_(y),
     "no gradients for a part": lambda y, x: y + y.detach().round(),
 }
