@@ -38,6 +38,11 @@ met_coalitions met_coalitions_of(size_t features);
 void met_coalitions_free(met_coalitions *c);
 /* *position = where a coalition is: that of an equal one, or a new one at the end. Where memory fails, all stays as it is. */
 int met_coalitions_add(met_coalitions *c, const uint64_t *bits, size_t *position, bool *is_new);
+/*
+ * order (count - from,) = the coalitions from `from` on, counted from there, each followed by the one that is most like it of
+ * those that are left: so little is written from one sample to the next. For one word; takes the square of their number.
+ */
+void met_coalitions_order(const met_coalitions *c, size_t from, size_t *order);
 /* Forget all but the first `keep`. */
 void met_coalitions_keep(met_coalitions *c, size_t keep);
 

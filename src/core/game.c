@@ -11,84 +11,10 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- opening: what the features are, and what is known */
-
-/* Sums are made of so many, added up in the end: one after the other would wait for each addition. */
-#define LANES ((size_t)8)
 /* Up to so many new coalitions are put into order: it takes the square of their number. */
 #define ORDERED ((size_t)2048)
 
-static size_t count_bits(uint64_t bits) {
-    bits = bits - (bits >> 1 & 0x5555555555555555u);
-    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
-    bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-    return (size_t)(bits * 0x0101010101010101u >> 56);
-}
-
-/* Sums over n consecutive values of one feature, and whether image and baseline differ there. */
-#define MEASURE(T) \
-    static void measure_##T(const met_base *base, size_t at, size_t n, size_t place, const met_measures *m) { \
-        const T *x = (const T *)base->image + at; \
-        const T *b = base->baseline == NULL ? NULL : (const T *)base->baseline + at; \
-        const T number = (T)base->baseline_value; \
-        bool differs = false; \
-        if (m->image == NULL) { \
-            for (size_t i = 0; i < n && !m->differs[place]; i++) { \
-                m->differs[place] = x[i] != (b != NULL ? b[i] : number); \
-            } \
-            return; \
-        } \
-        double xx[LANES] = {0}, bb[LANES] = {0}, xb[LANES] = {0}, dd[LANES] = {0}; \
-        for (size_t i = 0; i < n; i += LANES) { \
-            const size_t lanes = met_min_size(LANES, n - i); \
-            for (size_t l = 0; l < lanes; l++) { \
-                const double value = (double)x[i + l], other = (double)(b != NULL ? b[i + l] : number); \
-                xx[l] += value * value; \
-                bb[l] += other * other; \
-                xb[l] += value * other; \
-                dd[l] += (value - other) * (value - other); \
-                differs |= value != other; \
-            } \
-        } \
-        m->differs[place] |= differs; \
-        for (size_t l = 0; l < LANES; l++) { \
-            m->image[place] += xx[l]; \
-            m->baseline[place] += bb[l]; \
-            m->cross[place] += xb[l]; \
-            m->difference[place] += dd[l]; \
-        } \
-    }
-
-MEASURE(float)
-MEASURE(double)
-
-static void measure(const met_base *base, const met_segments *features, const met_measures *m) {
-    const size_t size = met_base_size(base);
-    for (size_t at = 0; at < size;) {
-        const met_segment_row row = met_segments_row(features, base->shape, at, size);
-        for (size_t i = 0, n; i < row.length; i += n) {
-            int32_t id;
-            n = met_segment_run(&row, i, &id);
-            if (base->dtype == MET_FLOAT64) {
-                measure_double(base, at + i, n, (size_t)(id + 1), m);
-            } else {
-                measure_float(base, at + i, n, (size_t)(id + 1), m);
-            }
-        }
-        at += row.length;
-    }
-}
-
-static int new_measures(size_t places, bool sums, met_measures *m) {
-    m->differs = met_allocate(places, 1);
-    m->image = sums ? met_allocate(places, sizeof *m->image) : NULL;
-    m->baseline = sums ? met_allocate(places, sizeof *m->baseline) : NULL;
-    m->cross = sums ? met_allocate(places, sizeof *m->cross) : NULL;
-    m->difference = sums ? met_allocate(places, sizeof *m->difference) : NULL;
-    const bool got = m->differs != NULL &&
-                     (!sums || (m->image != NULL && m->baseline != NULL && m->cross != NULL && m->difference != NULL));
-    return got ? MET_OK : met_fail(MET_ENOMEM, "sums over %zu features do not fit into memory", places - 1);
-}
+/* ---- opening: what the features are, and what is known */
 
 static const met_segments *features_of(const met_game *game, size_t image) {
     return &game->options->features[game->call->inputs[image].origin];
@@ -146,7 +72,7 @@ static int measure_image(met_game *game, size_t image, met_readable *readable) {
         const met_input input = input_of(game, image, b);
         status = met_read_input(readable, &input, call->dtype, call->options->pool, &call->report->memory, &base);
         if (status == MET_OK) {
-            measure(&base, features_of(game, image), b < backgrounds ? &differs : m);
+            met_measure(&base, features_of(game, image), b < backgrounds ? &differs : m);
         }
     }
     return status;
@@ -243,7 +169,7 @@ static int open_image(met_game *game, size_t image, met_readable *readable, bool
     v->asked = v->inert == NULL ? NULL : v->inert + c->words;
     int status = v->inert == NULL
                      ? met_fail(MET_ENOMEM, "a coalition of %zu features does not fit into memory", c->features)
-                     : new_measures(c->features + 1, sums, &game->measures[image]);
+                     : met_measures_new(c->features + 1, sums, &game->measures[image]);
     status = status == MET_OK ? measure_image(game, image, readable) : status;
     if (status == MET_OK) {
         for (size_t j = 0; j < c->features; j++) {
@@ -283,14 +209,6 @@ int met_game_open(met_game *game, const met_call *call, const met_game_options *
     return status;
 }
 
-static void free_measures(met_measures *m) {
-    met_deallocate(m->differs);
-    met_deallocate(m->image);
-    met_deallocate(m->baseline);
-    met_deallocate(m->cross);
-    met_deallocate(m->difference);
-}
-
 void met_game_close(met_game *game) {
     for (size_t i = 0; i < game->images && game->of != NULL; i++) {
         met_coalitions_free(&game->of[i]);
@@ -301,7 +219,7 @@ void met_game_close(met_game *game) {
         met_deallocate(game->values[i].order);
     }
     for (size_t i = 0; i < game->images && game->measures != NULL; i++) {
-        free_measures(&game->measures[i]);
+        met_measures_free(&game->measures[i]);
     }
     for (size_t i = 0; i < game->images && game->of_band != NULL; i++) {
         met_deallocate(game->of_band[i]);
@@ -339,32 +257,15 @@ void met_game_forget(met_game *game, size_t image, size_t keep) {
 
 /* ---- evaluating: a run of the engine over the images that have new coalitions */
 
-/*
- * The new coalitions of an image in an order in which each is followed by the one that is most like it, of those that are
- * left: so little is written from one sample to the next. Only where that is worth it and cheap; as asked for elsewhere.
- */
+/* The order in which the new coalitions of an image are evaluated; as asked for where no other is worth it, or cheap. */
 static void order_new(met_game *game, size_t image) {
     const met_coalitions *c = &game->of[image];
     met_game_values *v = &game->values[image];
     const size_t count = c->count - v->evaluated;
-    const uint64_t *bits = c->bits + v->evaluated;
     met_deallocate(v->order);
     v->order = c->words == 1 && count <= ORDERED ? met_allocate(count, sizeof *v->order) : NULL;
-    for (size_t k = 0; k < count && v->order != NULL; k++) {
-        v->order[k] = k;
-    }
-    for (size_t k = 0; k + 1 < count && v->order != NULL; k++) {
-        size_t next = k + 1, least = SIZE_MAX;
-        for (size_t j = k + 1; j < count && least > 1; j++) {
-            const size_t apart = count_bits(bits[v->order[k]] ^ bits[v->order[j]]);
-            if (apart < least) {
-                least = apart;
-                next = j;
-            }
-        }
-        const size_t moved = v->order[next];
-        v->order[next] = v->order[k + 1];
-        v->order[k + 1] = moved;
+    if (v->order != NULL) {
+        met_coalitions_order(c, v->evaluated, v->order);
     }
 }
 

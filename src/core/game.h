@@ -9,19 +9,8 @@
 #define MET_GAME_H
 
 #include "coalitions.h"
+#include "measures.h"
 #include "method.h"
-
-/*
- * Of each feature, from the values x of the image and b of the baseline at its places. (count + 1,) each: place 0 is that
- * of values without a feature, feature j is at place j + 1.
- */
-typedef struct met_measures {
-    uint8_t *differs;   /* whether x is not b everywhere */
-    double *image;      /* sum of x^2; NULL where only `differs` is wanted, and so are the next ones */
-    double *baseline;   /* sum of b^2 */
-    double *cross;      /* sum of x b */
-    double *difference; /* sum of (x - b)^2 */
-} met_measures;
 
 /* What the model said of the coalitions of one image. */
 typedef struct met_game_values {

@@ -174,6 +174,7 @@ RUN(surrogate_without_memory)
 
 RUN(coalitions_are_kept_once)
 RUN(coalitions_of_single_features)
+RUN(coalitions_in_order)
 RUN(coalitions_forget)
 RUN(coalitions_without_memory)
 

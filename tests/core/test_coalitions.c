@@ -69,6 +69,38 @@ void test_coalitions_of_single_features(void) {
 }
 
 /* What is forgotten is new when it comes again; what is kept is found where it was. */
+static size_t apart(uint64_t a, uint64_t b) {
+    size_t n = 0;
+    for (uint64_t bits = a ^ b; bits != 0; bits >>= 1) {
+        n += bits & 1;
+    }
+    return n;
+}
+
+/* Every new coalition once, each followed by one that is as like it as any that is left. */
+void test_coalitions_in_order(void) {
+    enum { FROM = 3, NEW = 60 };
+    met_coalitions c = met_coalitions_of(10);
+    size_t order[NEW], position;
+    bool is_new, seen[NEW] = {false};
+    for (uint64_t k = 0; c.count < FROM + NEW; k++) {
+        uint64_t bits;
+        met_coalition_draw((met_stream){7, 0}, k, 10, &bits);
+        REQUIRE(met_coalitions_add(&c, &bits, &position, &is_new) == MET_OK);
+    }
+    met_coalitions_order(&c, FROM, order);
+    for (size_t k = 0; k < NEW; k++) {
+        REQUIRE(order[k] < NEW && !seen[order[k]]);
+        seen[order[k]] = true;
+        for (size_t j = k + 1; j < NEW; j++) {
+            const uint64_t *bits = c.bits + FROM;
+            CHECK(apart(bits[order[k]], bits[order[k + 1]]) <= apart(bits[order[k]], bits[order[j]]));
+        }
+    }
+    CHECK_INT(order[0], 0);
+    met_coalitions_free(&c);
+}
+
 void test_coalitions_forget(void) {
     met_coalitions c = met_coalitions_of(10);
     size_t position;
