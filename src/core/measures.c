@@ -6,6 +6,17 @@
 /* Sums are made of so many, added up in the end: one after the other would wait for each addition. */
 #define LANES ((size_t)8)
 
+/* The value at `at` joins the sums of a lane. */
+#define ADD(lane, at) \
+    do { \
+        const double value = (double)x[at], other = (double)(b != NULL ? b[at] : number); \
+        xx[lane] += value * value; \
+        bb[lane] += other * other; \
+        xb[lane] += value * other; \
+        dd[lane] += (value - other) * (value - other); \
+        differs |= value != other; \
+    } while (0)
+
 /* Sums over n consecutive values of one feature, and whether image and baseline differ there. */
 #define MEASURE(T) \
     static void measure_##T(const met_base *base, size_t at, size_t n, size_t place, const met_measures *m) { \
@@ -14,22 +25,20 @@
         const T number = (T)base->baseline_value; \
         bool differs = false; \
         if (m->image == NULL) { \
-            for (size_t i = 0; i < n && !m->differs[place]; i++) { \
-                m->differs[place] = x[i] != (b != NULL ? b[i] : number); \
+            for (size_t k = 0; k < n && !m->differs[place]; k++) { \
+                m->differs[place] = x[k] != (b != NULL ? b[k] : number); \
             } \
             return; \
         } \
         double xx[LANES] = {0}, bb[LANES] = {0}, xb[LANES] = {0}, dd[LANES] = {0}; \
-        for (size_t i = 0; i < n; i += LANES) { \
-            const size_t lanes = met_min_size(LANES, n - i); \
-            for (size_t l = 0; l < lanes; l++) { \
-                const double value = (double)x[i + l], other = (double)(b != NULL ? b[i + l] : number); \
-                xx[l] += value * value; \
-                bb[l] += other * other; \
-                xb[l] += value * other; \
-                dd[l] += (value - other) * (value - other); \
-                differs |= value != other; \
+        size_t i = 0; \
+        for (; i + LANES <= n; i += LANES) { \
+            for (size_t l = 0; l < LANES; l++) { \
+                ADD(l, i + l); \
             } \
+        } \
+        for (; i < n; i++) { \
+            ADD(0, i); \
         } \
         m->differs[place] |= differs; \
         for (size_t l = 0; l < LANES; l++) { \
