@@ -108,13 +108,6 @@ void met_coalitions_keep(met_coalitions *c, size_t keep) {
     }
 }
 
-static size_t count_bits(uint64_t bits) {
-    bits = bits - (bits >> 1 & 0x5555555555555555u);
-    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
-    bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-    return (size_t)(bits * 0x0101010101010101u >> 56);
-}
-
 void met_coalitions_order(const met_coalitions *c, size_t from, size_t *order) {
     const size_t count = c->count - from;
     const uint64_t *bits = c->bits + from;
@@ -124,7 +117,7 @@ void met_coalitions_order(const met_coalitions *c, size_t from, size_t *order) {
     for (size_t k = 0; k + 1 < count; k++) {
         size_t next = k + 1, least = SIZE_MAX;
         for (size_t j = k + 1; j < count && least > 1; j++) {
-            const size_t apart = count_bits(bits[order[k]] ^ bits[order[j]]);
+            const size_t apart = met_count_bits(bits[order[k]] ^ bits[order[j]]);
             if (apart < least) {
                 least = apart;
                 next = j;

@@ -30,6 +30,14 @@ static inline void met_coalition_set(uint64_t *bits, size_t feature, bool in) {
     bits[feature / 64] = in ? bits[feature / 64] | bit : bits[feature / 64] & ~bit;
 }
 
+/* How many of the bits are 1. */
+static inline size_t met_count_bits(uint64_t bits) {
+    bits = bits - (bits >> 1 & 0x5555555555555555u);
+    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
+    bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (size_t)(bits * 0x0101010101010101u >> 56);
+}
+
 /* Draw number r of a stream: each feature is kept with probability 1/2. bits (words,) */
 void met_coalition_draw(met_stream stream, size_t r, size_t features, uint64_t *bits);
 

@@ -232,7 +232,7 @@ void met_game_close(met_game *game) {
     met_deallocate(game->counts);
     met_deallocate(game->inputs);
     met_deallocate(game->raw);
-    met_deallocate(game->position);
+    met_deallocate(game->explained.position);
     *game = (met_game){0};
 }
 
@@ -305,35 +305,20 @@ static int describe(void *method, size_t image, size_t k, met_sample *s) {
 
 /* The first result tells how many outputs there are, and where the explained ones lie. */
 static int read_outputs(met_game *game, const met_result *r) {
-    const met_targets *wanted = &game->options->outputs;
-    const size_t outputs = wanted->count > 0 ? wanted->count : r->width;
-    if (game->outputs > 0 && game->outputs != outputs) {
-        return met_fail(MET_EVALUE, "the model gives %zu outputs to explain, what is known has %zu", outputs,
-                        game->outputs);
+    const int status = met_explained_read(&game->options->outputs, r, &game->explained);
+    if (status == MET_OK && game->outputs > 0 && game->outputs != game->explained.count) {
+        return met_fail(MET_EVALUE, "the model gives %zu outputs to explain, what is known has %zu",
+                        game->explained.count, game->outputs);
     }
     game->width = r->width;
-    game->axes = r->axes;
-    memcpy(game->shape, r->shape, (size_t)r->axes * sizeof *r->shape);
-    game->position = met_allocate(outputs, sizeof *game->position);
-    if (game->position == NULL) {
-        return met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", outputs);
-    }
-    for (size_t t = 0; t < outputs; t++) {
-        game->position[t] = t;
-        int status =
-            wanted->count == 0 ? MET_OK : met_target_resolve(&wanted->target[t], r->shape, r->axes, &game->position[t]);
-        if (status != MET_OK) {
-            return status;
-        }
-    }
-    game->outputs = outputs;
-    return MET_OK;
+    game->outputs = status == MET_OK ? game->explained.count : game->outputs;
+    return status;
 }
 
 static int fold(void *method, const met_result *r) {
     met_game *game = method;
     double **raw = &game->raw[r->image];
-    int status = game->position == NULL ? read_outputs(game, r) : MET_OK;
+    int status = game->explained.position == NULL ? read_outputs(game, r) : MET_OK;
     if (status == MET_OK && r->width != game->width) {
         status = met_fail(MET_EMODEL, "the model gave %zu outputs for one sample and %zu for another", game->width,
                           r->width);
@@ -346,7 +331,7 @@ static int fold(void *method, const met_result *r) {
                               : MET_OK;
     }
     for (size_t t = 0; t < game->outputs && status == MET_OK; t++) {
-        (*raw)[new_at(game, game->pending[r->image], r->k) * game->outputs + t] = r->value[game->position[t]];
+        (*raw)[new_at(game, game->pending[r->image], r->k) * game->outputs + t] = r->value[game->explained.position[t]];
     }
     return status;
 }
@@ -425,23 +410,41 @@ int met_game_evaluate(met_game *game) {
 
 /* ---- results */
 
+/* Whether numbers are finite as the dtype of the results. */
+static bool all_finite(const double *numbers, size_t count, met_dtype dtype) {
+    bool finite = true;
+    for (size_t i = 0; i < count; i++) {
+        finite = finite && (dtype == MET_FLOAT64 ? isfinite(numbers[i]) : isfinite((float)numbers[i]));
+    }
+    return finite;
+}
+
 int met_game_spread(const met_game *game, double *const *per_feature, met_results *results) {
     const met_call *call = game->call;
-    int status = MET_OK;
-    if (results->outputs != game->outputs) {
-        status = results->reserve != NULL
-                     ? results->reserve(results, game->outputs)
-                     : met_fail(MET_EVALUE, "there is memory for the attributions of one output alone");
-    }
+    /* Where all is known no result has told a shape: there is one output, or as many as are known. */
+    const met_explained known = {.count = game->outputs};
+    int status = met_results_open(results, game->explained.count > 0 ? &game->explained : &known);
+    bool finite = true;
     for (size_t i = 0; i < game->images && status == MET_OK; i++) {
+        const size_t features = game->of[i].features;
+        finite = finite && all_finite(per_feature[i], game->outputs * features, call->dtype);
         for (size_t t = 0; t < game->outputs; t++) {
-            met_segments_spread(&call->inputs[i].image, features_of(game, i), per_feature[i] + t * game->of[i].features,
+            met_segments_spread(&call->inputs[i].image, features_of(game, i), per_feature[i] + t * features,
                                 call->dtype, call->options->pool, results->out[i * game->outputs + t]);
         }
     }
-    results->axes = game->axes;
-    memcpy(results->shape, game->shape, sizeof game->shape);
+    results->known_finite = status == MET_OK && finite;
     return status;
+}
+
+size_t met_game_players(const met_game *game, size_t image, size_t *feature) {
+    size_t count = 0;
+    for (size_t j = 0; j < game->of[image].features; j++) {
+        if (game->measures[image].differs[j + 1]) {
+            feature[count++] = j;
+        }
+    }
+    return count;
 }
 
 int met_game_put(const met_game *game, met_results *results) {

@@ -47,10 +47,8 @@ typedef struct met_game {
     int32_t **of_band;       /* (images,) the feature of each band where they are */
     size_t outputs;          /* explained; 0: not known yet */
     size_t width;            /* outputs that the model gives; 0: not known yet */
-    size_t *position;        /* (outputs,) of the explained outputs among all */
-    int axes;                /* where all outputs are asked for: the shape of a sample's outputs */
-    int64_t shape[MET_TARGET_AXES];
-    size_t done; /* evaluations of earlier runs, for progress */
+    met_explained explained; /* where they lie; empty as long as the model said nothing */
+    size_t done;             /* evaluations of earlier runs, for progress */
     /* Of a run: an image of the engine's job is an image of the game with one of its backgrounds. */
     size_t *pending; /* (jobs,) which image; jobs = the sum over images of their backgrounds, 1 where there are none */
     size_t *counts;  /* (jobs,) */
@@ -94,6 +92,8 @@ void met_game_forget(met_game *game, size_t image, size_t keep);
  *   per_feature  (outputs, features) of each image
  */
 int met_game_spread(const met_game *game, double *const *per_feature, met_results *results);
+/* feature (features,) = those that differ from the baseline: the players of the game. How many there are. */
+size_t met_game_players(const met_game *game, size_t image, size_t *feature);
 /* Hand the evaluated coalitions to the host: "coalitions" (rows, features) flags and "values" (rows, outputs). */
 int met_game_put(const met_game *game, met_results *results);
 

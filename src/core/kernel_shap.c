@@ -256,11 +256,7 @@ static int ask(kernel_shap *m, size_t image) {
     if (p->feature == NULL || p->bits == NULL) {
         return met_fail(MET_ENOMEM, "%zu features do not fit into memory", c->features);
     }
-    for (size_t j = 0; j < c->features; j++) {
-        if (m->game.measures[image].differs[j + 1]) {
-            p->feature[p->count++] = j;
-        }
-    }
+    p->count = met_game_players(&m->game, image, p->feature);
     const bool few = p->count <= MET_SHAPLEY_MOST_PLAYERS;
     const size_t all = few ? (size_t)1 << p->count : SIZE_MAX;
     p->exact = few && (o->samples == SIZE_MAX ? p->count <= ENUMERATED : all <= o->samples);
@@ -404,14 +400,7 @@ static int fill_errors(const kernel_shap *m, size_t image, const design *d, cons
     for (size_t k = 0; k < pairs && status == MET_OK && unique; k++) {
         const size_t row = d->row_of[p->drawn.at[2 * k]], other = d->row_of[p->drawn.at[2 * k + 1]];
         const double change = d->residual[row] - d->residual[other];
-        double in = 0;
-        for (size_t i = 0; i < n; i++) {
-            u[i] = met_coalition_has(d->bits + row * d->rows.words, i);
-            in += u[i] / (double)n;
-        }
-        for (size_t i = 0; i < n; i++) {
-            u[i] -= in;
-        }
+        met_shapley_row(&d->rows, row, u);
         met_shapley_fit_normal(fit, u);
         for (size_t i = 0; i < n; i++) {
             const double value = u[i] * change, delta = value - mean[i];

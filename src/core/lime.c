@@ -338,8 +338,8 @@ static int write_results(const lime *m, met_results *results) {
     }
     if (m->options->surrogate == NO_SURROGATE) { /* the host fits, and writes them */
         results->known_finite = true;
-        results->axes = m->game.axes;
-        memcpy(results->shape, m->game.shape, sizeof results->shape);
+        results->axes = m->game.explained.axes;
+        memcpy(results->shape, m->game.explained.shape, sizeof results->shape);
     }
     met_deallocate(coefficients);
     return status;

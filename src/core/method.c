@@ -34,6 +34,37 @@ met_job met_job_of(const met_call *call, void *method) {
     return job;
 }
 
+int met_explained_read(const met_targets *wanted, const met_result *r, met_explained *out) {
+    out->count = wanted->count > 0 ? wanted->count : r->width;
+    out->axes = r->axes;
+    memcpy(out->shape, r->shape, (size_t)r->axes * sizeof *r->shape);
+    out->position = met_allocate(out->count, sizeof *out->position);
+    if (out->position == NULL) {
+        return met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", out->count);
+    }
+    for (size_t t = 0; t < out->count; t++) {
+        out->position[t] = t;
+        const int status =
+            wanted->count == 0 ? MET_OK : met_target_resolve(&wanted->target[t], r->shape, r->axes, &out->position[t]);
+        if (status != MET_OK) {
+            return status;
+        }
+    }
+    return MET_OK;
+}
+
+int met_results_open(met_results *results, const met_explained *explained) {
+    int status = MET_OK;
+    if (results->outputs != explained->count) {
+        status = results->reserve != NULL
+                     ? results->reserve(results, explained->count)
+                     : met_fail(MET_EVALUE, "there is memory for the attributions of one output alone");
+    }
+    results->axes = explained->axes;
+    memcpy(results->shape, explained->shape, sizeof explained->shape);
+    return status;
+}
+
 int met_results_put(met_results *results, size_t image, const char *name, met_dtype dtype, int axes,
                     const size_t *shape, const void *data) {
     void *out = NULL;

@@ -86,6 +86,19 @@ typedef struct met_targets {
     size_t count;
 } met_targets;
 
+/* The outputs that a method explains, as the first result of a run tells. */
+typedef struct met_explained {
+    size_t count;     /* 0: not known yet */
+    size_t *position; /* (count,) where they lie among all that the model gives */
+    int axes;         /* where all are asked for: the shape of a sample's outputs */
+    int64_t shape[MET_TARGET_AXES];
+} met_explained;
+
+/* Read them: those that are wanted, or all that were asked of the model. The position is the caller's to deallocate. */
+int met_explained_read(const met_targets *wanted, const met_result *r, met_explained *out);
+/* Find memory for the attributions of that many outputs, and tell their shape. */
+int met_results_open(met_results *results, const met_explained *explained);
+
 struct met_method;
 
 /* A method inside another one, with its options. */

@@ -13,39 +13,27 @@ typedef struct occlusion {
     met_windows grid;
     const met_targets *wanted; /* outputs to explain, or none: then the target of each input */
     size_t images;
-    size_t parts;        /* windows */
-    size_t outputs;      /* 0: not known yet */
+    size_t parts; /* windows */
+    met_explained explained;
     double *image;       /* (images, outputs) f(x) */
     double *differences; /* (images, outputs, parts): what is lost without each window */
-    int axes;            /* where all outputs are asked for: the shape of a sample's outputs */
-    int64_t shape[MET_TARGET_AXES];
-    size_t *position; /* (outputs,) of the explained outputs among all */
 } occlusion;
 
-/* The first result tells how many outputs there are, and where the wanted ones lie. */
+/* The first result tells how many outputs there are. */
 static int read_outputs(occlusion *m, const met_result *r) {
-    const met_targets *wanted = m->wanted;
-    m->outputs = wanted->count > 0 ? wanted->count : r->width;
-    m->axes = r->axes;
-    memcpy(m->shape, r->shape, (size_t)r->axes * sizeof *r->shape);
-    if (m->parts > SIZE_MAX / m->images / m->outputs) {
-        return met_fail(MET_ENOMEM, "%zu parts of %zu outputs cannot be counted", m->parts, m->outputs);
+    int status = met_explained_read(m->wanted, r, &m->explained);
+    if (status != MET_OK) {
+        return status;
     }
-    m->image = met_allocate(m->images * m->outputs, sizeof *m->image);
-    m->differences = met_allocate(m->images * m->outputs * m->parts, sizeof *m->differences);
-    m->position = met_allocate(m->outputs, sizeof *m->position);
-    if (m->image == NULL || m->differences == NULL || m->position == NULL) {
+    const size_t outputs = m->explained.count;
+    if (m->parts > SIZE_MAX / m->images / outputs) {
+        return met_fail(MET_ENOMEM, "%zu parts of %zu outputs cannot be counted", m->parts, outputs);
+    }
+    m->image = met_allocate(m->images * outputs, sizeof *m->image);
+    m->differences = met_allocate(m->images * outputs * m->parts, sizeof *m->differences);
+    if (m->image == NULL || m->differences == NULL) {
         return met_fail(MET_ENOMEM, "the differences of %zu parts for %zu outputs do not fit into memory", m->parts,
-                        m->outputs);
-    }
-    for (size_t t = 0; t < m->outputs; t++) {
-        m->position[t] = t;
-        if (wanted->count > 0) {
-            int status = met_target_resolve(&wanted->target[t], r->shape, r->axes, &m->position[t]);
-            if (status != MET_OK) {
-                return status;
-            }
-        }
+                        outputs);
     }
     return MET_OK;
 }
@@ -53,8 +41,8 @@ static int read_outputs(occlusion *m, const met_result *r) {
 /* An image starts, perhaps again: parts that are copies of it differ by 0. */
 static int begin(void *method, size_t image) {
     occlusion *m = method;
-    if (m->outputs > 0) {
-        const size_t values = m->outputs * m->parts;
+    if (m->explained.count > 0) {
+        const size_t values = m->explained.count * m->parts;
         memset(m->differences + image * values, 0, values * sizeof *m->differences);
     }
     return MET_OK;
@@ -65,13 +53,14 @@ static int fold(void *method, const met_result *r) {
     if (r->value == NULL) { /* a copy of the image differs by 0, which is there already */
         return MET_OK;
     }
-    int status = m->outputs == 0 ? read_outputs(m, r) : MET_OK;
-    for (size_t t = 0; t < m->outputs && status == MET_OK; t++) {
-        double *image = &m->image[r->image * m->outputs + t];
+    int status = m->explained.count == 0 ? read_outputs(m, r) : MET_OK;
+    for (size_t t = 0; t < m->explained.count && status == MET_OK; t++) {
+        double *image = &m->image[r->image * m->explained.count + t];
         if (r->k == 0) {
-            *image = r->value[m->position[t]];
+            *image = r->value[m->explained.position[t]];
         } else {
-            m->differences[(r->image * m->outputs + t) * m->parts + r->k - 1] = *image - r->value[m->position[t]];
+            m->differences[(r->image * m->explained.count + t) * m->parts + r->k - 1] =
+                *image - r->value[m->explained.position[t]];
         }
     }
     return status;
@@ -90,18 +79,11 @@ static int describe(void *method, size_t image, size_t k, met_sample *s) {
 
 /* Find memory for the results: the mean of the differences over the windows that cover a value. */
 static int spread(const occlusion *m, const met_call *call, met_results *results) {
-    int status = MET_OK;
-    if (results->outputs != m->outputs) {
-        status = results->reserve != NULL
-                     ? results->reserve(results, m->outputs)
-                     : met_fail(MET_EVALUE, "there is memory for the attributions of one output alone");
-    }
-    for (size_t i = 0; i < m->images * m->outputs && status == MET_OK; i++) {
+    int status = met_results_open(results, &m->explained);
+    for (size_t i = 0; i < m->images * m->explained.count && status == MET_OK; i++) {
         status = met_windows_mean(&m->grid, m->differences + i * m->parts, call->dtype, call->options->pool,
                                   results->out[i]);
     }
-    results->axes = m->axes;
-    memcpy(results->shape, m->shape, sizeof m->shape);
     return status;
 }
 
@@ -129,7 +111,7 @@ static int run(const met_call *call, const void *options, met_results *results) 
     status = met_run(&job, call->model, call->options, call->report);
     status = status == MET_OK ? spread(&m, call, results) : status;
     met_deallocate(m.image);
-    met_deallocate(m.position);
+    met_deallocate(m.explained.position);
     met_deallocate(m.differences);
     return status;
 }

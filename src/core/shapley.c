@@ -2,20 +2,13 @@
 #include "shapley.h"
 
 #include "buffer.h"
+#include "coalitions.h"
 #include "linear_fit.h"
 
 #include <math.h>
 #include <string.h>
 
 #define SINGULAR 1e-11 /* a pivot below this part of the diagonal is rounding */
-
-static size_t count_bits(uint64_t bits) {
-    size_t n = 0;
-    for (; bits != 0; bits &= bits - 1) {
-        n++;
-    }
-    return n;
-}
 
 /* weights[s] = s! (players - taken - s)! / (players - taken + 1)!, for s = 0 .. players - taken: by lgamma, so finite. */
 static void fill_weights(size_t players, size_t taken, double *weights) {
@@ -33,7 +26,7 @@ void met_shapley_exact(size_t players, const double *v, double *values) {
     }
     fill_weights(players, 1, weights);
     for (size_t s = 0; s < (size_t)1 << players; s++) {
-        const double weight = weights[count_bits(s) < players ? count_bits(s) : 0];
+        const double weight = weights[met_count_bits(s) < players ? met_count_bits(s) : 0];
         for (size_t i = 0; i < players; i++) {
             if (!(s >> i & 1)) {
                 values[i] += weight * (v[s | (size_t)1 << i] - v[s]);
@@ -55,7 +48,7 @@ void met_shapley_interactions(size_t players, const double *v, double *matrix) {
             double sum = 0;
             for (size_t s = 0; s < (size_t)1 << players; s++) {
                 if (!(s & (one | other))) {
-                    sum += weights[count_bits(s)] * (v[s | one | other] - v[s | one] - v[s | other] + v[s]);
+                    sum += weights[met_count_bits(s)] * (v[s | one | other] - v[s | one] - v[s | other] + v[s]);
                 }
             }
             matrix[i * players + j] = matrix[j * players + i] = sum / 2;
@@ -76,8 +69,7 @@ double met_shapley_mass(size_t players, size_t size) {
 
 /* ---- regression */
 
-/* The row of a coalition: players in it less their mean. */
-static void centred_row(const met_shapley_rows *rows, size_t r, double *out) {
+void met_shapley_row(const met_shapley_rows *rows, size_t r, double *out) {
     const uint64_t *bits = rows->bits + r * rows->words;
     double mean = 0;
     for (size_t j = 0; j < rows->players; j++) {
@@ -136,7 +128,7 @@ static void normal_equations(const met_shapley_rows *rows, double *row, double *
     const size_t n = rows->players;
     double trace = 0;
     for (size_t r = 0; r < rows->rows; r++) {
-        centred_row(rows, r, row);
+        met_shapley_row(rows, r, row);
         for (size_t i = 0; i < n; i++) {
             const double scaled = rows->weight[r] * row[i];
             for (size_t j = 0; j <= i; j++) {
@@ -167,7 +159,7 @@ static int short_rank(const met_shapley_rows *rows, met_shapley_fit *out) {
         status = met_fail(MET_ENOMEM, "%zu coalitions of %zu features do not fit into memory", rows->rows, n);
     }
     for (size_t r = 0; r < rows->rows && status == MET_OK; r++) {
-        centred_row(rows, r, out->rows + r * n);
+        met_shapley_row(rows, r, out->rows + r * n);
     }
     if (status == MET_OK && rows->rows > 0) {
         const met_fit_problem problem = {out->rows, zero, rows->weight, rows->rows, n, 1};
@@ -223,7 +215,7 @@ static int solve(const met_shapley_fit *fit, const double *y, double *row, doubl
         return rows->rows > 0 ? met_linear_fit(&problem, &options, &result) : MET_OK;
     }
     for (size_t r = 0; r < rows->rows; r++) {
-        centred_row(rows, r, row);
+        met_shapley_row(rows, r, row);
         for (size_t j = 0; j < n; j++) {
             values[j] += rows->weight[r] * y[r] * row[j];
         }
@@ -238,7 +230,7 @@ static bool take_shares(const met_shapley_rows *rows, const double *y, double to
     for (size_t r = 0; r < rows->rows; r++) {
         size_t in = 0;
         for (size_t w = 0; w < rows->words; w++) {
-            in += count_bits(rows->bits[r * rows->words + w]);
+            in += met_count_bits(rows->bits[r * rows->words + w]);
         }
         left[r] = y[r] - total * (double)in / (double)rows->players;
         finite = finite && isfinite(left[r]);
@@ -268,7 +260,7 @@ int met_shapley_fit_solve(const met_shapley_fit *fit, const double *y, double to
         mean += values[j] / (double)n;
     }
     for (size_t r = 0; r < rows->rows && residual != NULL && status == MET_OK; r++) {
-        centred_row(rows, r, row);
+        met_shapley_row(rows, r, row);
         residual[r] = left[r];
         for (size_t j = 0; j < n; j++) {
             residual[r] -= row[j] * values[j];

@@ -44,6 +44,9 @@ typedef struct met_shapley_rows {
     const double *weight;
 } met_shapley_rows;
 
+/* out (players,) = the row of a coalition: its players less their mean. */
+void met_shapley_row(const met_shapley_rows *rows, size_t r, double *out);
+
 /*
  * The regression that has the Shapley values as its solution where all coalitions are in it (Lundberg and Lee, 2017,
  * arXiv:1705.07874). That the values sum to v(all) - v(none) is built in: the rows are regressed on players less their

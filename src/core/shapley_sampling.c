@@ -38,7 +38,7 @@ typedef struct orders {
     size_t round;     /* samples of this round */
     bool done;
     double *ends;   /* (outputs, 2) f(baseline), f(x); NULL: not known yet */
-    double *gain;   /* (count,) of one sample */
+    double *gain;   /* (outputs, features) of one sample */
     double *mean;   /* (outputs, features) */
     double *square; /* (outputs, features): sum of squares about the mean; standard errors in the end */
 } orders;
@@ -57,15 +57,10 @@ static int open_image(shapley_sampling *m, size_t image) {
     p->feature = met_allocate(c->features, sizeof *p->feature);
     p->order = met_allocate(c->features, sizeof *p->order);
     p->bits = met_allocate(c->words, sizeof *p->bits);
-    p->gain = met_allocate(c->features, sizeof *p->gain);
-    if (!p->feature || !p->order || !p->bits || !p->gain) {
+    if (!p->feature || !p->order || !p->bits) {
         return met_fail(MET_ENOMEM, "%zu features do not fit into memory", c->features);
     }
-    for (size_t j = 0; j < c->features; j++) {
-        if (m->game.measures[image].differs[j + 1]) {
-            p->feature[p->count++] = j;
-        }
-    }
+    p->count = met_game_players(&m->game, image, p->feature);
     return MET_OK;
 }
 
@@ -125,7 +120,8 @@ static int read_ends(shapley_sampling *m, size_t image) {
     p->ends = met_allocate(2 * outputs, sizeof *p->ends);
     p->mean = met_allocate(outputs * features, sizeof *p->mean);
     p->square = met_allocate(outputs * features, sizeof *p->square);
-    if (!p->ends || !p->mean || !p->square) {
+    p->gain = met_allocate(outputs * features, sizeof *p->gain);
+    if (!p->ends || !p->mean || !p->square || !p->gain) {
         return met_fail(MET_ENOMEM, "the values of %zu features for %zu outputs do not fit into memory", features,
                         outputs);
     }
@@ -139,26 +135,26 @@ static int read_ends(shapley_sampling *m, size_t image) {
 /* Add one sample: the mean of what each feature gains over its orders. */
 static void add(shapley_sampling *m, size_t image, size_t k) {
     orders *p = &m->of[image];
-    const size_t steps = p->count + 1, features = m->game.of[image].features;
-    for (size_t t = 0; t < m->game.outputs; t++) {
-        memset(p->gain, 0, p->count * sizeof *p->gain);
-        for (size_t r = 0; r < m->each; r++) {
-            const size_t *position = p->position + (k * m->each + r) * steps;
-            draw(m, image, p->samples, r == 1);
-            for (size_t i = 0; i < p->count; i++) {
-                p->gain[p->order[i]] += (met_game_value(&m->game, image, position[i + 1], t) -
-                                         met_game_value(&m->game, image, position[i], t)) /
-                                        (double)m->each;
-            }
-        }
+    const size_t steps = p->count + 1, features = m->game.of[image].features, outputs = m->game.outputs;
+    memset(p->gain, 0, outputs * features * sizeof *p->gain);
+    for (size_t r = 0; r < m->each; r++) {
+        const size_t *position = p->position + (k * m->each + r) * steps;
+        draw(m, image, p->samples, r == 1);
         for (size_t i = 0; i < p->count; i++) {
-            const size_t at = t * features + p->feature[i];
-            const double delta = p->gain[i] - p->mean[at];
-            p->mean[at] += delta / (double)(p->samples + 1);
-            p->square[at] += delta * (p->gain[i] - p->mean[at]);
+            double *gain = p->gain + p->feature[p->order[i]];
+            for (size_t t = 0; t < outputs; t++) {
+                gain[t * features] += (met_game_value(&m->game, image, position[i + 1], t) -
+                                       met_game_value(&m->game, image, position[i], t)) /
+                                      (double)m->each;
+            }
         }
     }
     p->samples++;
+    for (size_t at = 0; at < outputs * features; at++) { /* 0 for features that have no part in the game */
+        const double delta = p->gain[at] - p->mean[at];
+        p->mean[at] += delta / (double)p->samples;
+        p->square[at] += delta * (p->gain[at] - p->mean[at]);
+    }
 }
 
 /* Of the mean; NaN where one sample cannot tell, 0 for features that have no part in the game. */

@@ -35,9 +35,8 @@ void each_tensor(const c10::IValue &value, const std::function<void(const at::Te
 
 /* Operators that give a number or a decision to whoever calls them. */
 bool gives_to_python(const std::string &name) {
-    static const std::unordered_set<std::string> names = {
-        "aten::item",     "aten::_local_scalar_dense",     "aten::is_nonzero",  "aten::equal",
-        "aten::allclose", "aten::is_floating_point_value", "aten::__contains__"};
+    static const std::unordered_set<std::string> names = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero",
+                                                          "aten::equal", "aten::allclose"};
     return names.count(name) != 0;
 }
 
@@ -121,9 +120,6 @@ class Trace::Dependence {
   public:
     void add(const Value &value) {
         tensors_.insert(value.tensor._unsafe_get_target());
-        add_memory(value);
-    }
-    void add_memory(const Value &value) {
         if (const void *storage = value.storage._unsafe_get_target()) {
             storages_.insert(storage);
         }
