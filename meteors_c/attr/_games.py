@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from meteors_c.attr._arguments import RunSettings, ShowProgress, batch_size, outputs_of, spectral_axis_of
+from meteors_c.attr._arguments import RunSettings, outputs_of, spectral_axis_of
 from meteors_c.attr._band_masks import BandMasks
 from meteors_c.attr._fields import BandNames, align_band_names_with_mask, distinct_ids, validate_band_names
 from meteors_c.attr._segment_ids import number_ids, whole_number_ids
@@ -25,14 +26,6 @@ from meteors_c.utils import warn_caller
 __all__ = ["Features", "Game", "GameExplainer", "band_features", "joint_features", "read_features", "segment_features"]
 
 _MANY_FEATURES = 10_000
-
-
-def run_settings(
-    additional_forward_args: Any, perturbations_per_eval: int | None, show_progress: ShowProgress
-) -> RunSettings:
-    """Return how the model is called, from the arguments that methods without gradients have for it."""
-    limit = batch_size(perturbations_per_eval, "perturbations_per_eval")
-    return RunSettings(additional_forward_args, limit, show_progress)
 
 
 # ---------------------------------------------------------------- features
@@ -176,8 +169,6 @@ class Game:
         How the model is called.
     continue_from
         The results of an earlier call, or None.
-    arguments : dict
-        The method's own arguments, as the core takes them.
     """
 
     images: list[HSI]
@@ -187,7 +178,11 @@ class Game:
     baseline: Any
     settings: RunSettings
     continue_from: Any = None
-    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def missing(self) -> MissingValues:
+        """What left out features take, as the core takes it."""
+        return missing_values(self.baseline, self.images, self.features.numbered)
 
 
 class GameExplainer(Explainer):
@@ -196,8 +191,8 @@ class GameExplainer(Explainer):
     def _play(
         self,
         game: Game,
-        seed: int = 0,
-        solve: Callable[[Computed, MissingValues], Computed] | None = None,
+        arguments: dict[str, Any] | None = None,
+        solve: Callable[[Computed], Computed] | None = None,
     ) -> Any:
         """Call the core and return one result for each image, or with several outputs a list of them.
 
@@ -205,14 +200,14 @@ class GameExplainer(Explainer):
         ----------
         game : Game
             What is asked.
-        seed : int
-            What results say of it.
+        arguments : dict, optional
+            The method's own arguments, as the core takes them; results state their ``seed``.
         solve : callable, optional
             Turns what the core computed into what is wanted.
         """
         images, features = game.images, game.features
         wanted, targets = outputs_of(game.target, game.per_target, len(images))
-        missing = missing_values(game.baseline, images, features.numbered)
+        missing, arguments = game.missing, arguments or {}
         known = _known(game, self.get_name(), missing, targets, wanted)
         computed = self._compute(
             self._native(),
@@ -225,14 +220,14 @@ class GameExplainer(Explainer):
             backgrounds=missing.backgrounds,
             known_coalitions=known[0],
             known_values=known[1],
-            **game.arguments,
+            **arguments,
         )
         computed = _go_on(game, wanted, missing, computed)
-        computed = computed if solve is None else solve(computed, missing)
+        computed = computed if solve is None else solve(computed)
 
         def build(i: int, t: int, target: tuple[int, ...]) -> HSIAttributes:
             with torch.inference_mode(False):  # what is found can be used in autograd
-                effects = _effects(computed.further, i, t, features.ids[i], missing.names[i], seed)
+                effects = _effects(computed.further, i, t, features.ids[i], missing.names[i], arguments.get("seed", 0))
             errors = None if effects is None else effects.standard_errors
             return self._result(
                 images[i],

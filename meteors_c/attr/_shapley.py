@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from meteors_c.attr._arguments import Baseline, Target, images_of, run_settings
@@ -17,7 +16,6 @@ from meteors_c.attr._games import (
 )
 from meteors_c.attr._noise import new_seed
 from meteors_c.attr.explainer import Computed
-from meteors_c.attr.missing import MissingValues
 from meteors_c.hsi import HSI
 
 __all__ = ["ShapleyExplainer"]
@@ -277,12 +275,12 @@ class ShapleyExplainer(GameExplainer):
     def _share(self, game: Game, n_samples: Any, own: dict[str, Any]) -> Any:
         seed = seed_of(game.continue_from, len(game.images), new_seed)
         arguments = self._read(n_samples, **{**self._own, **own}) | {"seed": seed}
-        return self._play(replace(game, arguments=arguments), seed, self._look_at)
+        return self._play(game, arguments, self._look_at)
 
     def _read(self, n_samples: Any, **own: Any) -> dict[str, Any]:
         """Return the method's own arguments as the core takes them."""
         raise NotImplementedError
 
-    def _look_at(self, computed: Computed, missing: MissingValues) -> Computed:
+    def _look_at(self, computed: Computed) -> Computed:
         """Warn of what the core found."""
         return computed

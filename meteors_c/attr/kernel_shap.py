@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from meteors_c.attr._arguments import flag, positive
 from meteors_c.attr._shapley import ShapleyExplainer
 from meteors_c.attr.explainer import Computed
-from meteors_c.attr.missing import MissingValues
 from meteors_c.models import ExplainableModel
 from meteors_c.utils import warn_caller
 
@@ -69,7 +68,7 @@ class KernelShap(ShapleyExplainer, native="kernel_shap"):
         most = None if n_samples is None else positive(n_samples, "n_samples")
         return {"n_samples": most, **{name: flag(value, name) for name, value in own.items()}}
 
-    def _look_at(self, computed: Computed, missing: MissingValues) -> Computed:
+    def _look_at(self, computed: Computed) -> Computed:
         for rank, players in zip(computed.further["rank"], computed.further["players"], strict=True):
             if rank[0] < players[0] - 1:
                 warn_caller(

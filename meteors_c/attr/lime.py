@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -31,7 +30,6 @@ from meteors_c.attr._noise import new_seed
 from meteors_c.attr._segmentation_masks import SegmentationMasks, validate_mask_shape
 from meteors_c.attr._surrogates import Question, fit_custom, perturbations_of, question_of, similarities_of
 from meteors_c.attr.explainer import Computed
-from meteors_c.attr.missing import MissingValues, missing_values
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 from meteors_c.models.abstract import InterpretableModel
@@ -334,7 +332,7 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
             "fit_tolerance": 0.0 if core is None else core["tolerance"],
         }
 
-        def solve(computed: Computed, missing: MissingValues) -> Computed:
+        def solve(computed: Computed) -> Computed:
             if core is None:
                 self._fit_custom(game.features, computed)
             else:
@@ -344,7 +342,7 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
             _warn_of_fits(computed, core)
             return computed
 
-        return self._play(replace(game, arguments=arguments), seed, solve)
+        return self._play(game, arguments, solve)
 
     def _user_rows(
         self, game: Game, arguments: dict[str, Any]
@@ -357,10 +355,9 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
             raise ValueError("n_samples='auto' needs samples and weights that the core makes, not functions of yours")
         if self.perturb_func is not None and game.continue_from is not None:
             raise ValueError("continue_from needs samples that the core draws, not a perturb_func")
-        baselines = missing_values(game.baseline, game.images, game.features.numbered).baselines
         rows, weights = [], []
         for i in range(len(game.images)):
-            question = self._question(game, i, baselines[i])
+            question = self._question(game, i, game.missing.baselines[i])
             if self.perturb_func is None:
                 count = len(game.features.ids[i])
                 rows.append(_core.draw_coalitions(arguments["seed"], i, arguments["n_samples"], count))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from meteors_c import _core
+from meteors_c._optional import import_optional
 from meteors_c.utils import warn_caller
 
 __all__ = ["check_arguments", "core_options", "fit_in_core", "train"]
@@ -120,13 +121,7 @@ def check_arguments(sklearn_module: str, arguments: dict[str, Any]) -> None:
 
 
 def _sklearn_class(sklearn_module: str) -> type[Any]:
-    try:
-        importlib.import_module("sklearn")
-    except ImportError as error:
-        raise ImportError(
-            f'{sklearn_module} with these arguments needs scikit-learn: pip install "meteors_c[sklearn]"',
-            name="sklearn",
-        ) from error
+    import_optional("sklearn", "scikit-learn", "sklearn", f"estimators such as {sklearn_module} with these arguments")
     module, _, name = f"sklearn.{sklearn_module}".rpartition(".")
     return getattr(importlib.import_module(module), name)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from meteors_c._optional import import_optional
 from meteors_c.exceptions import ShapeMismatchError
 
 _WANTED = "Expected NumPy array | Torch Tensor | Pandas DataFrame as data, with numeric values"
@@ -21,13 +22,7 @@ def require_shap() -> ModuleType:
     ImportError
         It, or something that it needs, is not installed.
     """
-    try:
-        import shap
-    except ImportError as error:
-        raise ImportError(
-            f'HyperSHAP and its figures need the shap package ({error}): pip install "meteors_c[shap]"'
-        ) from error
-    return shap
+    return import_optional("shap", "shap", "shap", "HyperSHAP and its figures")
 
 
 def _numbers(data: Any) -> np.ndarray:
