@@ -110,12 +110,28 @@ met_decline met_decline_reason(void);
 typedef struct met_prepared met_prepared; /* the provider's */
 
 /*
+ * Samples of a job, described and rendered: what a provider tries a shortcut with.
+ *   samples  (batch.n,) of the kind of all samples to come, or copies of their image; .image: which of the prepared ones
+ *   batch    the same, rendered. The first two belong to the first image, whose second is not like its first unless the
+ *            job has one sample only; then comes one of each further image
+ *   targets  (batch.n,) of the outputs
+ *   count    evaluations of an image
+ *   gradient whether gradients will be asked for
+ */
+typedef struct met_trial {
+    const met_sample *samples;
+    met_batch batch;
+    const met_target *const *targets;
+    size_t count;
+    bool gradient;
+} met_trial;
+
+/*
  * Evaluation from descriptions, without rendering. Every call may return met_declined() with a reason: the engine
  * then takes the plain path, for all samples of these images from the first on.
  *   least     evaluations of an image, of gradients or of outputs alone, that are worth preparing it
- *   prepare   caches what all samples of the images x (n, ...) with baselines b (n, ...) share, and verifies that the
- *             shortcut holds; example is one of the samples to come, all of its kind or copies of the image; max_batch
- *             is the largest batch that the model may see
+ *   prepare   caches what all samples of the images x (n, ...) with baselines b (n, ...) share, and verifies on the
+ *             trial that the shortcut holds; max_batch is the largest batch that the model may see
  *   forward   outputs of n samples
  *   gradient  adds weight[i] * gradient of sample i to the prepared sum of its image
  *   collect   exports the sums, (images, ...) in the order of prepare(); called once
@@ -125,8 +141,7 @@ typedef struct met_prepared met_prepared; /* the provider's */
 typedef struct met_shortcut {
     size_t least_gradients;
     size_t least_outputs;
-    int (*prepare)(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t max_batch,
-                   met_prepared **out);
+    int (*prepare)(void *ctx, met_batch *x, met_batch *b, const met_trial *trial, size_t max_batch, met_prepared **out);
     int (*forward)(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y);
     int (*gradient)(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y);
     int (*collect)(void *ctx, met_prepared *p, met_batch *dx_sum);
