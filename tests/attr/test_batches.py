@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from meteors_c.attr import (
     PerImage,
     Saliency,
 )
+from meteors_c.attr.explainer import _warn
 from meteors_c.models import ExplainableModel
 from tests.parity.reference import assert_close
 from tests.toys import (
@@ -140,7 +142,7 @@ def test_the_largest_of_a_batch_is_not_the_scale_of_its_samples() -> None:
         return (x / x.max()).sum((1, 2, 3))[:, None]
 
     for path, options in PATHS.items():
-        # To time the model for a shortcut, the window that hides the largest value is evaluated alone: all others agree.
+        # To time it for a shortcut, the window that hides the largest value is evaluated alone: all others agree.
         warns = nullcontext() if path == "shortcut" else pytest.warns(UserWarning, match="one sample at a time")
         with mt.options(**options), warns:
             found = Occlusion(explainable(f)).get_spatial_attributes(hsi, target=0).attributes
@@ -402,6 +404,16 @@ def test_a_shortcut_does_not_hide_it(name: str, baseline: float) -> None:
             assert_close(one.attributes, other.attributes, 1e-9)
         assert found[0].report.shortcut is None
         assert found[0].report.decline_reason != "not_offered"
+
+
+def test_a_shortcut_that_failed_is_told() -> None:
+    """Whatever the numbers are then, they are those of the model; that it took longer is worth a warning."""
+    report = Saliency(explainable(smooth())).attribute(cube(), 0).report
+    assert report.shortcut_failed is None
+    failed = replace(report, shortcut_failed="it gave 1 for sample 3")
+    assert "it gave 1 for sample 3" in repr(failed)
+    with pytest.warns(UserWarning, match="it gave 1 for sample 3"):
+        _warn(failed)
 
 
 def test_the_reason_is_one_of_the_documented_ones() -> None:
