@@ -1,7 +1,7 @@
 """Architectures of `transformers` and `monai`, built from their configurations, beside those of `networks`.
 
-Nothing is downloaded: weights are seeded, the models are in eval mode, and what training would move away from 0 and 1
-(statistics of batch norm, biases, scales of residual branches) is moved.
+Nothing is downloaded: weights are seeded, the models are in eval mode, and what training would move is moved: weights
+pass on the size of what they get, statistics of batch norm, biases and scales of residual branches are not 0 and 1.
 """
 
 from __future__ import annotations
@@ -68,9 +68,14 @@ def senet(layers: tuple[int, ...], **settings: Any) -> Callable[[], nn.Module]:
 
 
 def as_trained(network: nn.Module) -> nn.Module:
-    """Give biases and statistics of batch norm other values than those they begin with."""
+    """Give weights, biases and statistics of batch norm values as after training, where those they begin with differ.
+
+    Networks of `transformers` begin with weights so small that a change of the input is lost in rounding on its way.
+    """
     with torch.no_grad():
         for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                 assert layer.running_mean is not None
                 assert layer.running_var is not None

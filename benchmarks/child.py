@@ -141,6 +141,7 @@ def serve(call: Callable[..., list[Any]], stream: TextIO) -> None:
 def describe(report: Any) -> dict[str, Any]:
     """The fields of an attribution report that the tables show."""
     return {
+        "evaluations": report.evaluations,
         "overhead": (report.seconds - report.seconds_in_model) / report.seconds_in_model,
         "shortcut": report.shortcut,
         "declined": report.shortcut_declined,

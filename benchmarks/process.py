@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -56,3 +57,24 @@ def answers() -> TextIO:
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     return stream
+
+
+def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Answer questions, a line of JSON each, until there are none; one that fails is answered by what failed."""
+    stream = answers()
+    for line in sys.stdin:
+        try:
+            found = answer(json.loads(line))
+        except Exception as error:
+            found = {"failed": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"}
+        print(json.dumps(found), file=stream, flush=True)
+
+
+def ask_once(module: str, *arguments: str, **question: Any) -> dict[str, Any]:
+    """The answer of a process to one question; what failed if it failed."""
+    try:
+        with Process(module, *arguments) as process:
+            found: dict[str, Any] = process.ask(json.dumps(question))
+    except RuntimeError as error:
+        return {"failed": str(error)}
+    return found

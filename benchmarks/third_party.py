@@ -9,16 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+import meteors_c
+
 from .architectures import BANDS, SMALL
 from .models import Scene
-from .process import Process, answers
+from .process import Process, serve
 from .table import grid, named_section
 from .turns import in_turns
 
@@ -28,11 +29,13 @@ SLOWEST, WORST_ERROR, GEOMETRIC_MEAN = 0.97, 2.0, 1.4
 Attribution = Callable[[Any, Any, int], Any]
 
 
+def explainable(model: Any) -> Any:
+    return meteors_c.models.ExplainableModel(model, "regression")
+
+
 def explainer(model: Any, *names: str) -> Any:
     """An explainer of the library, one inside the other."""
-    import meteors_c
-
-    made = meteors_c.models.ExplainableModel(model, "regression")
+    made = explainable(model)
     for name in names:
         made = getattr(meteors_c.attr, name)(made)
     return made
@@ -66,7 +69,8 @@ def tunnel(model: Any, hsi: Any, size: int) -> Any:
 def lime(model: Any, hsi: Any, size: int) -> Any:
     place = torch.arange(size) * SUPERPIXELS // size
     mask = (place[:, None] * SUPERPIXELS + place)[None]
-    return explainer(model, "Lime").get_spatial_attributes(hsi, mask, target=TARGET, n_samples=100)
+    found = meteors_c.attr.Lime(explainable(model), meteors_c.models.SkLearnLinearRegression())
+    return found.get_spatial_attributes(hsi, mask, target=TARGET, n_samples=100)
 
 
 METHODS: dict[str, Attribution] = {
@@ -81,8 +85,6 @@ METHODS: dict[str, Attribution] = {
 
 def call_of(method: Attribution, scene: Scene, shortcuts: bool, dtype: torch.dtype) -> Callable[[], Any]:
     """The call as a user makes it, with the samples of one seed."""
-    import meteors_c
-
     model, (image,) = scene.model().to(dtype), scene.images()
     hsi = meteors_c.HSI(image=image.to(dtype), wavelengths=scene.wavelengths())
 
@@ -211,14 +213,7 @@ def main() -> None:
     parser.add_argument("model", choices=list(SMALL))
     parser.add_argument("--tiny", action="store_true", help="one turn only")
     options = parser.parse_args()
-    stream, scene = answers(), SMALL[options.model]
-    for line in sys.stdin:
-        asked = json.loads(line)
-        try:
-            found = cell(METHODS[asked["method"]], scene, asked["rounds"], options.tiny)
-        except Exception as error:  # a cell that fails is a row of the table, not the end of it
-            found = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"}
-        print(json.dumps(found), file=stream, flush=True)
+    serve(lambda asked: cell(METHODS[asked["method"]], SMALL[options.model], asked["rounds"], options.tiny))
 
 
 if __name__ == "__main__":
