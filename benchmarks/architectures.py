@@ -48,7 +48,7 @@ def monai(name: str, **settings: Any) -> Callable[[], nn.Module]:
         network: nn.Module = getattr(importlib.import_module("monai.networks.nets"), name)(
             spatial_dims=2, in_channels=BANDS, **settings
         )
-        return ClassMeans(network) if name == "UNet" else network
+        return ClassMeans(network) if "UNet" in name else network
 
     return build
 
@@ -133,9 +133,9 @@ LARGE = {
     "ResNet-18": scene(224, transformers("ResNet", hidden_sizes=[64, 128, 256, 512], **RESNET)),
     "MobileNetV2": scene(224, transformers("MobileNetV2")),
     "DenseNet-121": scene(224, monai("DenseNet121", out_channels=CLASSES)),
-    "U-Net, batch norm": scene(224, unet(32, 64, 128, 256, norm="batch")),
+    "U-Net, batch norm": scene(224, monai("BasicUNet", out_channels=CLASSES, norm="batch")),
     "SENet": scene(224, senet((3, 4, 6, 3), inplanes=64)),
-    "SegFormer": scene(224, transformers("Segformer", "SemanticSegmentation")),
+    "SegFormer": scene(224, transformers("Segformer")),
     "Swin": scene(224, transformers("Swin")),
     "ConvNeXt": scene(224, transformers("ConvNext", layer_scale_init_value=0.5)),
 }

@@ -71,9 +71,8 @@ def boxes_of(workload: Workload, shape: tuple[int, int, int]) -> list[tuple[slic
     elif workload.call == "get_spectral_attributes":
         windows, strides = (windows, *shape[1:]), (strides, *shape[1:])
     starts = [range(0, max(n - w, 0) + s, s) for n, w, s in zip(shape, windows, strides, strict=True)]
-    corners = [
-        corner for corner in itertools.product(*starts) if all(a < n for a, n in zip(corner, shape, strict=True))
-    ]
+    inside = [[start for start in axis if start < n] for axis, n in zip(starts, shape, strict=True)]
+    corners = list(itertools.product(*inside))
     chosen = corners[:: max(1, len(corners) // MOST_SAMPLES)]
     return [tuple(slice(a, a + w) for a, w in zip(corner, windows, strict=True)) for corner in chosen]
 
@@ -155,7 +154,7 @@ CAPTION = """\
 For each workload: the operations that can't be avoided over the rate of a large float32 matrix product ({gigaflops:.0f}
 GFLOP/s here), or the bytes over the rate of a large copy ({gigabytes:.1f} GB/s), whichever is more, beside what ours
 takes (median of {rounds} calls). Operations are those of convolutions and matrix products. Plain: the whole model for
-every evaluation, and once more backward where gradients are wanted; an image is read, its gradient written and added up.
+every evaluation, once more backward where gradients are wanted; an image is read, its gradient written and added up.
 Shortcut: the whole model twice for each image, then for each sample only what is new: places that the change reaches
 (whole layers from where it reaches over half of one), the first product only for channels that change, and not at all
 where it is a sum of what is known; its output is read where it changes. Where no shortcut was taken, the plain bound.

@@ -1,8 +1,8 @@
 """Small windows on full-size images and models that others wrote: how near shortcuts come to what is saved at best.
 
 A model has a process of its own: ``python -m benchmarks.large_windows MODEL``. All 729 windows would take a minute for
-each turn, so two coarser grids of windows are timed, both spread over the whole image: what one window costs follows from
-their difference, and what is done once from the rest.
+each turn, so two coarser grids of windows are timed, both spread over the whole image: what one window costs follows
+from their difference, and what is done once from the rest.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def steps(count: int) -> dict[str, Any]:
     return {"baseline": 0, "n_steps": count}
 
 
-WINDOW_SIDE, WINDOW = 104, 4
-STRIDES = {49: 17, 121: 10, 676: 4, 2601: 2, 10201: 1}  # by the number of windows
+WINDOW_SIDE, WINDOW = 116, 17
+STRIDES = {49: 17, 196: 8, 676: 4, 2601: 2, 10000: 1}  # by the number of windows
 
 
 def window(count: int) -> dict[str, Any]:
@@ -209,8 +209,8 @@ def flat_table(rows: list[dict[str, Any]]) -> str:
 CAPTION = """\
 Each point in a process of its own: the median of {rounds} calls after one that does not count, or one call where it
 takes over {long:g} s. The peak is what was resident in the whole process. The 2-D CNN of the workloads on 64 bands:
-IntegratedGradients on 128 x 128 pixels with as many steps (10 for the sides, 50 for bands and images, which are 64 x 64;
-100 for threads), Occlusion on {side} x {side} pixels with windows of {window} x {window}. All threads but where said.
+IntegratedGradients on 128 x 128 pixels (10 steps for the sides, 50 for bands and for images, which are 64 x 64, 100 for
+threads), Occlusion on {side} x {side} pixels with windows of {window} x {window}. All threads but where said.
 """
 
 

@@ -156,8 +156,8 @@ def inexact(row: dict[str, Any]) -> bool:
 
 CAPTION = """\
 Small configurations of `transformers` and `monai` and networks of the literature, {bands} bands, 24 x 24 to 96 x 96
-pixels, one image, seeded weights. Our default path against our plain path (`options(shortcuts=False)`), which take turns
-in one process; medians of {rounds} turns or more. An error is the largest difference from the plain path with model and
+pixels, one image, seeded weights. Our default path against our plain path (`options(shortcuts=False)`), in turns in
+one process; medians of {rounds} turns or more. An error is the largest difference from the plain path with model and
 image in float64, relative to the largest attribution. Bold: below {slowest} of the plain path's speed; an error over
 {worst:g} times the plain path's and over the spacing of float32 (1.2e-07).
 """
@@ -169,18 +169,19 @@ def summary(rows: list[dict[str, Any]]) -> str:
     mean = statistics.geometric_mean(row["ratio"] for row in done)
     slowest = min(done, key=lambda row: row["ratio"])
     wrong = sum(inexact(row) for row in done)
+    none = "**missed**: 0"
     lines = [
         ["cells", str(len(rows)), ""],
         ["cells in which a shortcut was taken", str(sum(row["shortcut"] is not None for row in done)), ""],
-        [f"cells below {SLOWEST} of the plain path's speed", str(len(slow)), "0" if not slow else "**missed**: 0"],
+        [f"cells below {SLOWEST} of the plain path's speed", str(len(slow)), none if slow else "0"],
         [f"the slowest ({slowest['model']}, {slowest['method']})", f"{slowest['ratio']:.2f} x", ""],
         [
             "geometric mean of all cells",
             f"{mean:.2f} x",
             ("" if mean >= GEOMETRIC_MEAN else "**missed**: ") + f">= {GEOMETRIC_MEAN} x",
         ],
-        [f"cells with an error over {WORST_ERROR:g} times the plain path's", str(wrong), "**missed**: 0" if wrong else "0"],
-        *([["cells that failed", str(len(rows) - len(done)), "**missed**: 0"]] if len(done) < len(rows) else []),
+        [f"cells with an error over {WORST_ERROR:g} times the plain path's", str(wrong), none if wrong else "0"],
+        *([["cells that failed", str(len(rows) - len(done)), none]] if len(done) < len(rows) else []),
     ]  # fmt: skip
     return grid(["", "measured", "wanted"], lines)
 
