@@ -407,7 +407,7 @@ std::vector<at::Tensor> SegmentPools::features(const met_sample *s, size_t n, co
     for (const auto &[row, places] : by_image) {
         const met_segments *segments = nullptr;
         for (int64_t i : places) {
-            segments = s[i].kind == MET_SEGMENTS ? s[i].segments : segments;
+            segments = s[i].segments != nullptr ? s[i].segments : segments;
         }
         if (segments == nullptr && known_.count(row) == 0) {
             throw Declined(MET_DECLINE_NOTHING_SHARED, "the superpixels of an image are not known when it is evaluated");
