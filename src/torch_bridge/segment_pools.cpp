@@ -151,31 +151,34 @@ Replaced replaced_by(const met_sample &s, size_t segments) {
 
 } // namespace
 
-SegmentPools::SegmentPools(const Program &program, const Model &model, at::Tensor images, at::Tensor baselines,
-                           const met_sample *samples, size_t n, size_t count)
-    : program_(program), model_(model), images_(std::move(images)), baselines_(std::move(baselines)) {
+SegmentPools::SegmentPools(const Subject &subject)
+    : program_(subject.program), model_(subject.model), images_(subject.images), baselines_(subject.baselines),
+      origins_(subject.origins), most_(subject.most) {
     at::NoGradGuard off;
     find_pools();
     const met_sample *example = nullptr;
     bool leave_one_out = true;
-    for (size_t i = 0; i < n; i++) {
-        if (samples[i].kind != MET_SEGMENTS) {
-            continue;
+    for (size_t i = 0; i < subject.trial.batch.n; i++) {
+        const met_sample &sample = subject.trial.samples[i];
+        if (sample.kind == MET_SEGMENTS) {
+            const Replaced flags = replaced_by(sample, sample.segments->count);
+            leave_one_out = leave_one_out && std::count(flags.begin(), flags.end(), 1) == 1;
+            example = example == nullptr ? &sample : example;
         }
-        example = example == nullptr ? &samples[i] : example;
-        const Replaced flags = replaced_by(samples[i], samples[i].segments->count);
-        leave_one_out = leave_one_out && std::count(flags.begin(), flags.end(), 1) <= 1;
     }
     if (example == nullptr) {
         throw Declined(MET_DECLINE_NOTHING_SHARED, "all samples are copies of their images");
     }
+    const size_t count = subject.trial.count;
+    segments_ = example->segments->count;
     const Image &image = image_of(static_cast<int64_t>(example->image), *example->segments);
-    const size_t segments = example->segments->count;
-    const size_t needed = simulated(image, leave_one_out && segments > 2, segments, count);
-    if (static_cast<double>(needed) > EVALUATED_MOST * static_cast<double>(count)) {
-        throw Declined(MET_DECLINE_NOTHING_SHARED, "what reaches a place of the last layers is another combination of "
-                                                   "superpixels in nearly every sample");
+    needed_ = simulated(image, leave_one_out && segments_ > 2, segments_, count);
+    const double part = static_cast<double>(needed_) / static_cast<double>(std::max<size_t>(count, 1));
+    if (part > EVALUATED_MOST) {
+        throw Declined(MET_DECLINE_NOTHING_SHARED,
+                       "most places of the last layers are reached by another combination of superpixels in each sample");
     }
+    planned = part * subject.cost(0, stop);
 }
 
 /* The first place behind which only pools are read. */
@@ -223,7 +226,7 @@ bool SegmentPools::is_ready(size_t position, const std::vector<int> &pool_of_val
         return false;
     }
     pools_ = used;
-    stop_ = position;
+    stop = position;
     for (const SpatialPool &pool : pools_) {
         last_pool_ = std::max(last_pool_, pool.node);
     }
@@ -315,14 +318,13 @@ at::Tensor SegmentPools::render(const Image &image, int64_t row, const Plan &pla
 }
 
 /* Evaluate coalitions [from, to) of a plan in front of the pools, and write down what they tell. */
-void SegmentPools::evaluate(Image &image, int64_t row, int64_t of_call, const Plan &plan, size_t from, size_t to) {
-    Run run(program_, model_, std::vector<int64_t>(to - from, of_call));
+void SegmentPools::evaluate(Image &image, int64_t row, const Plan &plan, size_t from, size_t to) {
+    Run run(program_, model_, std::vector<int64_t>(to - from, origins_[static_cast<size_t>(row)]));
     run.give(program_.input, render(image, row, plan, from, to));
     for (const SpatialPool &pool : pools_) {
         run.keep(pool.source);
     }
     run.go(0, last_pool_);
-    evaluations_ += to - from;
     for (size_t k = 0; k < pools_.size(); k++) {
         const SpatialPool &pool = pools_[k];
         const Groups &groups = image.groups[k];
@@ -359,7 +361,7 @@ void SegmentPools::evaluate(Image &image, int64_t row, int64_t of_call, const Pl
 }
 
 /* Make all known that some coalitions need, a batch no larger than they are at a time. */
-void SegmentPools::learn(Image &image, int64_t row, int64_t of_call, const std::vector<Replaced> &asked) {
+void SegmentPools::learn(Image &image, int64_t row, const std::vector<Replaced> &asked) {
     std::vector<Groups *> values;
     int64_t numbers = 0;
     for (size_t k = 0; k < pools_.size(); k++) {
@@ -375,8 +377,9 @@ void SegmentPools::learn(Image &image, int64_t row, int64_t of_call, const std::
         }
     }
     const Plan plan = plan_coalitions(values, asked, image.rows);
-    for (size_t from = 0; from < plan.coalitions.size(); from += asked.size()) {
-        evaluate(image, row, of_call, plan, from, std::min(plan.coalitions.size(), from + asked.size()));
+    const size_t batch = std::min(most_, asked.size());
+    for (size_t from = 0; from < plan.coalitions.size(); from += batch) {
+        evaluate(image, row, plan, from, std::min(plan.coalitions.size(), from + batch));
     }
 }
 
@@ -395,14 +398,13 @@ at::Tensor SegmentPools::pooled(Image &image, size_t pool, const std::vector<Rep
     return pools_[pool].maximum ? all.amax({1}) : all.sum(at::IntArrayRef{1}).mul_(pools_[pool].factor);
 }
 
-std::vector<at::Tensor> SegmentPools::features(const met_sample *s, size_t n, const std::vector<int64_t> &rows,
-                                               const std::vector<int64_t> &of_call) {
+std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<int64_t> &rows) {
     at::NoGradGuard off;
+    const size_t n = rows.size();
     std::map<int64_t, std::vector<int64_t>> by_image;
     for (size_t i = 0; i < n; i++) {
         by_image[rows[i]].push_back(static_cast<int64_t>(i));
     }
-    asked_ += n;
     std::vector<at::Tensor> results(pools_.size());
     for (const auto &[row, places] : by_image) {
         const met_segments *segments = nullptr;
@@ -417,7 +419,7 @@ std::vector<at::Tensor> SegmentPools::features(const met_sample *s, size_t n, co
         for (int64_t i : places) {
             asked.push_back(replaced_by(s[i], image.segments));
         }
-        learn(image, row, of_call[static_cast<size_t>(row)], asked);
+        learn(image, row, asked);
         const at::Tensor index = at::tensor(places).to(images_.device());
         for (size_t k = 0; k < pools_.size(); k++) {
             const at::Tensor found = pooled(image, k, asked);
@@ -437,9 +439,17 @@ std::vector<at::Tensor> SegmentPools::features(const met_sample *s, size_t n, co
     return values;
 }
 
-std::string SegmentPools::text() const {
-    return "sums over superpixels: " + std::to_string(evaluations_) + " evaluations up to the pool for " +
-           std::to_string(asked_) + " samples";
+std::string SegmentPools::name() const {
+    size_t groups = 0;
+    for (const Groups &of_pool : known_.begin()->second.groups) {
+        groups += of_pool.groups.size();
+    }
+    return "sums over superpixels (" + std::to_string(groups) + " groups of places, " + std::to_string(needed_) +
+           " evaluations expected)";
+}
+
+std::unique_ptr<Features> without_segments(const Subject &subject) {
+    return std::make_unique<SegmentPools>(subject);
 }
 
 } // namespace bridge

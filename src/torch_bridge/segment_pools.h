@@ -8,8 +8,8 @@
 #ifndef METEORS_C_SEGMENT_POOLS_H
 #define METEORS_C_SEGMENT_POOLS_H
 
-#include "program.h"
 #include "segment_groups.h"
+#include "shortcut.h"
 
 #include <map>
 #include <string>
@@ -26,31 +26,13 @@ struct SpatialPool {
     double factor = 1;
 };
 
-class SegmentPools {
+class SegmentPools : public Features {
   public:
-    /*
-     * Finds the pools, and whether few evaluations in front of them serve all samples; throws Declined.
-     *   images   (images, ...) and baselines, in the model's dtype, on its device; they are kept
-     *   samples  n of those to come, of the first image and maybe of others
-     *   count    evaluations of an image
-     */
-    SegmentPools(const Program &program, const Model &model, at::Tensor images, at::Tensor baselines,
-                 const met_sample *samples, size_t n, size_t count);
+    /* Finds the pools, and whether few evaluations in front of them serve all samples; throws Declined. */
+    explicit SegmentPools(const Subject &subject);
 
-    /* The node behind the pools: features() are what the program reads from there on. */
-    size_t stop() const { return stop_; }
-
-    /*
-     * The values program.live(stop()) of n samples of kind MET_SEGMENTS or MET_IDENTITY.
-     *   rows     (n,) which of the images each belongs to
-     *   of_call  (images,) which image of the user's call each of those is
-     */
-    std::vector<at::Tensor> features(const met_sample *s, size_t n, const std::vector<int64_t> &rows,
-                                     const std::vector<int64_t> &of_call);
-
-    /* Samples that were evaluated in front of the pools. */
-    size_t evaluations() const { return evaluations_; }
-    std::string text() const;
+    std::string name() const override;
+    std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
 
   private:
     /* What is known of one image. */
@@ -66,20 +48,22 @@ class SegmentPools {
     bool is_ready(size_t position, const std::vector<int> &pool_of);
     Image &image_of(int64_t row, const met_segments &segments);
     size_t simulated(const Image &image, bool leave_one_out, size_t segments, size_t count) const;
-    void learn(Image &image, int64_t row, int64_t of_call, const std::vector<Replaced> &asked);
-    void evaluate(Image &image, int64_t row, int64_t of_call, const Plan &plan, size_t from, size_t to);
+    void learn(Image &image, int64_t row, const std::vector<Replaced> &asked);
+    void evaluate(Image &image, int64_t row, const Plan &plan, size_t from, size_t to);
     at::Tensor render(const Image &image, int64_t row, const Plan &plan, size_t from, size_t to) const;
     at::Tensor pooled(Image &image, size_t pool, const std::vector<Replaced> &asked) const;
 
     const Program &program_;
     const Model &model_;
-    at::Tensor images_, baselines_;
+    at::Tensor images_, baselines_; /* (images, ...) */
+    std::vector<int64_t> origins_;  /* of the images, in the user's call */
+    size_t most_;                   /* samples that the model may see at once */
     std::vector<SpatialPool> pools_;
     std::vector<size_t> pool_of_live_; /* which pool each live value comes from */
     std::vector<int> live_;
-    size_t stop_ = 0, last_pool_ = 0;
+    size_t last_pool_ = 0;
     std::map<int64_t, Image> known_; /* by row of images_ */
-    size_t evaluations_ = 0, asked_ = 0;
+    size_t segments_ = 0, needed_ = 0; /* of the first image; evaluations that are expected there */
 };
 
 } // namespace bridge
