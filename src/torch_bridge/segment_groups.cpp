@@ -143,7 +143,8 @@ Groups::Groups(const at::Tensor &reached) {
     order = at::tensor(all, at::kLong);
 }
 
-Plan plan_coalitions(const std::vector<Groups *> &values, const std::vector<Replaced> &asked, std::vector<int64_t> &rows) {
+Plan plan_coalitions(const std::vector<Groups *> &values, const std::vector<Replaced> &asked,
+                     std::vector<int64_t> &rows) {
     Plan plan;
     std::vector<std::pair<size_t, size_t>> widest; /* groups, those that many segments reach first */
     for (size_t v = 0; v < values.size(); v++) {
@@ -152,9 +153,8 @@ Plan plan_coalitions(const std::vector<Groups *> &values, const std::vector<Repl
         }
     }
     auto group = [&](const std::pair<size_t, size_t> &at) -> Group & { return values[at.first]->groups[at.second]; };
-    std::stable_sort(widest.begin(), widest.end(), [&](const auto &a, const auto &b) {
-        return group(a).members.size() > group(b).members.size();
-    });
+    std::stable_sort(widest.begin(), widest.end(),
+                     [&](const auto &a, const auto &b) { return group(a).members.size() > group(b).members.size(); });
     for (size_t i = 0; i < asked.size(); i++) {
         const auto first = missing(values, asked[i]);
         if (first.empty()) {

@@ -49,7 +49,8 @@ struct Plan {
  * in one corner of the image goes with what another one needs elsewhere, and what nobody has asked for yet fills the rest.
  *   rows  (values,) rows that are taken, of each value
  */
-Plan plan_coalitions(const std::vector<Groups *> &values, const std::vector<Replaced> &asked, std::vector<int64_t> &rows);
+Plan plan_coalitions(const std::vector<Groups *> &values, const std::vector<Replaced> &asked,
+                     std::vector<int64_t> &rows);
 
 } // namespace bridge
 

@@ -108,10 +108,34 @@ SpatialPool pool_of(const Program &program, const Node &node, size_t at) {
     return pool;
 }
 
+/* A pool over the result of another one, as one pool; itself where that can't be. */
+SpatialPool joined(const Program &program, const SpatialPool &inner, SpatialPool outer) {
+    if (inner.maximum != outer.maximum) {
+        return outer;
+    }
+    const size_t axes = program.values[static_cast<size_t>(inner.source)].shape.size();
+    const bool stay = program.values[static_cast<size_t>(inner.result)].shape.size() == axes;
+    Shape left; /* axes of the inner pool's source, by those of its result */
+    for (size_t a = 0; a < axes; a++) {
+        if (stay || std::count(inner.axes.begin(), inner.axes.end(), static_cast<int64_t>(a)) == 0) {
+            left.push_back(static_cast<int64_t>(a));
+        }
+    }
+    std::set<int64_t> both(inner.axes.begin(), inner.axes.end());
+    for (int64_t axis : outer.axes) {
+        both.insert(left[static_cast<size_t>(axis)]);
+    }
+    outer.axes.assign(both.begin(), both.end());
+    outer.source = inner.source;
+    outer.node = inner.node;
+    outer.factor *= inner.factor;
+    return outer;
+}
+
 /* Operators that give the values of their first argument, in the same order. */
-const std::set<std::string> same_values = {"view",    "reshape",   "flatten",    "unflatten", "squeeze",
-                                           "unsqueeze", "contiguous", "clone",   "detach",    "alias",
-                                           "dropout", "feature_dropout", "to"};
+const std::set<std::string> same_values = {"view",      "reshape",         "flatten", "unflatten", "squeeze",
+                                           "unsqueeze", "contiguous",      "clone",   "detach",    "alias",
+                                           "dropout",   "feature_dropout", "to"};
 
 /* Values (samples, ...) as (samples, features, places), places along `axes`. */
 at::Tensor by_place(const at::Tensor &values, const Shape &axes) {
@@ -169,68 +193,79 @@ SegmentPools::SegmentPools(const Subject &subject)
     if (example == nullptr) {
         throw Declined(MET_DECLINE_NOTHING_SHARED, "all samples are copies of their images");
     }
-    const size_t count = subject.trial.count;
-    segments_ = example->segments->count;
+    count_ = std::max<size_t>(subject.trial.count, 1);
+    const size_t segments = example->segments->count;
     const Image &image = image_of(static_cast<int64_t>(example->image), *example->segments);
-    needed_ = simulated(image, leave_one_out && segments_ > 2, segments_, count);
-    const double part = static_cast<double>(needed_) / static_cast<double>(std::max<size_t>(count, 1));
+    needed_ = simulated(image, leave_one_out && segments > 2, segments, count_);
+    const double part = static_cast<double>(needed_) / static_cast<double>(count_);
     if (part > EVALUATED_MOST) {
-        throw Declined(MET_DECLINE_NOTHING_SHARED,
-                       "most places of the last layers are reached by another combination of superpixels in each sample");
+        throw Declined(
+            MET_DECLINE_NOTHING_SHARED,
+            "most places of the last layers are reached by another combination of superpixels in each sample");
     }
     planned = part * subject.cost(0, stop);
 }
 
-/* The first place behind which only pools are read. */
+/* The last place behind which only pools are read. */
 void SegmentPools::find_pools() {
+    std::vector<SpatialPool> all;
     std::vector<int> pool_of_value(program_.values.size(), -1);
     for (size_t i = 0; i < program_.nodes.size(); i++) {
         const Node &node = program_.nodes[i];
         if (!node.dependent || !node.needed) {
             continue;
         }
-        const SpatialPool pool = pool_of(program_, node, i);
+        SpatialPool pool = pool_of(program_, node, i);
         if (!pool.axes.empty()) {
-            pool_of_value[static_cast<size_t>(pool.result)] = static_cast<int>(pools_.size());
-            pools_.push_back(pool);
-        } else if (same_values.count(node.name) != 0 && node.is_value(0) && node.makes.size() == 1 && node.makes[0] >= 0) {
+            const int before = pool_of_value[static_cast<size_t>(pool.source)];
+            if (before >= 0 && all[static_cast<size_t>(before)].result == pool.source) {
+                pool = joined(program_, all[static_cast<size_t>(before)], pool);
+            }
+            pool_of_value[static_cast<size_t>(pool.result)] = static_cast<int>(all.size());
+            all.push_back(pool);
+        } else if (same_values.count(node.name) != 0 && node.is_value(0) && node.makes.size() == 1 &&
+                   node.makes[0] >= 0) {
             pool_of_value[static_cast<size_t>(node.makes[0])] =
                 pool_of_value[static_cast<size_t>(node.arguments[0].value)];
         }
-        if (!pools_.empty() && is_ready(i + 1, pool_of_value)) {
-            return;
+        if (!all.empty()) {
+            cut_at(i + 1, all, pool_of_value);
         }
     }
-    throw Declined(MET_DECLINE_STRUCTURE, "the model takes no mean, sum or maximum over all places at its end");
+    if (live_.empty()) {
+        throw Declined(MET_DECLINE_STRUCTURE, "the model takes no mean, sum or maximum over all places at its end");
+    }
 }
 
-/* Whether all that is read from a position on are pools; keeps those alone where it is so. */
-bool SegmentPools::is_ready(size_t position, const std::vector<int> &pool_of_value) {
-    live_ = program_.live(position);
-    pool_of_live_.clear();
-    std::vector<int> kept(pools_.size(), -1);
+/* Cut where only pools are read from a position on. */
+void SegmentPools::cut_at(size_t position, const std::vector<SpatialPool> &all, const std::vector<int> &pool_of_value) {
+    const std::vector<int> live = program_.live(position);
+    std::vector<int> place(all.size(), -1);
     std::vector<SpatialPool> used;
-    for (int value : live_) {
+    std::vector<size_t> pool_of_live;
+    for (int value : live) {
         const int pool = pool_of_value[static_cast<size_t>(value)];
         if (pool < 0 || !program_.values[static_cast<size_t>(value)].by_sample) {
-            return false;
+            return;
         }
-        int &place = kept[static_cast<size_t>(pool)];
-        if (place < 0) {
-            place = static_cast<int>(used.size());
-            used.push_back(pools_[static_cast<size_t>(pool)]);
+        int &at = place[static_cast<size_t>(pool)];
+        if (at < 0) {
+            at = static_cast<int>(used.size());
+            used.push_back(all[static_cast<size_t>(pool)]);
         }
-        pool_of_live_.push_back(static_cast<size_t>(place));
+        pool_of_live.push_back(static_cast<size_t>(at));
     }
-    if (live_.empty() || !program_.can_cut(position)) {
-        return false;
+    if (live.empty() || !program_.can_cut(position)) {
+        return;
     }
-    pools_ = used;
     stop = position;
+    live_ = live;
+    pools_ = used;
+    pool_of_live_ = pool_of_live;
+    last_pool_ = 0;
     for (const SpatialPool &pool : pools_) {
         last_pool_ = std::max(last_pool_, pool.node);
     }
-    return true;
 }
 
 SegmentPools::Image &SegmentPools::image_of(int64_t row, const met_segments &segments) {
@@ -308,7 +343,8 @@ at::Tensor SegmentPools::render(const Image &image, int64_t row, const Plan &pla
     at::Tensor flags = at::zeros({static_cast<int64_t>(to - from), segments + 1}, at::kBool);
     for (size_t i = from; i < to; i++) {
         for (size_t s = 0; s < plan.coalitions[i].size(); s++) {
-            flags.data_ptr<bool>()[(i - from) * plan.coalitions[i].size() + (i - from) + s] = plan.coalitions[i][s] != 0;
+            flags.data_ptr<bool>()[(i - from) * plan.coalitions[i].size() + (i - from) + s] =
+                plan.coalitions[i][s] != 0;
         }
     }
     Shape sizes = image.ids.sizes().vec();
@@ -355,7 +391,8 @@ void SegmentPools::evaluate(Image &image, int64_t row, const Plan &plan, size_t 
             }
             sums = more;
         }
-        const at::Tensor rows = at::stack(told).reshape({-1, features}).index_select(0, at::tensor(at_told).to(sums.device()));
+        const at::Tensor rows =
+            at::stack(told).reshape({-1, features}).index_select(0, at::tensor(at_told).to(sums.device()));
         sums.index_copy_(0, at::tensor(at_sums).to(sums.device()), rows);
     }
 }
@@ -412,7 +449,8 @@ std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<
             segments = s[i].segments != nullptr ? s[i].segments : segments;
         }
         if (segments == nullptr && known_.count(row) == 0) {
-            throw Declined(MET_DECLINE_NOTHING_SHARED, "the superpixels of an image are not known when it is evaluated");
+            throw Declined(MET_DECLINE_NOTHING_SHARED,
+                           "the superpixels of an image are not known when it is evaluated");
         }
         Image &image = segments == nullptr ? known_.at(row) : image_of(row, *segments);
         std::vector<Replaced> asked;
@@ -440,12 +478,7 @@ std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<
 }
 
 std::string SegmentPools::name() const {
-    size_t groups = 0;
-    for (const Groups &of_pool : known_.begin()->second.groups) {
-        groups += of_pool.groups.size();
-    }
-    return "sums over superpixels (" + std::to_string(groups) + " groups of places, " + std::to_string(needed_) +
-           " evaluations expected)";
+    return "superpixel sums: " + std::to_string(needed_) + " evaluations for " + std::to_string(count_);
 }
 
 std::unique_ptr<Features> without_segments(const Subject &subject) {

@@ -38,14 +38,14 @@ class SegmentPools : public Features {
     /* What is known of one image. */
     struct Image {
         size_t segments = 0;
-        at::Tensor ids;              /* (axes of the image), `segments` for none; size 1 where they repeat */
-        std::vector<Groups> groups;  /* by pool */
-        std::vector<int64_t> rows;   /* by pool, taken in `sums` */
+        at::Tensor ids;               /* (axes of the image), `segments` for none; size 1 where they repeat */
+        std::vector<Groups> groups;   /* by pool */
+        std::vector<int64_t> rows;    /* by pool, taken in `sums` */
         std::vector<at::Tensor> sums; /* by pool (rows or more, features) in double */
     };
 
     void find_pools();
-    bool is_ready(size_t position, const std::vector<int> &pool_of);
+    void cut_at(size_t position, const std::vector<SpatialPool> &all, const std::vector<int> &pool_of_value);
     Image &image_of(int64_t row, const met_segments &segments);
     size_t simulated(const Image &image, bool leave_one_out, size_t segments, size_t count) const;
     void learn(Image &image, int64_t row, const std::vector<Replaced> &asked);
@@ -63,7 +63,7 @@ class SegmentPools : public Features {
     std::vector<int> live_;
     size_t last_pool_ = 0;
     std::map<int64_t, Image> known_; /* by row of images_ */
-    size_t segments_ = 0, needed_ = 0; /* of the first image; evaluations that are expected there */
+    size_t count_ = 1, needed_ = 0;  /* evaluations of an image, and how many are expected in front of the pools */
 };
 
 } // namespace bridge

@@ -145,8 +145,9 @@ std::vector<Reach> instance_norm(const Step &step) {
 
 /* Sums over the last axis, with weights that do not depend on the input. */
 std::vector<Reach> linear(const Step &step) {
-    return step.first_alone() && step.out().size() > 1 ? std::vector<Reach>{over(step.first(), {step.first().dim() - 1})}
-                                                       : std::vector<Reach>();
+    return step.first_alone() && step.out().size() > 1
+               ? std::vector<Reach>{over(step.first(), {step.first().dim() - 1})}
+               : std::vector<Reach>();
 }
 
 /* Mixes the last axes, as many as argument 1 has entries. */
@@ -161,13 +162,15 @@ std::vector<Reach> layer_norm(const Step &step) {
 
 /* Mixes the axis that argument 1 names, and keeps it. */
 std::vector<Reach> along(const Step &step) {
-    std::vector<int64_t> axes = step.first_alone() ? axes_of(step, 1, step.first_shape().size()) : std::vector<int64_t>();
+    std::vector<int64_t> axes =
+        step.first_alone() ? axes_of(step, 1, step.first_shape().size()) : std::vector<int64_t>();
     return axes.empty() ? std::vector<Reach>() : std::vector<Reach>(step.node.makes.size(), over(step.first(), axes));
 }
 
 /* Takes axes together that argument 1 names; they are gone, or of size 1. */
 std::vector<Reach> reduction(const Step &step) {
-    std::vector<int64_t> axes = step.first_alone() ? axes_of(step, 1, step.first_shape().size()) : std::vector<int64_t>();
+    std::vector<int64_t> axes =
+        step.first_alone() ? axes_of(step, 1, step.first_shape().size()) : std::vector<int64_t>();
     if (axes.empty()) {
         return {};
     }
@@ -237,7 +240,8 @@ std::vector<Reach> convolution(const Step &step) {
     const Kernel k(step);
     Shape stride = by_axis(step, k.mask, 3, k.one, 1), dilation = by_axis(step, k.mask, 5, k.one, 1);
     if (step.node.fixed(4).isString()) {
-        return {at::_convolution_mode(k.mask, k.ones, {}, stride, step.node.fixed(4).toStringView(), dilation, 1).gt(0.5)};
+        return {
+            at::_convolution_mode(k.mask, k.ones, {}, stride, step.node.fixed(4).toStringView(), dilation, 1).gt(0.5)};
     }
     return {at::convolution(k.mask, k.ones, {}, stride, by_axis(step, k.mask, 4, k.zero, 0), dilation, false, k.zero, 1)
                 .gt(0.5)};
@@ -330,7 +334,8 @@ std::vector<Reach> padding(const Step &step) {
     for (int64_t a = mask.dim() - padded; a < mask.dim(); a++) {
         mask = full_along(mask, a, step.first_shape());
     }
-    const std::string mode = step.node.name == "constant_pad_nd" ? "constant" : std::string(step.node.fixed(2).toStringView());
+    const std::string mode =
+        step.node.name == "constant_pad_nd" ? "constant" : std::string(step.node.fixed(2).toStringView());
     return {mode == "constant" ? at::constant_pad_nd(mask, amounts, 0) : at::pad(mask.contiguous(), amounts, mode)};
 }
 
@@ -430,7 +435,8 @@ bool keeps_samples_first(const Step &step) {
     }
     const Argument &sizes = step.node.arguments[1];
     if (sizes.kind == Argument::Kind::integers) {
-        return !sizes.scales.empty() && sizes.scales[0] && std::count(sizes.scales.begin(), sizes.scales.end(), true) == 1;
+        return !sizes.scales.empty() && sizes.scales[0] &&
+               std::count(sizes.scales.begin(), sizes.scales.end(), true) == 1;
     }
     return sizes.kind == Argument::Kind::fixed && sizes.fixed.isIntList() && !sizes.fixed.toIntVector().empty() &&
            sizes.fixed.toIntVector()[0] == -1;
@@ -493,49 +499,203 @@ std::vector<Reach> shuffle(const Step &step) {
 }
 
 const std::unordered_set<std::string> functions_of_values = {
-    "abs", "add", "addcdiv", "addcmul", "alias", "alpha_dropout", "atan", "ceil", "celu", "clamp", "clamp_max",
-    "clamp_min", "clip", "clone", "contiguous", "copysign", "cos", "detach", "div", "divide", "dropout", "elu", "eq", "erf",
-    "erfc", "exp", "exp2", "expm1", "feature_alpha_dropout", "feature_dropout", "fill", "float", "floor", "floor_divide",
-    "fmod", "frac", "ge", "gelu", "gt", "half", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "heaviside",
-    "isfinite", "isinf", "isnan", "le", "leaky_relu", "lerp", "log", "log10", "log1p", "log2", "log_sigmoid",
-    "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "maximum", "minimum", "mish", "mul",
-    "multiply", "nan_to_num", "ne", "neg", "negative", "positive", "pow", "prelu", "reciprocal", "relu", "relu6",
-    "remainder", "round", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu", "sin", "softplus", "softshrink", "sqrt",
-    "square", "sub", "subtract", "tan", "tanh", "threshold", "to", "trunc", "type_as", "where", "zeros_like", "ones_like",
-    "_to_copy", "true_divide", "xlogy",
+    "abs",
+    "add",
+    "addcdiv",
+    "addcmul",
+    "alias",
+    "alpha_dropout",
+    "atan",
+    "ceil",
+    "celu",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
+    "clone",
+    "contiguous",
+    "copysign",
+    "cos",
+    "detach",
+    "div",
+    "divide",
+    "dropout",
+    "elu",
+    "eq",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "feature_alpha_dropout",
+    "feature_dropout",
+    "fill",
+    "float",
+    "floor",
+    "floor_divide",
+    "fmod",
+    "frac",
+    "ge",
+    "gelu",
+    "gt",
+    "half",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "heaviside",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "leaky_relu",
+    "lerp",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "log_sigmoid",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "masked_fill",
+    "maximum",
+    "minimum",
+    "mish",
+    "mul",
+    "multiply",
+    "nan_to_num",
+    "ne",
+    "neg",
+    "negative",
+    "positive",
+    "pow",
+    "prelu",
+    "reciprocal",
+    "relu",
+    "relu6",
+    "remainder",
+    "round",
+    "rsqrt",
+    "rsub",
+    "selu",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sin",
+    "softplus",
+    "softshrink",
+    "sqrt",
+    "square",
+    "sub",
+    "subtract",
+    "tan",
+    "tanh",
+    "threshold",
+    "to",
+    "trunc",
+    "type_as",
+    "where",
+    "zeros_like",
+    "ones_like",
+    "_to_copy",
+    "true_divide",
+    "xlogy",
 };
 
 const std::unordered_map<std::string, Rule> rules = {
-    {"batch_norm", batch_norm}, {"instance_norm", instance_norm}, {"layer_norm", layer_norm}, {"rms_norm", layer_norm},
-    {"linear", linear}, {"matmul", matmul}, {"bmm", matmul},
-    {"softmax", along}, {"_softmax", along}, {"log_softmax", along}, {"_log_softmax", along}, {"cumsum", along},
-    {"glu", along}, {"sort", along},
-    {"mean", reduction}, {"sum", reduction}, {"amax", reduction}, {"amin", reduction}, {"max", reduction},
-    {"min", reduction}, {"var", reduction}, {"std", reduction}, {"prod", reduction}, {"logsumexp", reduction},
-    {"argmax", reduction}, {"argmin", reduction}, {"any", reduction}, {"all", reduction},
-    {"conv1d", convolution}, {"conv2d", convolution}, {"conv3d", convolution},
-    {"conv_transpose1d", transposed_convolution}, {"conv_transpose2d", transposed_convolution},
+    {"batch_norm", batch_norm},
+    {"instance_norm", instance_norm},
+    {"layer_norm", layer_norm},
+    {"rms_norm", layer_norm},
+    {"linear", linear},
+    {"matmul", matmul},
+    {"bmm", matmul},
+    {"softmax", along},
+    {"_softmax", along},
+    {"log_softmax", along},
+    {"_log_softmax", along},
+    {"cumsum", along},
+    {"glu", along},
+    {"sort", along},
+    {"mean", reduction},
+    {"sum", reduction},
+    {"amax", reduction},
+    {"amin", reduction},
+    {"max", reduction},
+    {"min", reduction},
+    {"var", reduction},
+    {"std", reduction},
+    {"prod", reduction},
+    {"logsumexp", reduction},
+    {"argmax", reduction},
+    {"argmin", reduction},
+    {"any", reduction},
+    {"all", reduction},
+    {"conv1d", convolution},
+    {"conv2d", convolution},
+    {"conv3d", convolution},
+    {"conv_transpose1d", transposed_convolution},
+    {"conv_transpose2d", transposed_convolution},
     {"conv_transpose3d", transposed_convolution},
-    {"max_pool1d", window_pool<1, true>}, {"max_pool2d", window_pool<2, true>}, {"max_pool3d", window_pool<3, true>},
-    {"max_pool2d_with_indices", window_pool<2, true>}, {"max_pool3d_with_indices", window_pool<3, true>},
-    {"avg_pool1d", window_pool<1, false>}, {"avg_pool2d", window_pool<2, false>}, {"avg_pool3d", window_pool<3, false>},
-    {"adaptive_avg_pool1d", adaptive_pool<1>}, {"adaptive_avg_pool2d", adaptive_pool<2>},
-    {"adaptive_avg_pool3d", adaptive_pool<3>}, {"adaptive_max_pool1d", adaptive_pool<1>},
-    {"adaptive_max_pool2d", adaptive_pool<2>}, {"adaptive_max_pool3d", adaptive_pool<3>},
-    {"upsample_nearest1d", upsampling}, {"upsample_nearest2d", upsampling}, {"upsample_nearest3d", upsampling},
-    {"_upsample_nearest_exact1d", upsampling}, {"_upsample_nearest_exact2d", upsampling},
-    {"_upsample_nearest_exact3d", upsampling}, {"upsample_linear1d", upsampling}, {"upsample_bilinear2d", upsampling},
+    {"max_pool1d", window_pool<1, true>},
+    {"max_pool2d", window_pool<2, true>},
+    {"max_pool3d", window_pool<3, true>},
+    {"max_pool2d_with_indices", window_pool<2, true>},
+    {"max_pool3d_with_indices", window_pool<3, true>},
+    {"avg_pool1d", window_pool<1, false>},
+    {"avg_pool2d", window_pool<2, false>},
+    {"avg_pool3d", window_pool<3, false>},
+    {"adaptive_avg_pool1d", adaptive_pool<1>},
+    {"adaptive_avg_pool2d", adaptive_pool<2>},
+    {"adaptive_avg_pool3d", adaptive_pool<3>},
+    {"adaptive_max_pool1d", adaptive_pool<1>},
+    {"adaptive_max_pool2d", adaptive_pool<2>},
+    {"adaptive_max_pool3d", adaptive_pool<3>},
+    {"upsample_nearest1d", upsampling},
+    {"upsample_nearest2d", upsampling},
+    {"upsample_nearest3d", upsampling},
+    {"_upsample_nearest_exact1d", upsampling},
+    {"_upsample_nearest_exact2d", upsampling},
+    {"_upsample_nearest_exact3d", upsampling},
+    {"upsample_linear1d", upsampling},
+    {"upsample_bilinear2d", upsampling},
     {"upsample_trilinear3d", upsampling},
-    {"pad", padding}, {"constant_pad_nd", padding},
-    {"slice", part}, {"select", part}, {"narrow", part}, {"flip", part}, {"index_select", part}, {"roll", part},
-    {"chunk", pieces}, {"split", pieces}, {"split_with_sizes", pieces}, {"tensor_split", pieces}, {"unbind", pieces},
-    {"cat", concatenation}, {"concat", concatenation}, {"concatenate", concatenation},
-    {"permute", permutation}, {"transpose", permutation}, {"movedim", permutation}, {"moveaxis", permutation},
-    {"swapaxes", permutation}, {"swapdims", permutation},
-    {"view", reshaping}, {"reshape", reshaping}, {"flatten", reshaping}, {"unflatten", reshaping},
-    {"squeeze", reshaping}, {"unsqueeze", reshaping}, {"_unsafe_view", reshaping},
-    {"expand", expansion}, {"expand_as", expansion},
-    {"pixel_shuffle", shuffle}, {"pixel_unshuffle", shuffle},
+    {"pad", padding},
+    {"constant_pad_nd", padding},
+    {"slice", part},
+    {"select", part},
+    {"narrow", part},
+    {"flip", part},
+    {"index_select", part},
+    {"roll", part},
+    {"chunk", pieces},
+    {"split", pieces},
+    {"split_with_sizes", pieces},
+    {"tensor_split", pieces},
+    {"unbind", pieces},
+    {"cat", concatenation},
+    {"concat", concatenation},
+    {"concatenate", concatenation},
+    {"permute", permutation},
+    {"transpose", permutation},
+    {"movedim", permutation},
+    {"moveaxis", permutation},
+    {"swapaxes", permutation},
+    {"swapdims", permutation},
+    {"view", reshaping},
+    {"reshape", reshaping},
+    {"flatten", reshaping},
+    {"unflatten", reshaping},
+    {"squeeze", reshaping},
+    {"unsqueeze", reshaping},
+    {"_unsafe_view", reshaping},
+    {"expand", expansion},
+    {"expand_as", expansion},
+    {"pixel_shuffle", shuffle},
+    {"pixel_unshuffle", shuffle},
 };
 
 /* Whether a mask can stand for a value. */
@@ -618,7 +778,8 @@ std::vector<Reach> reach_of(const Program &program, const Reach &in_image, const
         }
         follow(program, node, in_image.size(0), masks);
         for (int value : node.reads) {
-            if (program.values[static_cast<size_t>(value)].last_read == static_cast<int>(i) && !stays[static_cast<size_t>(value)]) {
+            if (program.values[static_cast<size_t>(value)].last_read == static_cast<int>(i) &&
+                !stays[static_cast<size_t>(value)]) {
                 masks[static_cast<size_t>(value)] = Reach();
             }
         }
