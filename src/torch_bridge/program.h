@@ -6,7 +6,6 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/AutogradState.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <memory>
 #include <string>
@@ -62,11 +61,11 @@ struct Node {
     std::vector<Argument> arguments;
     std::vector<int> reads; /* values, in the order of the arguments */
     std::vector<int> makes; /* values, in the order of its results; -1: no tensor */
+    std::vector<int> writes; /* storages that it writes to in place */
     bool dependent = false; /* some of `reads` is */
-    bool needed = false;    /* for the output */
+    bool needed = false;    /* for the output, and no constant */
     bool opaque = false;    /* it writes to memory that is later read through another tensor: no shortcut sees through */
     c10::AutogradState mode{true, false, true, true};
-    c10::impl::LocalDispatchKeySet keys;
     bool autocast = false;
     at::ScalarType autocast_dtype = at::kBFloat16;
     double seconds = 0; /* measured, for one sample */
@@ -91,9 +90,9 @@ class Program {
     std::vector<Node> nodes;
     std::vector<Value> values;
     int input = 0;           /* value: the samples, (n, d0, d1, d2) */
-    std::vector<int> extras; /* values: the entries of extras that belong to the samples' images; -1: not one of those */
+    std::vector<int> extras; /* values: the entries of those extras that have one for each image */
     int output = -1;         /* value */
-    size_t slots = 0;
+    std::vector<int> slot_last; /* by slot: the last node that reads it, as Value::last_read */
 
     /* Dependent values that are made before node `position` and read by it or later (or are the output), in order. */
     std::vector<int> live(size_t position) const;
@@ -107,7 +106,8 @@ class Program {
 class Run {
   public:
     /* `images` are those of the samples, in the user's call. */
-    Run(const Program &program, const Model &model, std::vector<int64_t> images);
+    Run(const Program &program, const Model &model, const std::vector<int64_t> &images);
+    /* A value that is not made: a copy where the program writes over it. */
     void give(int value, at::Tensor tensor);
     /* Keep a value beyond its last use: a copy where it is overwritten later. */
     void keep(int value);
@@ -121,15 +121,18 @@ class Run {
 
   private:
     void execute(size_t node);
-    c10::IValue argument(const Argument &a) const;
-    at::Tensor constant(const at::Tensor &tensor) const;
+    void store(int value, const at::Tensor &tensor, int reader);
+    c10::IValue argument(const Argument &a, bool is_dtype) const;
+    c10::IValue constant(const c10::IValue &value) const;
 
     const Program &program_;
     const Model &model_;
-    std::vector<int64_t> images_;
+    int64_t samples_;
     std::vector<at::Tensor> slots_;
+    std::vector<bool> given_;      /* by slot */
     std::vector<at::Tensor> kept_; /* by value, where they are kept */
     std::vector<bool> keeps_;
+    size_t done_ = 0; /* nodes of which those that make no dependent value have run */
     bool double_ = false;
     std::vector<double> *seconds_ = nullptr;
 };
