@@ -4,9 +4,8 @@
 
 #include "program.h"
 
-#include <c10/util/SmallVector.h>
-
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,32 +29,36 @@ Range hull(const Range &a, const Range &b);
 /* The places that are in both. */
 Range common(const Range &a, const Range &b);
 
-/* Ranges along the axes of a value behind that of the samples. A box without a place is empty, whatever its rank. */
-struct Box {
-    c10::SmallVector<Range, 6> ranges;
+/* Ranges along the axes of a value behind that of the samples. A box without a place is empty, whatever its axes. */
+class Box {
+  public:
+    static constexpr size_t MOST_AXES = 8;
 
     Box() = default;
-    explicit Box(size_t axes) : ranges(axes) {}
+    explicit Box(size_t axes) : axes_(axes) {
+        TORCH_CHECK(axes <= MOST_AXES, "a tensor with ", axes + 1, " axes");
+    }
+    static Box nothing() { return {}; }
     /* All of a value of that shape for one sample, (1, ...). */
     static Box all(const std::vector<int64_t> &shape);
 
-    size_t axes() const { return ranges.size(); }
-    Range &operator[](size_t axis) { return ranges[axis]; }
-    const Range &operator[](size_t axis) const { return ranges[axis]; }
-    /* The number of values; a box without axes that is not empty() has one. */
+    size_t axes() const { return axes_; }
+    Range &operator[](size_t axis) { return ranges_[axis]; }
+    const Range &operator[](size_t axis) const { return ranges_[axis]; }
+    const Range *begin() const { return ranges_.data(); }
+    const Range *end() const { return ranges_.data() + axes_; }
+    const Range &last() const { return ranges_[axes_ - 1]; }
+
     int64_t count() const;
-    bool empty() const { return none || std::any_of(ranges.begin(), ranges.end(), [](auto &r) { return r.empty(); }); }
+    bool empty() const;
     bool holds(const Box &other) const;
-    bool operator==(const Box &other) const { return none == other.none && ranges == other.ranges; }
+    bool operator==(const Box &other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
     /* (n, sizes) */
     std::vector<int64_t> sizes(int64_t n) const;
 
-    bool none = false;
-    static Box nothing() {
-        Box box;
-        box.none = true;
-        return box;
-    }
+  private:
+    std::array<Range, MOST_AXES> ranges_{};
+    size_t axes_ = 0; /* 0: nothing */
 };
 
 Box hull(const Box &a, const Box &b);

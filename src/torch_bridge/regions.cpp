@@ -117,7 +117,7 @@ Route Regions::route(const Box &box) const {
         }
         found.updates[i] = step.rule->updates(changed, differences_);
         found.key.push_back(found.updates[i]);
-        for (const Range &r : out.ranges) {
+        for (const Range &r : out) {
             found.key.push_back(r.size());
         }
         for (size_t k = 0; k < count; k++) {

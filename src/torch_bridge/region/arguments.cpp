@@ -49,9 +49,14 @@ Ints axes_of(const Node &node, const char *name, size_t rank) {
     return found;
 }
 
+/* Whether a value has places for boxes. */
+static bool is_regional(const Value &v) {
+    return v.by_sample && v.shape.size() >= 2 && v.shape.size() <= Box::MOST_AXES + 1;
+}
+
 std::optional<Operand> operand_of(const Program &p, int value) {
     const Value &v = p.values[static_cast<size_t>(value)];
-    if (!v.by_sample) {
+    if (!is_regional(v)) {
         return std::nullopt;
     }
     return Operand{value, {}, v.shape, v.dependent};
@@ -71,7 +76,7 @@ std::optional<Ints> shape_of(const Program &p, const Node &node, size_t result) 
         return std::nullopt;
     }
     const Value &v = p.values[static_cast<size_t>(node.makes[result])];
-    return v.by_sample ? std::optional<Ints>(v.shape) : std::nullopt;
+    return is_regional(v) ? std::optional<Ints>(v.shape) : std::nullopt;
 }
 
 std::optional<c10::OperatorHandle> function_of(const Node &node) {

@@ -23,28 +23,32 @@ Box Box::all(const std::vector<int64_t> &shape) {
 }
 
 int64_t Box::count() const {
-    int64_t n = none ? 0 : 1;
-    for (const Range &r : ranges) {
-        n *= std::max<int64_t>(r.size(), 0);
+    int64_t n = empty() ? 0 : 1;
+    for (const Range &r : *this) {
+        n *= r.size();
     }
     return n;
+}
+
+bool Box::empty() const {
+    return axes_ == 0 || std::any_of(begin(), end(), [](const Range &r) { return r.empty(); });
 }
 
 bool Box::holds(const Box &other) const {
     if (other.empty()) {
         return true;
     }
-    for (size_t d = 0; d < axes(); d++) {
-        if (!ranges[d].holds(other[d])) {
+    for (size_t d = 0; d < axes_; d++) {
+        if (!ranges_[d].holds(other[d])) {
             return false;
         }
     }
-    return !none;
+    return axes_ == other.axes_;
 }
 
 std::vector<int64_t> Box::sizes(int64_t n) const {
     std::vector<int64_t> found{n};
-    for (const Range &r : ranges) {
+    for (const Range &r : *this) {
         found.push_back(r.size());
     }
     return found;

@@ -8,6 +8,7 @@ namespace {
 
 /* A product that reads one or more axes whole, with constants. */
 struct Product : Separable {
+    explicit Product(Call c) : call(std::move(c)) {}
     Call call;
     at::Tensor weight; /* linear: (outputs, inputs), to update from part of the inputs */
 
@@ -16,11 +17,11 @@ struct Product : Separable {
     }
 
     bool updates(const Changes &changed, bool differences) const override {
-        return differences && weight.defined() && (*changed[0]).ranges.back().size() < weight.size(1);
+        return differences && weight.defined() && changed[0]->last().size() < weight.size(1);
     }
 
     at::Tensor update(const Update &u, const Box &) const override {
-        const Range part = u.changed.ranges.back();
+        const Range part = u.changed.last();
         return at::linear(u.fresh - u.old, weight.slice(1, part.first, part.last)).add_(u.before);
     }
 };
@@ -34,8 +35,7 @@ std::unique_ptr<Rule> product(const Node &node, const Operand &input, const Ints
     if (whole == 0 || input.shape.size() < 2) {
         return nullptr;
     }
-    auto rule = std::make_unique<Product>();
-    rule->call = {node.op, &node, {{argument, -1}}};
+    auto rule = std::make_unique<Product>(Call{node.op, &node, {{argument, -1}}});
     std::vector<Axis> along;
     for (size_t d = 1; d < input.shape.size(); d++) {
         const auto out = static_cast<int>(d) - 1;
@@ -124,8 +124,7 @@ std::unique_ptr<Rule> einsum(const Program &p, const Node &node) {
     if (!input || own.size() != input->shape.size() || result.empty() || result[0] != own[0] || others(own[0]) != 0) {
         return nullptr;
     }
-    auto rule = std::make_unique<Product>();
-    rule->call = {node.op, &node, {{1, static_cast<int>(at)}}};
+    auto rule = std::make_unique<Product>(Call{node.op, &node, {{1, static_cast<int>(at)}}});
     std::vector<Axis> along;
     for (size_t d = 1; d < own.size(); d++) {
         const size_t found = result.find(own[d]);

@@ -24,6 +24,7 @@ struct BatchNorm : Separable {
 
 /* An operator that reads some axes whole, and the others place by place. */
 struct AlongAxes : Separable {
+    explicit AlongAxes(Call c) : call(std::move(c)) {}
     Call call;
 
     at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &, size_t) const override {
@@ -96,8 +97,7 @@ std::unique_ptr<Rule> along_axes(const Program &p, const Node &node) {
     if (whole.empty() || std::count(whole.begin(), whole.end(), 0) != 0) {
         return nullptr;
     }
-    auto rule = std::make_unique<AlongAxes>();
-    rule->call = {node.op, &node, {{0, -1}}};
+    auto rule = std::make_unique<AlongAxes>(Call{node.op, &node, {{0, -1}}});
     rule->operands.push_back(*input);
     rule->shapes.push_back(*shape);
     std::vector<Axis> along;

@@ -11,6 +11,7 @@ struct Identity : Separable {
 };
 
 struct Pointwise : Separable {
+    explicit Pointwise(Call c) : call(std::move(c)) {}
     Call call;
 
     at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &out, size_t) const override {
@@ -113,8 +114,7 @@ std::unique_ptr<Rule> pointwise(const Program &p, const Node &node) {
     if (!is_pointwise(node) || !shape || !op) {
         return nullptr;
     }
-    auto rule = std::make_unique<Pointwise>();
-    rule->call = {*op, &node, {}};
+    auto rule = std::make_unique<Pointwise>(Call{*op, &node, {}});
     for (size_t a = 0; a < node.arguments.size(); a++) {
         const Argument &argument = node.arguments[a];
         std::optional<Operand> operand;

@@ -7,6 +7,7 @@ namespace bridge::region {
 namespace {
 
 struct Reduction : Separable {
+    explicit Reduction(Call c) : call(std::move(c)) {}
     Call call;
     bool additive = false; /* a sum, or the sum times `scale` */
     double scale = 1;
@@ -45,8 +46,7 @@ std::unique_ptr<Rule> reduction(const Program &p, const Node &node) {
         return nullptr;
     }
     const size_t rank = input->shape.size();
-    auto rule = std::make_unique<Reduction>();
-    rule->call = {node.op, &node, {{0, -1}}};
+    auto rule = std::make_unique<Reduction>(Call{node.op, &node, {{0, -1}}});
     if (node.name.rfind("adaptive", 0) == 0) { /* to one place */
         for (size_t d = 2; d < rank; d++) {
             rule->over.push_back(static_cast<int64_t>(d));

@@ -45,10 +45,11 @@ class Separable : public Rule {
     std::vector<std::vector<Axis>> axes; /* of each operand, for each result: [result * operands + k] */
     std::vector<Ints> shapes;            /* of each result, (1, ...) */
 
+    /* One more operand; each value of the result reads the one at its place, or the only one along an axis. */
+    void add_alike(const Operand &operand, const Ints &out_shape);
+
   protected:
     const std::vector<Axis> &of(size_t k, size_t result) const { return axes[result * operands.size() + k]; }
-    /* Operand k, and a result of the same shape each of whose values reads the one at its place. */
-    void add_alike(const Operand &operand, const Ints &out_shape);
 };
 
 /* ---- arguments by the names of the schema */

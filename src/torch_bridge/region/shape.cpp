@@ -138,6 +138,14 @@ void spread(const Range &range, const std::vector<size_t> &axes, const Ints &sha
     }
 }
 
+Box ones(size_t axes) {
+    Box box(axes);
+    for (size_t d = 0; d < axes; d++) {
+        box[d] = {0, 1};
+    }
+    return box;
+}
+
 struct Reshape : Rule {
     Ints shape; /* of the result */
     std::vector<Group> groups;
@@ -145,8 +153,7 @@ struct Reshape : Rule {
     const Ints &from() const { return operands[0].shape; }
 
     Box reach(const Changes &changed, size_t) const override {
-        Box out(shape.size() - 1);
-        std::fill(out.ranges.begin(), out.ranges.end(), Range{0, 1});
+        Box out = ones(shape.size() - 1);
         for (const Group &g : groups) {
             const Box &in = *changed[0];
             spread({position(in, g.in, from(), false), position(in, g.in, from(), true) + 1}, g.out, shape, &out);
@@ -155,8 +162,7 @@ struct Reshape : Rule {
     }
 
     Box reads(size_t, const Box &out, size_t) const override {
-        Box in(from().size() - 1);
-        std::fill(in.ranges.begin(), in.ranges.end(), Range{0, 1});
+        Box in = ones(from().size() - 1);
         for (const Group &g : groups) {
             spread({position(out, g.out, shape, false), position(out, g.out, shape, true) + 1}, g.in, from(), &in);
         }
