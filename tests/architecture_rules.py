@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.architecture_layers import Function
-
 
 @dataclass(frozen=True)
 class Rule:
