@@ -406,7 +406,7 @@ def scripted() -> Any:
 def scripted_region() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        first = torch.jit.script(nn.Sequential(stem(), nn.Tanh()).double())
+        first = torch.jit.script(network()[:2])
     model = network()
     return nn.Sequential(first, *model[2:]).eval()
 
