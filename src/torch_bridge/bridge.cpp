@@ -112,13 +112,18 @@ void export_batch(const at::Tensor &values, met_dtype dtype, met_batch *out) {
 
 /* ---- calling */
 
-namespace {
-
-/* The entries of an extra that belong to samples of these images. */
-at::Tensor entries_of(const Extra &extra, const std::vector<int64_t> &images) {
-    auto index = at::tensor(images, at::kLong).to(extra.tensor.device());
-    return extra.tensor.index_select(0, index);
+std::vector<at::Tensor> entries_of(const Model &model, const std::vector<int64_t> &images) {
+    std::vector<at::Tensor> entries;
+    for (const Extra &extra : model.extras) {
+        if (extra.per_image) {
+            auto index = at::tensor(images, at::kLong).to(extra.tensor.device());
+            entries.push_back(extra.tensor.index_select(0, index));
+        }
+    }
+    return entries;
 }
+
+namespace {
 
 /* The tensor that a model's output is, or holds. The GIL is held. */
 at::Tensor tensor_of(const Model &model, const Object &answer) {
@@ -132,13 +137,14 @@ at::Tensor tensor_of(const Model &model, const Object &answer) {
     return THPVariable_Unpack(tensor.get());
 }
 
-at::Tensor call_python(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images) {
+at::Tensor call_python(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
     WithGil gil;
+    size_t entry = 0;
     Object arguments = checked(PyTuple_New(1 + static_cast<Py_ssize_t>(model.extras.size())));
     PyTuple_SET_ITEM(arguments.get(), 0, THPVariable_Wrap(x));
     for (size_t i = 0; i < model.extras.size(); i++) {
         const Extra &extra = model.extras[i];
-        PyObject *value = extra.per_image ? THPVariable_Wrap(entries_of(extra, images)) : extra.python.get();
+        PyObject *value = extra.per_image ? THPVariable_Wrap(entries[entry++]) : extra.python.get();
         if (!extra.per_image) {
             Py_INCREF(value);
         }
@@ -147,11 +153,12 @@ at::Tensor call_python(const Model &model, const at::Tensor &x, const std::vecto
     return tensor_of(model, checked(PyObject_CallObject(model.callable.get(), arguments.get())));
 }
 
-at::Tensor call_script(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images) {
+at::Tensor call_script(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
     std::vector<c10::IValue> inputs{x};
+    size_t entry = 0;
     for (const Extra &extra : model.extras) {
         if (extra.per_image) {
-            inputs.emplace_back(entries_of(extra, images));
+            inputs.emplace_back(entries[entry++]);
         } else if (extra.tensor.defined()) {
             inputs.emplace_back(extra.tensor);
         } else {
@@ -183,8 +190,8 @@ at::Tensor call_script(const Model &model, const at::Tensor &x, const std::vecto
 
 } // namespace
 
-at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images) {
-    at::Tensor y = model.script ? call_script(model, x, images) : call_python(model, x, images);
+at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
+    at::Tensor y = model.script ? call_script(model, x, entries) : call_python(model, x, entries);
     if (!y.defined() || y.is_meta()) {
         throw Failure(MET_EMODEL, "the model returned a tensor without values (device meta)");
     }
@@ -298,7 +305,7 @@ int forward(void *ctx, met_batch *batch, met_outputs *y) {
         at::NoGradGuard off;
         at::Tensor x = batch_tensor(*batch);
         auto version = x._version();
-        at::Tensor outputs = call(model, to_model(model, x), images_of(*batch));
+        at::Tensor outputs = call(model, to_model(model, x), entries_of(model, images_of(*batch)));
         batch->modified = x._version() != version;
         refuse_lone(outputs, batch->n);
         write_outputs(model, outputs, batch->n, y);
@@ -328,7 +335,7 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
         at::Tensor source = batch_tensor(*batch);
         auto version = source._version();
         at::Tensor x = to_model(model, source.detach()).requires_grad_();
-        at::Tensor outputs = call(model, x, images_of(*batch));
+        at::Tensor outputs = call(model, x, entries_of(model, images_of(*batch)));
         batch->modified = source._version() != version;
         refuse_lone(outputs, batch->n);
         at::Tensor selected = select_targets(model, outputs, y->targets, batch->n);
@@ -341,9 +348,8 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
 } // namespace
 
 met_model torch_table(Model *model) {
-    /* A shortcut runs parts of a module: TorchScript runs as a whole only, and half precision is not exact enough. */
-    const bool open = model->module && !model->script && !model->dtype;
-    return {model, forward, gradient, open ? &affine_stem : nullptr};
+    /* Half precision is not exact enough for a shortcut. */
+    return {model, forward, gradient, model->dtype ? nullptr : &recorded_program};
 }
 
 } // namespace bridge

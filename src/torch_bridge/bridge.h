@@ -104,8 +104,11 @@ struct Model {
 /* Shape as text, "(2, 150, 8, 8)". */
 std::string shape_text(at::IntArrayRef shape);
 
-/* Call the model on x, whose samples belong to `images`; autograd records as the thread's grad mode says. */
-at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<int64_t> &images);
+/* Of each extra that has one entry for each image, the entries that belong to samples of these images. */
+std::vector<at::Tensor> entries_of(const Model &model, const std::vector<int64_t> &images);
+
+/* Call the model on x, whose samples have those entries; autograd records as the thread's grad mode says. */
+at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries);
 
 /* The target output of each sample, (n,). Throws Failure where outputs or targets do not fit. */
 at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_target *const *targets, size_t n);
@@ -135,8 +138,8 @@ inline bool is_lone(const at::Tensor &y, size_t n) {
 /* The vtable of a model whose fields are filled; `model` must outlive it. */
 met_model torch_table(Model *model);
 
-/* The affine stem shortcut (stem.cpp). */
-extern const met_shortcut affine_stem;
+/* Evaluation through the recorded program (shortcut.cpp). */
+extern const met_shortcut recorded_program;
 
 } // namespace bridge
 

@@ -1,10 +1,8 @@
 /* trace.cpp - see trace.h. */
 #include "trace.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
-
-#include <functional>
-#include <unordered_set>
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/variable.h>
 
 namespace bridge {
 
@@ -12,32 +10,9 @@ namespace {
 
 thread_local Trace *current = nullptr;
 
-/* Every tensor in a value: lists and tuples hold more of them. */
-void each_tensor(const c10::IValue &value, const std::function<void(const at::Tensor &)> &look) {
-    if (value.isTensor()) {
-        if (value.toTensor().defined()) {
-            look(value.toTensor());
-        }
-    } else if (value.isTensorList()) {
-        for (const at::Tensor &tensor : value.toTensorVector()) {
-            look(tensor);
-        }
-    } else if (value.isList()) {
-        for (const c10::IValue &entry : value.toListRef()) {
-            each_tensor(entry, look);
-        }
-    } else if (value.isTuple()) {
-        for (const c10::IValue &entry : value.toTupleRef().elements()) {
-            each_tensor(entry, look);
-        }
-    }
-}
-
-/* Operators that give a number or a decision to whoever calls them. */
-bool gives_to_python(const std::string &name) {
-    static const std::unordered_set<std::string> names = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero",
-                                                          "aten::equal", "aten::allclose"};
-    return names.count(name) != 0;
+/* Whether anything waits for the gradient of a tensor. */
+bool has_hooks(const at::Tensor &tensor) {
+    return tensor.requires_grad() && !torch::autograd::impl::hooks(tensor).empty();
 }
 
 } // namespace
@@ -47,18 +22,160 @@ struct Trace::Observed : at::ObserverContext {
     bool kept = false;    /* it is the last step */
 };
 
-Trace::Value Trace::value_of(const at::Tensor &tensor, bool written) {
-    using Tensor = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
-    using Storage = c10::weak_intrusive_ptr<c10::StorageImpl>;
-    return {Tensor(tensor.getIntrusivePtr()),
-            tensor.has_storage() ? tensor.storage().getWeakStorageImpl()
-                                 : Storage(c10::intrusive_ptr<c10::StorageImpl>()),
-            written};
+bool is_written(const c10::OperatorHandle &op, size_t argument) {
+    const auto &arguments = op.schema().arguments();
+    const auto *alias = argument < arguments.size() ? arguments[argument].alias_info() : nullptr;
+    return alias != nullptr && alias->isWrite();
+}
+
+/* ---- identities */
+
+int Trace::storage_of(const at::Tensor &tensor, bool foreign) {
+    if (!tensor.has_storage()) {
+        return -1;
+    }
+    const c10::StorageImpl *key = tensor.storage().unsafeGetStorageImpl();
+    const auto found = storage_of_.find(key);
+    if (found != storage_of_.end()) {
+        return found->second;
+    }
+    const int number = static_cast<int>(memory_.size());
+    storage_of_.emplace(key, number);
+    memory_.push_back(tensor.storage().getWeakStorageImpl());
+    foreign_.push_back(foreign);
+    dependent_.push_back(false);
+    return number;
+}
+
+namespace {
+
+void describe(const at::Tensor &tensor, Taped *out) {
+    out->grad = tensor.requires_grad();
+    out->hooked = has_hooks(tensor);
+    out->shape = tensor.sizes().vec();
+    out->dtype = tensor.scalar_type();
+    out->version = tensor.is_inference() ? 0 : tensor.unsafeGetTensorImpl()->version_counter().current_version();
+}
+
+} // namespace
+
+/* A tensor that an operator is given. */
+Taped Trace::read(const at::Tensor &tensor) {
+    Taped taped;
+    describe(tensor, &taped);
+    const auto found = slot_of_.find(tensor.unsafeGetTensorImpl());
+    taped.slot = found == slot_of_.end() ? -1 : found->second;
+    taped.storage = storage_of(tensor, true);
+    const bool dependent = taped.storage >= 0 ? dependent_[static_cast<size_t>(taped.storage)]
+                                              : taped.slot >= 0 && slot_dependent_[static_cast<size_t>(taped.slot)];
+    taped.alias = dependent && taped.slot < 0;
+    depends_ = depends_ || dependent;
+    if (!dependent) {
+        taped.constant = tensor;
+    }
+    return taped;
+}
+
+/* A tensor that an operator gives, or that the model is given. */
+Taped Trace::make(const at::Tensor &tensor) {
+    Taped taped;
+    describe(tensor, &taped);
+    const c10::TensorImpl *key = tensor.unsafeGetTensorImpl();
+    taped.storage = storage_of(tensor, false);
+    const auto found = slot_of_.find(key);
+    if (found != slot_of_.end()) {
+        taped.slot = found->second;
+    } else {
+        taped.slot = static_cast<int>(tensors_.size());
+        slot_of_.emplace(key, taped.slot);
+        tensors_.emplace_back(tensor.getIntrusivePtr());
+        slot_dependent_.push_back(false);
+    }
+    if (depends_) {
+        slot_dependent_[static_cast<size_t>(taped.slot)] = true;
+        if (taped.storage >= 0) {
+            dependent_[static_cast<size_t>(taped.storage)] = true;
+        }
+    } else {
+        taped.constant = tensor;
+    }
+    return taped;
+}
+
+template <typename Look> TapedValue Trace::tape(const c10::IValue &value, const Look &look) {
+    TapedValue taped;
+    if (value.isTensor()) {
+        taped.is_tensor = value.toTensor().defined();
+        if (taped.is_tensor) {
+            taped.tensor = look(value.toTensor());
+        } else {
+            taped.other = value;
+        }
+    } else if (value.isTensorList()) {
+        taped.is_list = true;
+        for (const at::Tensor &tensor : value.toTensorVector()) {
+            taped.entries.push_back(tape(c10::IValue(tensor), look));
+        }
+        taped.other = value;
+    } else if (value.isList() && !value.isIntList() && !value.isDoubleList() && !value.isBoolList()) {
+        taped.is_list = true;
+        for (const c10::IValue &entry : value.toListRef()) {
+            taped.entries.push_back(tape(entry, look));
+        }
+        taped.other = value;
+    } else {
+        taped.other = value;
+    }
+    if (taped.is_list) { /* its type alone: what is in it stands in the entries */
+        taped.other = value.isTensorList() ? c10::IValue(c10::List<at::Tensor>())
+                                           : c10::IValue(c10::impl::GenericList(value.toList().elementType()));
+    }
+    return taped;
+}
+
+/* ---- the callbacks */
+
+void Trace::start(const c10::OperatorHandle &op, c10::ArrayRef<const c10::IValue> inputs) {
+    Step step(op);
+    depends_ = false;
+    for (const c10::IValue &value : inputs) {
+        step.arguments.push_back(tape(value, [&](const at::Tensor &tensor) { return read(tensor); }));
+    }
+    step.mode = c10::AutogradState::get_tls_state();
+    step.autocast = at::autocast::is_autocast_enabled(device_.type());
+    step.autocast_dtype = at::autocast::get_autocast_dtype(device_.type());
+    const auto keys = c10::impl::tls_local_dispatch_key_set();
+    const c10::DispatchKeySet autocast({c10::DispatchKey::AutocastCPU, c10::DispatchKey::AutocastCUDA});
+    step.foreign_mode = step.mode.get_inference_mode() || (keys.included_ - autocast) != (keys_.included_ - autocast) ||
+                        (keys.excluded_ - autocast) != (keys_.excluded_ - autocast);
+    if (depends_) { /* whatever is written depends on the input from here on */
+        for (size_t i = 0; i < inputs.size(); i++) {
+            if (is_written(op, i) && inputs[i].isTensor() && inputs[i].toTensor().defined()) {
+                const Taped &written = step.arguments[i].tensor;
+                if (written.storage >= 0) {
+                    dependent_[static_cast<size_t>(written.storage)] = true;
+                }
+                if (written.slot >= 0) {
+                    slot_dependent_[static_cast<size_t>(written.slot)] = true;
+                }
+            }
+        }
+    }
+    steps.push_back(std::move(step));
+    begun_ = std::chrono::steady_clock::now();
+}
+
+void Trace::end(const std::vector<c10::IValue> &outputs) {
+    Step &step = steps.back();
+    step.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count();
+    for (const c10::IValue &value : outputs) {
+        step.results.push_back(tape(value, [&](const at::Tensor &tensor) { return make(tensor); }));
+    }
 }
 
 std::unique_ptr<at::ObserverContext> Trace::on_start(const at::RecordFunction &function) {
     auto context = std::make_unique<Observed>();
-    auto name = function.operator_name();
+    const auto name = function.operator_name();
     if (current == nullptr || !name) {
         return context;
     }
@@ -66,20 +183,11 @@ std::unique_ptr<at::ObserverContext> Trace::on_start(const at::RecordFunction &f
     if (current->depth_++ > 0) {
         return context;
     }
-    context->kept = true;
-    Step step{*name, {}, {}};
-    const auto schema = c10::Dispatcher::singleton().findSchema(*name);
-    size_t argument = 0;
-    for (const c10::IValue &value : function.inputs()) {
-        bool written = false;
-        if (schema && argument < schema->schema().arguments().size()) {
-            const auto *alias = schema->schema().arguments()[argument].alias_info();
-            written = alias != nullptr && alias->isWrite();
-        }
-        each_tensor(value, [&](const at::Tensor &tensor) { step.in.push_back(value_of(tensor, written)); });
-        argument++;
+    const auto op = c10::Dispatcher::singleton().findSchema(*name);
+    if (op) {
+        context->kept = true;
+        current->start(*op, function.inputs());
     }
-    current->steps_.push_back(std::move(step));
     return context;
 }
 
@@ -90,114 +198,36 @@ void Trace::on_end(const at::RecordFunction &function, at::ObserverContext *cont
     }
     current->depth_--;
     if (observed->kept) {
-        for (const c10::IValue &value : function.outputs()) {
-            each_tensor(value, [&](const at::Tensor &tensor) {
-                current->steps_.back().out.push_back(value_of(tensor, false));
-            });
-        }
+        current->end({function.outputs().begin(), function.outputs().end()});
     }
 }
 
-Trace::Trace(const at::Tensor &input) : outer_(current), input_(value_of(input, false)) {
+Trace::Trace(const std::vector<at::Tensor> &inputs, at::Device device)
+    : outer_(current), device_(device), keys_(c10::impl::tls_local_dispatch_key_set()) {
+    for (size_t i = 0; i < inputs.size(); i++) {
+        depends_ = i == 0;
+        given.push_back(make(inputs[i]));
+    }
     handle_ = at::addThreadLocalCallback(at::RecordFunctionCallback(on_start, on_end)
                                              .needsInputs(true)
                                              .needsOutputs(true)
                                              .scopes({at::RecordScope::FUNCTION}));
+    recording_ = true;
     current = this;
 }
 
 Trace::~Trace() {
+    if (recording_) {
+        current = outer_;
+        at::removeCallback(handle_);
+    }
+}
+
+void Trace::stop(const at::Tensor &y) {
     current = outer_;
     at::removeCallback(handle_);
-}
-
-size_t Trace::position() {
-    return current == nullptr ? 0 : current->steps_.size();
-}
-
-/* Which values depend on the input otherwise than by the cut; and which depend on it at all. */
-class Trace::Dependence {
-  public:
-    void add(const Value &value) {
-        tensors_.insert(value.tensor._unsafe_get_target());
-        if (const void *storage = value.storage._unsafe_get_target()) {
-            storages_.insert(storage);
-        }
-    }
-    void remove(const Value &value) {
-        tensors_.erase(value.tensor._unsafe_get_target());
-        storages_.erase(value.storage._unsafe_get_target());
-    }
-    /* A tensor is known by itself; another one by the memory that it shares. */
-    bool holds(const Value &value) const {
-        return tensors_.count(value.tensor._unsafe_get_target()) != 0 ||
-               storages_.count(value.storage._unsafe_get_target()) != 0;
-    }
-
-  private:
-    std::unordered_set<const void *> tensors_, storages_;
-};
-
-std::string Trace::why_not_behind(const at::Tensor &cut, size_t position, const at::Tensor &output) const {
-    Dependence on_input, beside; /* what depends on the input at all, and what not by the cut alone */
-    const Value end = value_of(cut, false), result = value_of(output, false);
-    on_input.add(input_);
-    beside.add(input_);
-    std::vector<std::pair<size_t, const Value *>> made; /* values that depend on the input beside the cut */
-    for (size_t i = 0; i <= steps_.size(); i++) {
-        if (i == position) {
-            beside.remove(end);
-        }
-        if (i == steps_.size()) {
-            break;
-        }
-        const Step &step = steps_[i];
-        bool reads = false, reads_beside = false;
-        for (const Value &value : step.in) {
-            reads = reads || on_input.holds(value);
-            reads_beside = reads_beside || beside.holds(value);
-        }
-        if (reads_beside && gives_to_python(step.name.name)) {
-            return "the model decides by a value that depends on the input (" + step.name.name + ")";
-        }
-        for (const Value &value : step.in) {
-            if (value.written) {
-                if (reads) {
-                    on_input.add(value);
-                }
-                if (reads_beside) {
-                    beside.add(value);
-                }
-            }
-        }
-        for (const Value &value : step.out) {
-            if (reads) {
-                on_input.add(value);
-            }
-            if (reads_beside) {
-                beside.add(value);
-                made.emplace_back(i, &value);
-            }
-        }
-    }
-    if (!on_input.holds(result)) {
-        return "the model's output does not come from its input by operators that torch records";
-    }
-    if (beside.holds(result)) {
-        return "the input is read again behind the stem";
-    }
-    for (const auto &[i, value] : made) {
-        bool read = value->tensor._unsafe_get_target() == end.tensor._unsafe_get_target();
-        for (size_t later = i + 1; later < steps_.size() && !read; later++) {
-            for (const Value &in : steps_[later].in) {
-                read = read || in.tensor._unsafe_get_target() == value->tensor._unsafe_get_target();
-            }
-        }
-        if (!read) {
-            return "a value that depends on the input leaves torch's operators (" + steps_[i].name.name + ")";
-        }
-    }
-    return "";
+    recording_ = false;
+    output = read(y);
 }
 
 } // namespace bridge

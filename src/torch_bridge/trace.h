@@ -1,69 +1,116 @@
-/* trace.h - the operators that one run of a model calls, and which values they make of its input. */
+/* trace.h - recording one run of a model: every operator that it calls, in the order of the calls. */
 #ifndef METEORS_C_TRACE_H
 #define METEORS_C_TRACE_H
 
-#include "bridge.h"
+#include "program.h"
 
 #include <ATen/record_function.h>
 #include <c10/core/StorageImpl.h>
 #include <c10/core/TensorImpl.h>
 
+#include <chrono>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 namespace bridge {
 
+/* A tensor as an operator was given it, or gave it. */
+struct Taped {
+    int slot = -1;         /* tensors of the run are numbered as they come; -1: it was there before */
+    int storage = -1;      /* memory is numbered too; -1: a tensor without */
+    bool alias = false;    /* of memory that depends on the input, made by no operator */
+    bool grad = false;     /* whether it required gradients */
+    bool hooked = false;   /* whether something waits for its gradient */
+    uint32_t version = 0;  /* of its memory, which writing counts up */
+    at::Tensor constant;   /* itself, where it does not depend on the input */
+    std::vector<int64_t> shape;
+    at::ScalarType dtype = at::kFloat;
+};
+
+/* An argument or a result: a tensor, a list with tensors in it, or something else. */
+struct TapedValue {
+    bool is_tensor = false, is_list = false;
+    Taped tensor;
+    std::vector<TapedValue> entries;
+    c10::IValue other;
+};
+
+struct Step {
+    explicit Step(c10::OperatorHandle handle) : op(std::move(handle)) {}
+    c10::OperatorHandle op;
+    std::vector<TapedValue> arguments, results;
+    c10::AutogradState mode{true, false, true, true};
+    bool autocast = false, foreign_mode = false; /* foreign: vmap, inference mode and the like */
+    at::ScalarType autocast_dtype = at::kBFloat16;
+    double seconds = 0;
+};
+
 /*
  * Records the outermost operators that this thread calls while it lives, whatever calls them: modules, functions,
- * operators in place, scripted parts. Values are told apart by identity; their memory is not kept.
+ * operators in place, scripted parts. Tensors are told apart by identity; the memory of those that depend on the input
+ * is not kept.
  *
  * Autograd's graph shows what is differentiable alone. Here a comparison, a mask or a rounding is a call like any other,
  * so whether a value depends on the input is known for all of them.
  */
 class Trace {
   public:
-    /* What the input is must be said before it is used. */
-    explicit Trace(const at::Tensor &input);
+    /* Tensors that the model is given: its input first, then entries of extras. They must not be used before. */
+    Trace(const std::vector<at::Tensor> &inputs, at::Device device);
     ~Trace();
     Trace(const Trace &) = delete;
     Trace &operator=(const Trace &) = delete;
 
-    /* How many operators were called so far; 0 outside of a trace of this thread. */
-    static size_t position();
+    /* Stop recording. */
+    void stop(const at::Tensor &y);
 
-    /*
-     * Why the output is not a function of `cut`, as it was after `position` operators, alone; empty: it is.
-     *   the output must come from the cut by recorded operators
-     *   what depends on the input otherwise must reach neither the output nor Python, which could decide by it
-     */
-    std::string why_not_behind(const at::Tensor &cut, size_t position, const at::Tensor &output) const;
+    std::vector<Step> steps;
+    std::vector<Taped> given;
+    Taped output;
+    size_t slots() const { return tensors_.size(); }
+    size_t storages() const { return memory_.size(); }
+    /* Whether memory was there before the run. */
+    bool is_foreign(int storage) const { return foreign_[static_cast<size_t>(storage)]; }
 
   private:
-    /* Identities, which no other value takes as long as they are held. */
-    struct Value {
-        c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl> tensor;
-        c10::weak_intrusive_ptr<c10::StorageImpl> storage;
-        bool written = false; /* by the operator that reads it */
-    };
-
-    struct Step {
-        c10::OperatorName name;
-        std::vector<Value> in, out;
-    };
-
     struct Observed;
-    class Dependence;
-
     static std::unique_ptr<at::ObserverContext> on_start(const at::RecordFunction &function);
     static void on_end(const at::RecordFunction &function, at::ObserverContext *context);
-    static Value value_of(const at::Tensor &tensor, bool written);
+    void start(const c10::OperatorHandle &op, c10::ArrayRef<const c10::IValue> inputs);
+    void end(const std::vector<c10::IValue> &outputs);
+    int storage_of(const at::Tensor &tensor, bool foreign);
+    Taped read(const at::Tensor &tensor);
+    Taped make(const at::Tensor &tensor);
+    template <typename Look> TapedValue tape(const c10::IValue &value, const Look &look);
 
     Trace *outer_; /* of this thread, until now */
-    at::CallbackHandle handle_;
+    at::Device device_;
+    at::CallbackHandle handle_ = 0;
+    bool recording_ = false;
     int depth_ = 0;
-    Value input_;
-    std::vector<Step> steps_;
+    bool depends_ = false; /* the call that has begun reads a value that depends on the input */
+    std::chrono::steady_clock::time_point begun_;
+    c10::impl::LocalDispatchKeySet keys_;
+    /* Identities, which no other tensor or memory takes as long as they are held. */
+    std::vector<c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>> tensors_;
+    std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> memory_;
+    std::vector<bool> foreign_, dependent_; /* by storage: it was there before; it depends on the input */
+    std::unordered_map<const c10::TensorImpl *, int> slot_of_;
+    std::unordered_map<const c10::StorageImpl *, int> storage_of_;
+    std::vector<bool> slot_dependent_;
 };
+
+/*
+ * The program that two runs have in common, at `first` and `second` samples; throws Declined with the operator's name
+ * where they differ in more than how many there are, or where something of them can't be run again.
+ *   gradient  whether gradients of the program are wanted
+ */
+std::unique_ptr<Program> program_of(const Trace &a, int64_t first, const Trace &b, int64_t second,
+                                    bool gradient);
+
+/* Whether an argument of the schema is written. */
+bool is_written(const c10::OperatorHandle &op, size_t argument);
 
 } // namespace bridge
 

@@ -1,0 +1,184 @@
+/* run.cpp - running a program, or a part of it, without the model and without Python. */
+#include "program.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <chrono>
+
+namespace bridge {
+namespace {
+
+/* The modes of torch that a node was recorded in, while it is run. */
+class Modes {
+  public:
+    Modes(const Node &node, at::DeviceType device)
+        : device_(device), was_(at::autocast::is_autocast_enabled(device)), dtype_(at::autocast::get_autocast_dtype(device)),
+          grad_(at::GradMode::is_enabled() && node.mode.get_grad_mode()) {
+        if (node.autocast != was_ || (node.autocast && node.autocast_dtype != dtype_)) {
+            set(node.autocast, node.autocast_dtype);
+            changed_ = true;
+        }
+    }
+    ~Modes() {
+        if (changed_) {
+            set(was_, dtype_);
+        }
+    }
+    Modes(const Modes &) = delete;
+    Modes &operator=(const Modes &) = delete;
+
+  private:
+    void set(bool enabled, at::ScalarType dtype) {
+        at::autocast::set_autocast_dtype(device_, dtype);
+        at::autocast::set_autocast_enabled(device_, enabled);
+        at::autocast::clear_cache();
+    }
+    at::DeviceType device_;
+    bool was_;
+    at::ScalarType dtype_;
+    bool changed_ = false;
+    at::AutoGradMode grad_;
+};
+
+bool is_dtype(const c10::Argument &argument) {
+    c10::TypePtr type = argument.real_type();
+    if (const auto optional = type->cast<c10::OptionalType>()) {
+        type = optional->getElementType();
+    }
+    return type->kind() == c10::TypeKind::ScalarTypeType;
+}
+
+} // namespace
+
+Run::Run(const Program &program, const Model &model, const std::vector<int64_t> &images)
+    : program_(program), model_(model), samples_(static_cast<int64_t>(images.size())), slots_(program.slot_last.size()),
+      given_(program.slot_last.size(), false), kept_(program.values.size()), keeps_(program.values.size(), false) {
+    const std::vector<at::Tensor> entries = entries_of(model, images);
+    for (size_t i = 0; i < entries.size(); i++) {
+        give(program.extras[i], entries[i]);
+    }
+}
+
+void Run::give(int value, at::Tensor tensor) {
+    const auto slot = static_cast<size_t>(program_.values[static_cast<size_t>(value)].slot);
+    given_[slot] = true;
+    if (keeps_[static_cast<size_t>(value)]) {
+        kept_[static_cast<size_t>(value)] = tensor;
+    }
+    slots_[slot] = program_.values[static_cast<size_t>(value)].overwritten ? tensor.clone() : std::move(tensor);
+}
+
+void Run::keep(int value) {
+    keeps_[static_cast<size_t>(value)] = true;
+}
+
+const at::Tensor &Run::value(int value) const {
+    const at::Tensor &kept = kept_[static_cast<size_t>(value)];
+    return kept.defined() ? kept : slots_[static_cast<size_t>(program_.values[static_cast<size_t>(value)].slot)];
+}
+
+/* A fixed argument, in double where the run is. */
+c10::IValue Run::constant(const c10::IValue &value) const {
+    if (double_ && value.isTensor() && value.toTensor().defined() && at::isFloatingType(value.toTensor().scalar_type())) {
+        return value.toTensor().to(at::kDouble);
+    }
+    return value;
+}
+
+c10::IValue Run::argument(const Argument &a, bool dtype) const {
+    switch (a.kind) {
+    case Argument::Kind::fixed:
+        if (double_ && dtype && a.fixed.isInt() && at::isFloatingType(static_cast<at::ScalarType>(a.fixed.toInt()))) {
+            return static_cast<int64_t>(at::kDouble);
+        }
+        return constant(a.fixed);
+    case Argument::Kind::value:
+        return slots_[static_cast<size_t>(program_.values[static_cast<size_t>(a.value)].slot)];
+    case Argument::Kind::integers: return a.at(samples_);
+    default: break;
+    }
+    if (a.fixed.isTensorList()) {
+        c10::List<at::Tensor> list;
+        for (const Argument &entry : a.entries) {
+            list.push_back(argument(entry, false).toTensor());
+        }
+        return list;
+    }
+    c10::impl::GenericList list(a.fixed.toList().elementType());
+    for (const Argument &entry : a.entries) {
+        list.push_back(argument(entry, false));
+    }
+    return list;
+}
+
+/* Put a result where it is read; `reader` is the node that has made it. */
+void Run::store(int value, const at::Tensor &tensor, int reader) {
+    const Value &v = program_.values[static_cast<size_t>(value)];
+    const auto slot = static_cast<size_t>(v.slot);
+    if (keeps_[static_cast<size_t>(value)]) {
+        kept_[static_cast<size_t>(value)] = v.overwritten ? tensor.clone() : tensor;
+    }
+    if (program_.slot_last[slot] > reader) {
+        slots_[slot] = tensor;
+    }
+}
+
+void Run::execute(size_t i) {
+    const Node &node = program_.nodes[i];
+    const auto &arguments = node.op.schema().arguments();
+    torch::jit::Stack stack;
+    stack.reserve(node.arguments.size());
+    for (size_t a = 0; a < node.arguments.size(); a++) {
+        stack.push_back(argument(node.arguments[a], double_ && is_dtype(arguments[a])));
+    }
+    const auto start = std::chrono::steady_clock::now();
+    {
+        const Modes modes(node, model_.device.type());
+        node.op.callBoxed(stack);
+    }
+    if (seconds_ != nullptr) {
+        (*seconds_)[i] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    for (int v : node.reads) { /* before results are stored: memory is used again */
+        const auto slot = static_cast<size_t>(program_.values[static_cast<size_t>(v)].slot);
+        if (program_.slot_last[slot] <= static_cast<int>(i)) {
+            slots_[slot].reset();
+        }
+    }
+    size_t made = 0;
+    for (const c10::IValue &result : stack) {
+        if (result.isTensorList()) {
+            for (const at::Tensor &tensor : result.toTensorVector()) {
+                store(node.makes[made++], tensor, static_cast<int>(i));
+            }
+        } else if (node.makes[made] >= 0) {
+            store(node.makes[made++], result.toTensor(), static_cast<int>(i));
+        } else {
+            made++;
+        }
+    }
+}
+
+void Run::go(size_t from, size_t to) {
+    for (; done_ < from; done_++) {
+        const Node &node = program_.nodes[done_];
+        if (!node.needed || node.dependent) {
+            continue;
+        }
+        const bool over = std::any_of(node.makes.begin(), node.makes.end(), [&](int v) {
+            return v >= 0 && given_[static_cast<size_t>(program_.values[static_cast<size_t>(v)].slot)];
+        });
+        if (!over) {
+            execute(done_);
+        }
+    }
+    for (size_t i = from; i < to; i++) {
+        if (program_.nodes[i].needed) {
+            execute(i);
+        }
+    }
+    done_ = std::max(done_, to);
+}
+
+} // namespace bridge
