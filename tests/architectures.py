@@ -125,7 +125,7 @@ def attempt(seed: str) -> Architecture | None:
     shape = draw.randint(4, 12), draw.randint(5, 14), draw.randint(5, 14)
     growth = Growth(draw, [torch.rand(EXAMPLES, *shape, dtype=torch.float64)])
     begin(growth, shape)
-    for _ in range(draw.randint(2, 7)):
+    for _ in range(draw.randint(3, 9)):
         step(growth)
     while len(growth.leaves) > 1:
         first, second = sorted(growth.leaves)[-2:]
