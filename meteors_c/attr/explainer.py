@@ -251,6 +251,12 @@ def _warn(report: Report) -> None:
             f"the model gets one sample at a time, which takes longer: {report.one_at_a_time}. Where it normalises "
             "over the batch or gives one number for a batch, let it treat each sample by itself"
         )
+    if report.shortcut_failed is not None:
+        warn_caller(
+            f"a shortcut gave other numbers than the model, so all was evaluated again without it: "
+            f"{report.shortcut_failed}. The results are those of the model; meteors_c.options(shortcuts=False) saves "
+            "the time for the attempt"
+        )
     if report.nonfinite is not None and current().finite == "warn":
         warn_caller(
             f"there are values that are NaN or infinite, and the result keeps what they make of it: {report.nonfinite} "

@@ -26,7 +26,8 @@ class Report:
         Samples whose result was known without the model.
     evaluations_verifying : int
         Samples that were evaluated once more: to verify that batches leave a sample's result alone, that a shortcut
-        gives what the model gives, and that the model is still that of results that are continued.
+        gives what the model gives, and that the model is still that of results that are continued; and images that
+        were evaluated again, for their samples to be compared with outputs from a batch of the same size.
     evaluations_discarded : int
         Samples whose results were not used: of a batch whose samples influence each other, or of a shortcut that
         declined half-way.
@@ -49,6 +50,9 @@ class Report:
         ``nothing_shared`` (by the samples of this method), ``little_work``, ``model_state`` (train mode, hooks),
         ``structure`` (no part of the model can be computed once for all samples), ``values``, ``verification`` (it
         gave other numbers), ``failure``.
+    shortcut_failed : str or None
+        What a shortcut gave for a sample for which the model gives something else, where that was found out while it
+        ran. Nothing of it is in the results.
     one_at_a_time : str or None
         Why the model was given one sample at a time, where it was: samples of a batch influence each other, or it
         gives one number for a batch.
@@ -79,6 +83,7 @@ class Report:
     decline_reason: str | None = None
     evaluations_verifying: int = 0
     evaluations_discarded: int = 0
+    shortcut_failed: str | None = None
     one_at_a_time: str | None = None
     nonfinite: str | None = None
     nonfinite_outputs: int = 0
@@ -126,6 +131,7 @@ class Report:
                 f"{self.seconds_outside_model:.3f} s outside ({100 * self.overhead:.1f} %)",
                 f"  memory       {self.peak_bytes / 1e6:.1f} MB at most in the engine's buffers",
                 f"  shortcut     {shortcut}",
+                *([] if self.shortcut_failed is None else [f"  failed       a shortcut: {self.shortcut_failed}"]),
                 *([] if self.one_at_a_time is None else [f"  batches      one sample at a time: {self.one_at_a_time}"]),
                 *([] if self.nonfinite is None else [f"  not finite   {self.nonfinite}"]),
             ]

@@ -37,7 +37,6 @@ typedef struct copies_of {
     size_t capacity;
     size_t width;
     met_batch dx; /* gradients; in forward jobs nothing */
-    double seconds;
 } copies_of;
 
 /* A distance where only one of two values is finite: larger than any other, and a number to calculate with. */
@@ -176,14 +175,15 @@ static int evaluate_copies(engine *e, const void *sample, size_t j, size_t n, co
         origins[i] = e->origin_of[j];
     }
     if (status == MET_OK) {
+        double seconds = 0;
         met_batch x = met_batch_view(e, buffer, 0, n);
         output_request request = met_request_outputs(e, 0, n, &out->values, &out->capacity);
         x.image = origins;
         request.y.targets = e->job->all_outputs ? NULL : targets;
-        status = met_evaluate(e, &x, &out->dx, &request.y, &out->seconds);
+        status = met_evaluate(e, &x, &out->dx, &request.y, &seconds);
         out->width = request.y.width;
         e->report->evaluations_verifying += n;
-        e->report->seconds_in_model += out->seconds;
+        e->report->seconds_in_model += seconds;
     }
     met_buffer_release(buffer);
     met_deallocate(targets);
@@ -196,28 +196,29 @@ static evaluated evaluated_of(const engine *e, const copies_of *p, size_t i) {
     return (evaluated){p->values + i * p->width, gradient};
 }
 
-int met_time_first(engine *e, double *seconds) {
+int met_evaluate_alone(engine *e, size_t image, size_t k, double **value, size_t *width) {
     met_buffer *buffer = NULL;
-    copies_of first = {0};
+    size_t capacity = 0;
     met_sample s;
     int status = met_reserve_slots(e, 1);
     if (status == MET_OK) {
-        status = met_describe_sample(e, 0, 0, 0, e->scratch, &s);
+        met_invalidate_slots(e);
+        status = met_describe_sample(e, 0, image, k, e->scratch, &s);
     }
-    if (status == MET_OK) {
-        status = met_load_image(e, 0);
-    }
-    if (status == MET_OK) {
-        status = met_buffer_new(e->bytes, "a sample", &e->report->memory, &buffer);
-    }
+    status = status == MET_OK ? met_load_image(e, image) : status;
+    status = status == MET_OK ? met_buffer_new(e->bytes, "a sample", &e->report->memory, &buffer) : status;
     if (status == MET_OK) {
         met_sample_render(&e->base, &s, e->options->pool, met_buffer_data(buffer));
-        status = evaluate_copies(e, met_buffer_data(buffer), 0, 1, &first);
-        *seconds = first.seconds;
+        met_batch x = met_batch_view(e, buffer, 0, 1);
+        output_request request = met_request_outputs(e, 0, 1, value, &capacity);
+        const double start = met_seconds();
+        status = e->model->forward(e->model->ctx, &x, &request.y);
+        e->report->seconds_in_model += met_seconds() - start;
+        e->report->evaluations_verifying++;
+        *width = request.y.width;
     }
-    copies_free(&first);
     met_buffer_release(buffer);
-    return status;
+    return status == MET_OK && *value == NULL ? met_fail(MET_EMODEL, "the model answered without outputs") : status;
 }
 
 /*

@@ -78,6 +78,7 @@ void met_free_slots(engine *e) {
     met_deallocate(e->image_of);
     met_deallocate(e->origin_of);
     met_deallocate(e->k_of);
+    met_deallocate(e->is_image);
     met_deallocate(e->weights);
     met_deallocate(e->samples);
     met_deallocate(e->targets);
@@ -95,11 +96,12 @@ int met_reserve_slots(engine *e, size_t n) {
     e->image_of = met_allocate(n, sizeof *e->image_of);
     e->origin_of = met_allocate(n, sizeof *e->origin_of);
     e->k_of = met_allocate(n, sizeof *e->k_of);
+    e->is_image = met_allocate(n, sizeof *e->is_image);
     e->weights = met_allocate(n, sizeof *e->weights);
     e->samples = met_allocate(n, sizeof *e->samples);
     e->targets = met_allocate(n, sizeof *e->targets);
-    if (!e->slots || !e->scratch || !e->image_of || !e->origin_of || !e->k_of || !e->weights || !e->samples ||
-        !e->targets) {
+    if (!e->slots || !e->scratch || !e->image_of || !e->origin_of || !e->k_of || !e->is_image || !e->weights ||
+        !e->samples || !e->targets) {
         return met_fail(MET_ENOMEM, "the description of %zu samples does not fit into memory", n);
     }
     e->slot_capacity = n;
@@ -126,7 +128,7 @@ int met_reserve_chunk(engine *e, size_t n) {
     return status;
 }
 
-/* Describe evaluation k of image i for slot j. */
+/* Describe evaluation k of image i, or with MET_REFERENCE the image itself, for slot j. */
 int met_describe_sample(engine *e, size_t j, size_t i, size_t k, uint8_t *scratch, met_sample *s) {
     const met_job *job = e->job;
     *s = (met_sample){.kind = job->kind, .image = i, .scratch = scratch};
@@ -134,8 +136,16 @@ int met_describe_sample(engine *e, size_t j, size_t i, size_t k, uint8_t *scratc
     e->origin_of[j] = job->inputs[i].origin;
     e->k_of[j] = k;
     e->targets[j] = &job->inputs[i].target;
+    e->weights[j] = 1.0;
+    e->is_image[j] = true;
+    if (k == MET_REFERENCE) {
+        s->kind = MET_IDENTITY;
+        return MET_OK;
+    }
     e->weights[j] = job->weight != NULL ? job->weight(job->method, k) : 1.0;
-    return job->describe != NULL ? job->describe(job->method, i, k, s) : MET_OK;
+    const int status = job->describe != NULL ? job->describe(job->method, i, k, s) : MET_OK;
+    e->is_image[j] = s->kind == MET_IDENTITY;
+    return status;
 }
 
 /* Write evaluation k of image i into slot j, unless it is a copy of the image that the job wants skipped. */

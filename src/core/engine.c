@@ -52,13 +52,19 @@ output_request met_request_outputs(const engine *e, size_t first, size_t n, doub
 
 /* ---- bookkeeping */
 
-void met_count_call(engine *e, size_t n, double seconds) {
+size_t met_count_call(engine *e, size_t first, size_t n, double seconds) {
     met_report *r = e->report;
+    size_t again = 0;
+    for (size_t j = first; j < first + n; j++) {
+        again += e->k_of[j] == MET_REFERENCE;
+    }
     r->chunk_first = r->model_calls == 0 ? n : r->chunk_first;
     r->chunk_largest = n > r->chunk_largest ? n : r->chunk_largest;
     r->model_calls++;
-    r->evaluations += n;
+    r->evaluations += n - again;
+    r->evaluations_verifying += again;
     r->seconds_in_model += seconds;
+    return again;
 }
 
 int met_report_progress(engine *e, size_t n) {
@@ -77,6 +83,7 @@ int met_report_progress(engine *e, size_t n) {
 static int finish(engine *e, size_t image) {
     const met_job *job = e->job;
     int status = MET_OK;
+    met_forget_references(e, image);
     if (job->weight != NULL) {
         met_reducer_read(&e->sum, MET_SUM, job->dtype, e->options->pool, job->sums[image]);
     }
@@ -95,6 +102,9 @@ static int fold_one(engine *e, met_result *r, double weight) {
     int status = MET_OK;
     if (*remaining == 0) {
         return MET_OK;
+    }
+    if (e->prepared != NULL && job->weight != NULL) {
+        return met_carry(e, r->image, r->k, r->gradient, weight);
     }
     if (*remaining == met_job_count(job, r->image)) {
         if (job->weight != NULL) {
@@ -122,10 +132,21 @@ static int fold_one(engine *e, met_result *r, double weight) {
     return *remaining == 0 ? finish(e, r->image) : MET_OK;
 }
 
+/* What the image itself gave, of n samples the first of which is sample `first` of the chunk, is kept for the others. */
+static int keep_references(engine *e, size_t first, size_t n, const met_outputs *y) {
+    int status = MET_OK;
+    for (size_t i = 0; i < n && status == MET_OK; i++) {
+        if (e->is_image[first + i]) {
+            status = met_add_reference(e, e->image_of[first + i], n, y->value + i * y->width, y->width);
+        }
+    }
+    return status;
+}
+
 /* Reduce the outputs and gradients of n samples, the first of which is sample `first` of the chunk. */
 int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_outputs *y) {
     const met_job *job = e->job;
-    int status = met_note_outputs(e, first, n, y);
+    int status = job->reference ? keep_references(e, first, n, y) : met_note_outputs(e, first, n, y);
     for (size_t i = 0; i < n && status == MET_OK; i++) {
         const size_t j = first + i;
         met_result r = {.image = e->image_of[j], .k = e->k_of[j], .width = y->width, .axes = y->axes};
@@ -133,13 +154,21 @@ int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_o
         r.shape = y->shape;
         r.gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + i * e->bytes;
         r.sample = job->reads_sample ? (const uint8_t *)met_buffer_data(e->chunk) + j * e->bytes : NULL;
-        status = fold_one(e, &r, e->weights[j]);
+        if (r.k == MET_REFERENCE) {
+            continue;
+        }
+        if (job->reference) {
+            met_outputs one = *y;
+            one.value += i * y->width;
+            r.reference = met_find_reference(e, r.image, n);
+            status = met_note_outputs(e, j, 1, &one);
+        }
+        status = status == MET_OK ? fold_one(e, &r, e->weights[j]) : status;
     }
     return status;
 }
 
-/* A sample that is a copy of its image gives what the image gives. */
-static int fold_copy(engine *e, size_t image, size_t k) {
+int met_fold_copy(engine *e, size_t image, size_t k) {
     met_result r = {.image = image, .k = k};
     e->report->evaluations_saved++;
     return fold_one(e, &r, 1.0);
@@ -187,7 +216,7 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
     met_batch dx = {0};
     output_request request = met_request_outputs(e, first, n, &e->values, &e->values_capacity);
     int status = met_evaluate(e, &x, &dx, &request.y, seconds);
-    met_count_call(e, n, *seconds);
+    const size_t again = met_count_call(e, first, n, *seconds);
     const bool verify = status == MET_OK && n > 1 && e->report->batching == MET_BATCHING_UNKNOWN;
     if (x.modified && (status == MET_ESINGLE || verify || (status == MET_OK && e->job->reads_sample))) {
         const int restored = restore(e, in_chunk);
@@ -199,7 +228,8 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
         status = met_verify_batch(e, n, &dx, &request.y);
     }
     if (status == MET_ESINGLE) { /* nothing of it is used */
-        e->report->evaluations -= n;
+        e->report->evaluations -= n - again;
+        e->report->evaluations_verifying -= again;
         e->report->evaluations_discarded += n;
         status = n > 1 ? status : met_fail(MET_EMODEL, "the model gives no output for a single sample");
     } else if (status == MET_OK) {
@@ -226,52 +256,6 @@ static int run_chunk(engine *e, size_t n, double *seconds) {
         }
     }
     return status;
-}
-
-/* Fill up to `chunk` places with samples from position *next on; n is how many there are. */
-static int fill_chunk(engine *e, const met_path *path, size_t chunk, size_t *next, size_t end, size_t *n) {
-    size_t evaluations = e->job->evaluations;
-    size_t ahead = end - *next < chunk ? end - *next : chunk;
-    int status = path->reserve(e, ahead);
-    *n = 0;
-    while (status == MET_OK && *n < ahead && *next < end) {
-        size_t image = *next / evaluations;
-        size_t k = (*next)++ % evaluations;
-        bool copy = false;
-        if (e->remaining[image] == 0 || k >= met_job_count(e->job, image)) {
-            continue;
-        }
-        status = path->fill(e, *n, image, k, &copy);
-        if (status == MET_OK && copy) {
-            status = fold_copy(e, image, k);
-        } else {
-            (*n)++;
-        }
-    }
-    return status;
-}
-
-int met_run_path(engine *e, const met_path *path, size_t next, size_t end, met_tuner *tuner) {
-    size_t chunk = tuner->chunk;
-    while (next < end) {
-        size_t before = next;
-        size_t n = 0;
-        double seconds = 0;
-        chunk = e->report->batching == MET_BATCHING_SINGLE ? 1 : chunk;
-        int status = fill_chunk(e, path, chunk, &next, end, &n);
-        if (status == MET_OK && n > 0) {
-            status = path->run(e, n, &seconds);
-        }
-        status = status == MET_OK ? met_report_progress(e, next - before) : status;
-        if (status != MET_OK) {
-            return status;
-        }
-        if (n > 0) {
-            e->report->chunk_size = e->report->batching == MET_BATCHING_SINGLE ? 1 : chunk;
-            chunk = met_tuner_next(tuner, n, seconds);
-        }
-    }
-    return MET_OK;
 }
 
 /* The most samples that a chunk may have. */
@@ -311,14 +295,13 @@ static void start_tuner(const engine *e, met_tuner *t, size_t samples, bool prep
     met_tuner_start(t, met_chunk_first(e), largest < samples ? largest : samples, e->options->max_batch_size == 0);
 }
 
-/* Samples [next, end) of all by rendering. */
-static int run_plain(engine *e, size_t next, size_t end, met_tuner *tuner) {
-    static const met_path rendered = {met_reserve_chunk, met_fill_slot, run_chunk};
+int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t calls) {
+    static const met_path rendered = {met_reserve_chunk, met_fill_slot, run_chunk, false};
     int status = MET_OK;
     if (e->job->weight != NULL && e->sum.sum == NULL) {
         status = met_reducer_new(e->size, false, &e->report->memory, &e->sum);
     }
-    return status == MET_OK ? met_run_path(e, &rendered, next, end, tuner) : status;
+    return status == MET_OK ? met_run_path(e, &rendered, next, end, tuner, calls) : status;
 }
 
 void met_free_plain(engine *e) {
@@ -329,13 +312,16 @@ void met_free_plain(engine *e) {
     met_invalidate_slots(e);
 }
 
-int met_run_first(engine *e) {
+int met_run_first(engine *e, size_t samples) {
     met_tuner one;
+    size_t *next = &e->measured;
     met_tuner_start(&one, 1, 1, false);
-    const double before = e->report->seconds_in_model;
-    int status = run_plain(e, 0, 1, &one);
-    if (status == MET_OK && e->width > 0) {
-        e->report->seconds_alone = e->report->seconds_in_model - before;
+    int status = met_run_plain(e, next, samples, &one, SIZE_MAX);
+    double *alone = &e->report->seconds_alone;
+    if (status == MET_OK && one.cheapest > 0) {
+        *alone = *alone > 0 && *alone < one.cheapest ? *alone : one.cheapest;
+    }
+    if (status == MET_OK && one.cheapest > 0 && e->image_of[0] == 0 && e->k_of[0] == 0) {
         e->first_values = met_allocate(e->width, sizeof *e->first_values);
         if (e->first_values == NULL) {
             return met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", e->width);
@@ -343,6 +329,23 @@ int met_run_first(engine *e) {
         memcpy(e->first_values, e->values, e->width * sizeof *e->values);
     }
     return status;
+}
+
+size_t met_start_again(engine *e, size_t from, size_t to, const met_report *before, size_t done) {
+    met_report *r = e->report;
+    const met_report now = *r;
+    *r = *before;
+    r->seconds = now.seconds;
+    r->seconds_in_model = now.seconds_in_model;
+    r->memory = now.memory;
+    r->evaluations_verifying = now.evaluations_verifying;
+    r->seconds_alone = now.seconds_alone;
+    for (size_t i = from; i < to; i++) {
+        e->remaining[i] = met_job_count(e->job, i);
+    }
+    met_forget_carried(e, from, to);
+    e->done = done;
+    return now.evaluations - before->evaluations;
 }
 
 /* ---- the run */
@@ -379,44 +382,83 @@ static int check(const met_job *job, const met_model *model) {
     return MET_OK;
 }
 
-int met_run(const met_job *job, const met_model *model, const met_options *options, met_report *report) {
-    double start = met_seconds();
-    engine e = {.job = job, .model = model, .options = options, .report = report, .base_image = MET_NO_IMAGE};
+/* Images in groups, through the shortcut as far as that holds, else by rendering. */
+static int run_groups(engine *e, bool shortcut) {
+    const met_job *job = e->job;
+    const size_t group = shortcut ? met_group_size(e) : job->images;
+    met_tuner plain, prepared;
+    int status = MET_OK;
+    start_tuner(e, &plain, job->images * job->evaluations, false);
+    start_tuner(e, &prepared, met_min_size(group, job->images) * job->evaluations, true);
+    for (size_t from = 0; from < job->images && status == MET_OK; from += group) {
+        const size_t to = group < job->images - from ? from + group : job->images;
+        const bool taken = shortcut && !e->plain_is_best && !e->hopeless;
+        status = taken ? met_run_shortcut(e, from, to, &prepared, &plain) : MET_EDECLINED;
+        if (status == MET_EDECLINED && !e->failed) {
+            size_t next = from * job->evaluations;
+            next = e->measured > next ? e->measured : next;
+            status = met_run_plain(e, &next, to * job->evaluations, &plain, SIZE_MAX);
+        }
+    }
+    return status;
+}
+
+/* A shortcut gave something else than the model: nothing that it gave counts, all images are rendered. */
+static int run_all_again(engine *e, const met_report *before) {
+    const met_job *job = e->job;
     met_tuner plain;
-    met_tuner prepared;
+    size_t next = 0;
+    char why[sizeof e->report->shortcut_failed];
+    memcpy(why, e->report->shortcut_failed, sizeof why);
+    const size_t discarded = met_start_again(e, 0, job->images, before, 0);
+    e->report->evaluations_discarded += discarded;
+    met_note_decline(e->report, MET_DECLINE_VERIFICATION, why);
+    memcpy(e->report->shortcut_failed, why, sizeof why);
+    start_tuner(e, &plain, job->images * job->evaluations, false);
+    return met_run_plain(e, &next, job->images * job->evaluations, &plain, SIZE_MAX);
+}
+
+static void free_run(engine *e) {
+    met_free_plain(e);
+    met_readable_free(&e->readable);
+    met_free_slots(e);
+    met_free_references(e);
+    met_deallocate(e->spot.value);
+    met_deallocate(e->first_values);
+    met_deallocate(e->values);
+    met_deallocate(e->remaining);
+    met_deallocate(e->carried);
+}
+
+int met_run(const met_job *job, const met_model *model, const met_options *options, met_report *report) {
+    const double start = met_seconds();
+    const met_report before = *report;
+    engine e = {.job = job, .model = model, .options = options, .report = report};
+    bool shortcut = false;
     int status = check(job, model);
     if (status != MET_OK) {
         return status;
     }
+    e.base_image = e.carrying = MET_NO_IMAGE;
     e.size = met_image_size(&job->inputs[0].image);
     e.bytes = e.size * met_dtype_size(job->dtype);
     e.remaining = met_allocate(job->images, sizeof *e.remaining);
-    if (e.remaining == NULL) {
+    e.carried = met_allocate(job->images, sizeof *e.carried);
+    if (e.remaining == NULL || e.carried == NULL) {
+        met_deallocate(e.remaining);
+        met_deallocate(e.carried);
         return met_fail(MET_ENOMEM, "%zu images do not fit into memory", job->images);
     }
     for (size_t i = 0; i < job->images; i++) {
         e.remaining[i] = met_job_count(job, i);
+        e.carried[i] = false;
     }
-    bool shortcut = false;
-    size_t done = 0;
-    status = met_wants_shortcut(&e, &shortcut, &done);
-    start_tuner(&e, &plain, job->images * job->evaluations, false);
-    size_t group = shortcut ? met_group_size(&e) : job->images;
-    start_tuner(&e, &prepared, (group < job->images ? group : job->images) * job->evaluations, true);
-    for (size_t from = 0; from < job->images && status == MET_OK; from += group) {
-        size_t to = group < job->images - from ? from + group : job->images;
-        status = shortcut ? met_run_shortcut(&e, from, to, &prepared) : MET_EDECLINED;
-        if (status == MET_EDECLINED) {
-            const size_t first = from * job->evaluations;
-            status = run_plain(&e, done > first ? done : first, to * job->evaluations, &plain);
-        }
+    status = met_wants_shortcut(&e, &shortcut);
+    status = status == MET_OK ? run_groups(&e, shortcut) : status;
+    if (status == MET_EDECLINED && e.failed) {
+        status = run_all_again(&e, &before);
     }
-    met_free_plain(&e);
-    met_readable_free(&e.readable);
-    met_free_slots(&e);
-    met_deallocate(e.first_values);
-    met_deallocate(e.values);
-    met_deallocate(e.remaining);
+    free_run(&e);
     report->seconds += met_seconds() - start;
     return status;
 }

@@ -27,7 +27,8 @@ typedef struct met_result {
     size_t k;            /* which evaluation of that image */
     const double *value; /* (width,) outputs; NULL: those of the image, of which the sample is a copy */
     size_t width;
-    const int64_t *shape; /* (axes,) of one sample's outputs, where all are asked for */
+    const double *reference; /* (width,) outputs of the image, where met_job.reference says so; else NULL */
+    const int64_t *shape;    /* (axes,) of one sample's outputs, where all are asked for */
     int axes;
     const void *gradient; /* (size,) of base->dtype; NULL in forward jobs */
     const void *sample;   /* (size,) what the model saw, where met_job.reads_sample says so; else NULL */
@@ -59,6 +60,7 @@ typedef struct met_job {
     bool gradient;
     bool all_outputs; /* forward jobs: ask for every output, not for the target */
     bool skip_copies; /* forward jobs: do not evaluate local samples that change nothing */
+    bool reference;   /* forward jobs: results come with the image's own outputs from a batch of the same size */
     bool reads_sample;
     size_t scratch; /* bytes of met_sample.scratch */
     int (*describe)(void *method, size_t image, size_t k, met_sample *s);
@@ -108,7 +110,7 @@ typedef enum met_batching {
 #define MET_REPORT_COUNTS(X) \
     X(evaluations)           /* samples that the model evaluated and whose results were used */ \
     X(evaluations_saved)     /* samples whose result was known without the model */ \
-    X(evaluations_verifying) /* samples that were evaluated once more, to look whether batches can be trusted */ \
+    X(evaluations_verifying) /* samples that were evaluated once more, to verify or to compare with */ \
     X(evaluations_discarded) /* samples of a shortcut that declined half-way: evaluated again */ \
     X(model_calls)           /* calls of the model that evaluated `evaluations` */ \
     X(chunk_first)           /* samples in the first call */ \
@@ -130,6 +132,7 @@ typedef struct met_report {
     char shortcut[64];           /* what kind; empty: none */
     char shortcut_declined[256]; /* why none was taken, where none was */
     met_decline decline_reason;
+    char shortcut_failed[256]; /* what a shortcut gave that the model did not, found while it ran; empty: nothing */
     met_batching batching;
     char one_at_a_time[256]; /* why the model got one sample at a time; empty: it did not */
     char nonfinite[160];     /* where the first value was that is not finite; empty: nowhere */

@@ -36,7 +36,7 @@ static int run(const met_call *call, const void *options, met_results *results) 
     met_game game;
     size_t **positions = met_allocate(call->images, sizeof *positions);
     double **differences = met_allocate(call->images, sizeof *differences);
-    int status = met_game_open(&game, call, &o->game, 0);
+    int status = met_game_open(&game, call, &o->game, MET_GAME_DIFFERENCES);
     if (status == MET_OK && (positions == NULL || differences == NULL)) {
         status = met_fail(MET_ENOMEM, "%zu images do not fit into memory", call->images);
     }

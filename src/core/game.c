@@ -184,6 +184,7 @@ static int open_image(met_game *game, size_t image, met_readable *readable, bool
 int met_game_open(met_game *game, const met_call *call, const met_game_options *options, unsigned how) {
     *game = (met_game){.call = call, .options = options, .images = call->images, .by_band = true};
     game->masked = (how & MET_GAME_MASKED) != 0;
+    game->differences = (how & MET_GAME_DIFFERENCES) != 0;
     met_readable readable = {0};
     game->of = met_allocate(call->images, sizeof *game->of);
     game->values = met_allocate(call->images, sizeof *game->values);
@@ -263,7 +264,7 @@ static void order_new(met_game *game, size_t image) {
     met_game_values *v = &game->values[image];
     const size_t count = c->count - v->evaluated;
     met_deallocate(v->order);
-    v->order = c->words == 1 && count <= ORDERED ? met_allocate(count, sizeof *v->order) : NULL;
+    v->order = c->words == 1 && count <= ORDERED && !game->differences ? met_allocate(count, sizeof *v->order) : NULL;
     if (v->order != NULL) {
         met_coalitions_order(c, v->evaluated, v->order);
     }
@@ -318,6 +319,7 @@ static int read_outputs(met_game *game, const met_result *r) {
 static int fold(void *method, const met_result *r) {
     met_game *game = method;
     double **raw = &game->raw[r->image];
+    bool first = false;
     int status = game->explained.position == NULL ? read_outputs(game, r) : MET_OK;
     if (status == MET_OK && r->width != game->width) {
         status = met_fail(MET_EMODEL, "the model gave %zu outputs for one sample and %zu for another", game->width,
@@ -325,13 +327,21 @@ static int fold(void *method, const met_result *r) {
     }
     if (status == MET_OK && *raw == NULL) {
         const size_t count = game->counts[r->image];
-        *raw = count > SIZE_MAX / game->outputs ? NULL : met_allocate(count * game->outputs, sizeof **raw);
+        *raw = count >= SIZE_MAX / game->outputs ? NULL : met_allocate((count + 1) * game->outputs, sizeof **raw);
         status = *raw == NULL ? met_fail(MET_ENOMEM, "%zu outputs of %zu coalitions do not fit into memory",
                                          game->outputs, count)
                               : MET_OK;
+        first = true;
     }
     for (size_t t = 0; t < game->outputs && status == MET_OK; t++) {
-        (*raw)[new_at(game, game->pending[r->image], r->k) * game->outputs + t] = r->value[game->explained.position[t]];
+        const size_t position = game->explained.position[t];
+        double *image = &(*raw)[game->counts[r->image] * game->outputs + t];
+        double shift = 0; /* what rounding in calls of another size made of the image */
+        if (r->reference != NULL) {
+            *image = first ? r->reference[position] : *image;
+            shift = isfinite(*image) && isfinite(r->reference[position]) ? *image - r->reference[position] : 0;
+        }
+        (*raw)[new_at(game, game->pending[r->image], r->k) * game->outputs + t] = r->value[position] + shift;
     }
     return status;
 }
@@ -394,6 +404,7 @@ int met_game_evaluate(met_game *game) {
     job.inputs = game->inputs;
     job.counts = game->counts;
     job.kind = game->by_band ? MET_BANDS : MET_SEGMENTS;
+    job.reference = game->differences;
     job.describe = describe;
     job.fold = fold;
     job.all_outputs = wanted->all || wanted->count > 0;

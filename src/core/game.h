@@ -40,6 +40,7 @@ typedef struct met_game {
     const met_game_options *options;
     size_t images;
     bool masked;
+    bool differences;
     met_coalitions *of;      /* (images,) those that were asked for */
     met_game_values *values; /* (images,) */
     met_measures *measures;  /* (images,) */
@@ -53,7 +54,7 @@ typedef struct met_game {
     size_t *pending; /* (jobs,) which image; jobs = the sum over images of their backgrounds, 1 where there are none */
     size_t *counts;  /* (jobs,) */
     met_input *inputs; /* (jobs,) */
-    double **raw;      /* (jobs,) (counts, outputs) */
+    double **raw;      /* (jobs,) (counts + 1, outputs); at last what the image itself gave first */
 } met_game;
 
 /* Entries of a method's table of arguments; `game` is the field of its options that holds met_game_options. */
@@ -65,8 +66,11 @@ typedef struct met_game {
         "backgrounds", MET_NUMBER_TABLES, .offset = offsetof(options_type, game.backgrounds) \
     }
 
-/* How a method plays: with all measures, not only which features differ; values under the image's mask stay 0. */
-enum { MET_GAME_SUMS = 1, MET_GAME_MASKED = 2 };
+/*
+ * How a method plays: with all measures, not only which features differ; values under the image's mask stay 0; values are
+ * compared with that of all features, which it asks for first, so that rounding which they share is taken off.
+ */
+enum { MET_GAME_SUMS = 1, MET_GAME_MASKED = 2, MET_GAME_DIFFERENCES = 4 };
 
 /* Look at the images of a call and take over what is known of them. met_game_close() is due either way. */
 int met_game_open(met_game *game, const met_call *call, const met_game_options *options, unsigned how);

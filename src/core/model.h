@@ -110,6 +110,16 @@ met_decline met_decline_reason(void);
 typedef struct met_prepared met_prepared; /* the provider's */
 
 /*
+ * What a provider may tell of a trial.
+ *   evaluated      samples that the model evaluated for it; batch.n where the provider tells nothing
+ *   seconds_alone  what the model's own call took for one sample alone, gradient included where one is wanted; or 0
+ */
+typedef struct met_tried {
+    size_t evaluated;
+    double seconds_alone;
+} met_tried;
+
+/*
  * Samples of a job, described and rendered: what a provider tries a shortcut with.
  *   samples  (batch.n,) of the kind of all samples to come, or copies of their image; .image: which of the prepared ones
  *   batch    the same, rendered. The first two belong to the first image, whose second is not like its first unless the
@@ -117,6 +127,7 @@ typedef struct met_prepared met_prepared; /* the provider's */
  *   targets  (batch.n,) of the outputs
  *   count    evaluations of an image
  *   gradient whether gradients will be asked for
+ *   tried    for the provider to write to, also where it declines
  */
 typedef struct met_trial {
     const met_sample *samples;
@@ -124,6 +135,7 @@ typedef struct met_trial {
     const met_target *const *targets;
     size_t count;
     bool gradient;
+    met_tried *tried;
 } met_trial;
 
 /*
@@ -132,7 +144,7 @@ typedef struct met_trial {
  *   least     evaluations of an image, of gradients or of outputs alone, that are worth preparing it
  *   prepare   caches what all samples of the images x (n, ...) with baselines b (n, ...) share, and verifies on the
  *             trial that the shortcut holds; max_batch is the largest batch that the model may see
- *   forward   outputs of n samples
+ *   forward   outputs of n samples, copies of their image (MET_IDENTITY) among them
  *   gradient  adds weight[i] * gradient of sample i to the prepared sum of its image
  *   collect   exports the sums, (images, ...) in the order of prepare(); called once
  *   name      what was prepared, for reports; as long as `p` lives

@@ -15,7 +15,6 @@ typedef struct occlusion {
     size_t images;
     size_t parts; /* windows */
     met_explained explained;
-    double *image;       /* (images, outputs) f(x) */
     double *differences; /* (images, outputs, parts): what is lost without each window */
 } occlusion;
 
@@ -29,9 +28,8 @@ static int read_outputs(occlusion *m, const met_result *r) {
     if (m->parts > SIZE_MAX / m->images / outputs) {
         return met_fail(MET_ENOMEM, "%zu parts of %zu outputs cannot be counted", m->parts, outputs);
     }
-    m->image = met_allocate(m->images * outputs, sizeof *m->image);
     m->differences = met_allocate(m->images * outputs * m->parts, sizeof *m->differences);
-    if (m->image == NULL || m->differences == NULL) {
+    if (m->differences == NULL) {
         return met_fail(MET_ENOMEM, "the differences of %zu parts for %zu outputs do not fit into memory", m->parts,
                         outputs);
     }
@@ -55,12 +53,10 @@ static int fold(void *method, const met_result *r) {
     }
     int status = m->explained.count == 0 ? read_outputs(m, r) : MET_OK;
     for (size_t t = 0; t < m->explained.count && status == MET_OK; t++) {
-        double *image = &m->image[r->image * m->explained.count + t];
-        if (r->k == 0) {
-            *image = r->value[m->explained.position[t]];
-        } else {
+        const size_t position = m->explained.position[t];
+        if (r->k > 0) {
             m->differences[(r->image * m->explained.count + t) * m->parts + r->k - 1] =
-                *image - r->value[m->explained.position[t]];
+                r->reference[position] - r->value[position];
         }
     }
     return status;
@@ -105,12 +101,12 @@ static int run(const met_call *call, const void *options, met_results *results) 
     job.evaluations = m.parts + 1;
     job.all_outputs = o->outputs.all || o->outputs.count > 0;
     job.skip_copies = true;
+    job.reference = true;
     job.describe = describe;
     job.begin = begin;
     job.fold = fold;
     status = met_run(&job, call->model, call->options, call->report);
     status = status == MET_OK ? spread(&m, call, results) : status;
-    met_deallocate(m.image);
     met_deallocate(m.explained.position);
     met_deallocate(m.differences);
     return status;

@@ -2,8 +2,9 @@
  * prepared.c - samples through the model's shortcut: images are prepared in groups, and descriptions go to the model.
  *
  * Where it declines, at whatever call, all that was folded of the group is void: the engine starts these images again
- * and renders. The first sample is evaluated by itself before: that times the plain path, which goes on from there where
- * the work is too little for a shortcut, and a shortcut must give the same for that sample.
+ * and renders. Where it gives something else than the model, all images are. The first samples are rendered by themselves
+ * before: that times the plain path, which goes on from there where a shortcut does not pay or is declined, and a
+ * shortcut must give the same for the first one. Where it turns out to be no faster, the plain path takes over.
  */
 #include "run.h"
 
@@ -30,9 +31,14 @@
 #define LARGE_BYTES ((size_t)4 << 20)
 /* An evaluation that takes less is timed twice before an image is prepared. */
 #define WARM_SECONDS 0.005
+/* Chunks by which the two paths are compared: the first one warms caches and code. */
+#define TIMED_CALLS 2
+/* In batches a slow sample takes this part of what it takes alone at least. */
+#define SLOW_PART 0.8
+/* The plain path takes over where the shortcut takes longer by this. */
+#define SLOWER 1.03
 
-/* Write down why no shortcut is taken, unless one was, or another reason came first. */
-static void note_decline(met_report *report, met_decline reason, const char *why) {
+void met_note_decline(met_report *report, met_decline reason, const char *why) {
     if (report->shortcut[0] == '\0' && report->shortcut_declined[0] == '\0') {
         snprintf(report->shortcut_declined, sizeof report->shortcut_declined, "%s", why);
         report->decline_reason = reason;
@@ -75,13 +81,10 @@ static int describe_place(engine *e, size_t j, size_t i, size_t k, bool *copy) {
 
 /* Where the first sample, which was evaluated alone, is among the n evaluated ones, it must have given the same. */
 static int compare_with_first(const engine *e, size_t n, const met_outputs *y) {
-    double scale = 0;
     if (e->first_values == NULL || e->width != y->width) {
         return MET_OK;
     }
-    for (size_t i = 0; i < n * y->width; i++) {
-        scale = fabs(y->value[i]) > scale && isfinite(y->value[i]) ? fabs(y->value[i]) : scale;
-    }
+    const double scale = met_output_scale(y, n);
     for (size_t j = 0; j < n; j++) {
         if (e->image_of[j] != 0 || e->k_of[j] != 0) {
             continue;
@@ -109,16 +112,16 @@ static int run_described(engine *e, size_t n, double *seconds) {
     if (status == MET_EDECLINED) {
         return status;
     }
-    met_count_call(e, n, *seconds);
+    const size_t again = met_count_call(e, 0, n, *seconds);
     if (status == MET_OK && y->value == NULL) {
         return met_fail(MET_EMODEL, "the model answered without outputs");
     }
     status = status == MET_OK ? compare_with_first(e, n, y) : status;
     if (status == MET_OK) {
-        e->report->shortcut_evaluations += n;
+        e->report->shortcut_evaluations += n - again;
         status = job->gradient ? met_note_outputs(e, 0, n, y) : met_fold(e, 0, n, &none, y);
     }
-    return status;
+    return status == MET_OK ? met_spot_watch(e, n, y) : status;
 }
 
 /* Hand the sums of images [from, to) to the method. */
@@ -132,7 +135,7 @@ static int collect(engine *e, size_t from, size_t to) {
         status = met_fail(MET_EMODEL, "the shortcut answered without a gradient for each image");
     }
     for (size_t i = from; i < to && status == MET_OK; i++) {
-        memcpy(job->sums[i], (const uint8_t *)sum.data + (i - from) * e->bytes, e->bytes);
+        met_add_to_carried(e, i, (const uint8_t *)sum.data + (i - from) * e->bytes);
         status = job->begin != NULL ? job->begin(job->method, i) : MET_OK;
         if (status == MET_OK && job->finish != NULL) {
             status = met_load_image(e, i);
@@ -145,102 +148,152 @@ static int collect(engine *e, size_t from, size_t to) {
     return status;
 }
 
-/* Forget what images [from, to) gave so far, but for the time it took; how many evaluations that were. */
-static size_t start_again(engine *e, size_t from, size_t to, const met_report *before, size_t done) {
+/* Hand images and baselines with their trial to the shortcut. */
+static int hand_over(engine *e, size_t from, size_t to, met_batch *x, met_batch *b, met_trial *trial) {
+    const met_shortcut *cut = e->model->shortcut;
+    met_tried tried = {.evaluated = trial->batch.n};
     met_report *r = e->report;
-    const met_report now = *r;
-    *r = *before;
-    r->seconds = now.seconds;
-    r->seconds_in_model = now.seconds_in_model;
-    r->memory = now.memory;
-    r->evaluations_verifying = now.evaluations_verifying;
-    r->seconds_alone = now.seconds_alone;
+    size_t *origins = met_allocate(to - from, sizeof *origins); /* those of the slots are the trial's */
+    if (origins == NULL) {
+        return met_fail(MET_ENOMEM, "%zu images do not fit into memory", to - from);
+    }
     for (size_t i = from; i < to; i++) {
-        e->remaining[i] = met_job_count(e->job, i);
+        origins[i - from] = e->job->inputs[i].origin;
     }
-    e->done = done;
-    return now.evaluations - before->evaluations;
-}
-
-/* Prepare images [from, to) for samples like the middle one of the first image. */
-static int prepare(engine *e, size_t from, size_t to) {
-    const met_sample image = {.kind = MET_IDENTITY};
-    const met_sample baseline = {.kind = MET_LERP, .alpha = 0};
-    met_buffer *x_buffer = NULL;
-    met_buffer *b_buffer = NULL;
-    met_batch x;
-    met_batch b;
-    met_sample example;
-    e->first_prepared = from;
-    int status = met_reserve_slots(e, to - from);
-    if (status == MET_OK) {
-        status = render_batch(e, from, to, &image, &x_buffer, &x);
-    }
-    if (status == MET_OK) {
-        status = render_batch(e, from, to, &baseline, &b_buffer, &b);
-    }
-    if (status == MET_OK) {
-        status = met_describe_sample(e, 0, from, met_job_count(e->job, from) / 2, e->scratch, &example);
-    }
-    if (status == MET_OK) {
-        for (size_t i = from; i < to; i++) {
-            e->origin_of[i - from] = e->job->inputs[i].origin;
-        }
-        const double start = met_seconds();
-        status = e->model->shortcut->prepare(e->model->ctx, &x, &b, &example, met_chunk_limit(e), &e->prepared);
-        e->report->seconds_in_model += met_seconds() - start;
-    }
-    met_buffer_release(x_buffer);
-    met_buffer_release(b_buffer);
+    x->image = b->image = origins;
+    trial->tried = &tried;
+    const double start = met_seconds();
+    const int status = cut->prepare(e->model->ctx, x, b, trial, met_chunk_limit(e), &e->prepared);
+    r->seconds_in_model += met_seconds() - start;
+    r->evaluations_verifying += tried.evaluated;
+    r->seconds_alone = r->seconds_alone > 0 ? r->seconds_alone : tried.seconds_alone;
+    met_deallocate(origins);
     return status;
 }
 
-/* Images [from, to) through the model's shortcut. MET_EDECLINED: none of them has a result. */
-int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner) {
-    static const met_path described = {met_reserve_slots, describe_place, run_described};
-    const met_shortcut *cut = e->model->shortcut;
-    const met_report before = *e->report;
-    const size_t done = e->done;
-    int status = prepare(e, from, to);
+/* Prepare images [from, to). */
+static int prepare(engine *e, size_t from, size_t to) {
+    const met_sample image = {.kind = MET_IDENTITY};
+    const met_sample baseline = {.kind = MET_LERP, .alpha = 0};
+    met_buffer *buffers[3] = {NULL, NULL, NULL};
+    met_batch x, b;
+    met_trial trial;
+    e->first_prepared = from;
+    int status = met_make_trial(e, from, to, &buffers[0], &trial);
+    status = status == MET_OK ? render_batch(e, from, to, &image, &buffers[1], &x) : status;
+    status = status == MET_OK ? render_batch(e, from, to, &baseline, &buffers[2], &b) : status;
+    status = status == MET_OK ? hand_over(e, from, to, &x, &b, &trial) : status;
+    for (size_t i = 0; i < 3; i++) {
+        met_buffer_release(buffers[i]);
+    }
+    return status;
+}
+
+/* What the plain path takes in batches, as a part of what a sample takes alone; `slow` where that is long. */
+static double part_in_batches(const engine *e, double slow) {
+    const double alone = e->report->seconds_alone;
+    return met_chunk_first(e) < 2   ? 1.0
+           : alone < FAST_SECONDS   ? FAST_PART
+           : alone < MEDIUM_SECONDS ? MEDIUM_PART
+                                    : slow;
+}
+
+/*
+ * Samples from `next` to `end` through the shortcut, as long as it is not slower than rendering them: after some calls,
+ * where that is in doubt and enough is left, some samples are rendered, and the faster path goes on.
+ */
+static int run_faster(engine *e, size_t next, size_t end, met_tuner *tuner, met_tuner *plain) {
+    static const met_path described = {met_reserve_slots, describe_place, run_described, true};
+    const double alone = e->report->seconds_alone;
+    const bool may_leave = e->options->shortcuts == MET_SHORTCUTS_WHERE_FASTER && alone > 0;
+    int status = met_run_path(e, &described, &next, end, tuner, may_leave ? TIMED_CALLS : SIZE_MAX);
+    if (status != MET_OK || next >= end) {
+        return status;
+    }
+    if (plain->cheapest == 0 && tuner->cheapest > part_in_batches(e, SLOW_PART) * alone &&
+        end - next > 2 * TIMED_CALLS * plain->chunk) {
+        status = met_run_plain(e, &next, end, plain, TIMED_CALLS);
+    }
+    e->plain_is_best = tuner->cheapest > SLOWER * (plain->cheapest > 0 ? plain->cheapest : alone);
     if (status == MET_OK) {
-        status = met_run_path(e, &described, from * e->job->evaluations, to * e->job->evaluations, tuner);
+        status = e->plain_is_best ? met_run_plain(e, &next, end, plain, SIZE_MAX)
+                                  : met_run_path(e, &described, &next, end, tuner, SIZE_MAX);
     }
-    if (status == MET_OK && e->job->gradient) {
-        status = collect(e, from, to);
+    return status;
+}
+
+/* Evaluate and fold all samples of the prepared images [from, to). */
+static int run_prepared(engine *e, size_t from, size_t to, met_tuner *tuner, met_tuner *plain) {
+    met_spot_start(e, from, to);
+    int status = run_faster(e, from * e->job->evaluations, to * e->job->evaluations, tuner, plain);
+    status = status == MET_OK ? met_spot_finish(e) : status;
+    return status == MET_OK && e->job->gradient ? collect(e, from, to) : status;
+}
+
+/* What was rendered to learn what that costs has served. */
+static void discard_measured(engine *e) {
+    if (e->measured > 0) {
+        const size_t evaluated = met_start_again(e, 0, 1, &e->unmeasured, 0);
+        e->report->evaluations_verifying += evaluated;
+        e->measured = 0;
+        met_free_plain(e);
     }
+}
+
+/* Whether a reason to decline holds for the other images of the job too. */
+static bool is_shared(met_decline reason) {
+    return reason == MET_DECLINE_NOT_OFFERED || reason == MET_DECLINE_NOTHING_SHARED ||
+           reason == MET_DECLINE_LITTLE_WORK || reason == MET_DECLINE_MODEL_STATE || reason == MET_DECLINE_STRUCTURE;
+}
+
+/* Images [from, to) through the model's shortcut. MET_EDECLINED: none of them has a result that counts. */
+int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tuner *plain) {
+    const met_shortcut *cut = e->model->shortcut;
+    met_report *r = e->report;
+    int status = prepare(e, from, to);
     if (status == MET_EDECLINED) {
-        const size_t discarded = start_again(e, from, to, &before, done);
-        e->report->evaluations_discarded += discarded;
-        note_decline(e->report, met_decline_reason(), met_detail());
+        met_note_decline(r, met_decline_reason(), met_detail());
+        e->hopeless = is_shared(met_decline_reason());
     } else if (status == MET_OK) {
-        note_shortcut(e->report, cut->name(e->prepared));
+        discard_measured(e);
+        const met_report before = *r;
+        const size_t done = e->done;
+        status = run_prepared(e, from, to, tuner, plain);
+        if (status == MET_EDECLINED && met_decline_reason() == MET_DECLINE_VERIFICATION) {
+            e->failed = true;
+            snprintf(r->shortcut_failed, sizeof r->shortcut_failed, "%s", met_detail());
+        } else if (status == MET_EDECLINED) {
+            const size_t discarded = met_start_again(e, from, to, &before, done);
+            r->evaluations_discarded += discarded;
+            met_note_decline(r, met_decline_reason(), met_detail());
+        } else if (status == MET_OK && e->plain_is_best) {
+            met_note_decline(r, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");
+        } else if (status == MET_OK) {
+            note_shortcut(r, cut->name(e->prepared));
+        }
     }
     if (e->prepared != NULL) {
         cut->release(e->model->ctx, e->prepared);
         e->prepared = NULL;
     }
+    met_forget_references(e, MET_NO_IMAGE);
     return status;
 }
 
 /* Whether the evaluations are so many, and take so long on the plain path, that preparing the images pays. */
 static bool is_worth_preparing(const engine *e) {
     const double alone = e->report->seconds_alone, images = (double)e->job->images;
-    const double part = met_chunk_first(e) < 2   ? 1.0
-                        : alone < FAST_SECONDS   ? FAST_PART
-                        : alone < MEDIUM_SECONDS ? MEDIUM_PART
-                                                 : 1.0;
-    const double plain = images * (double)e->job->evaluations * part * alone;
+    const double plain = images * (double)e->job->evaluations * part_in_batches(e, 1.0) * alone;
     return e->options->shortcuts == MET_SHORTCUTS_ALWAYS ||
            SAVED_PART * plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * images * alone;
 }
 
 /*
- * Evaluate the first sample by itself, which tells what the plain path costs, and what the shortcut must give. Where the
- * plain path goes on, it has begun; *done is how many samples it has folded.
+ * Render the first sample by itself, or the first two, which tells what the plain path costs, and what the shortcut must
+ * give. They count unless a shortcut is taken.
  */
-static int measure(engine *e, bool *worth, size_t *done) {
-    double *alone = &e->report->seconds_alone;
-    const met_report before = *e->report;
+static int measure(engine *e, bool *worth) {
+    const double *alone = &e->report->seconds_alone;
     if (met_largest_chunk(e, true) == 1 && e->bytes >= LARGE_BYTES) { /* surely, and no batch needs to be verified */
         *worth = true;
         return MET_OK;
@@ -249,32 +302,23 @@ static int measure(engine *e, bool *worth, size_t *done) {
         *worth = is_worth_preparing(e);
         return MET_OK;
     }
-    int status = met_run_first(e);
+    e->unmeasured = *e->report;
+    int status = met_run_first(e, 1);
+    if (status == MET_OK && is_worth_preparing(e) && *alone < WARM_SECONDS) { /* the first one warmed caches and code */
+        status = met_run_first(e, 2);
+    }
     *worth = status == MET_OK && is_worth_preparing(e);
-    if (*worth && *alone < WARM_SECONDS) { /* the first one warmed caches and code */
-        double seconds = 0;
-        status = met_time_first(e, &seconds);
-        *alone = status == MET_OK && seconds < *alone ? seconds : *alone;
-        *worth = status == MET_OK && is_worth_preparing(e);
-    }
-    *done = status == MET_OK && !*worth ? 1 : 0;
-    if (status == MET_OK && *worth) {
-        const size_t verifying = start_again(e, 0, 1, &before, 0);
-        e->report->evaluations_verifying += verifying;
-        met_free_plain(e);
-    }
     return status;
 }
 
 /* Whether the job is of a form that a shortcut can take, and large enough that it pays; else the report says why not. */
-int met_wants_shortcut(engine *e, bool *wanted, size_t *done) {
+int met_wants_shortcut(engine *e, bool *wanted) {
     const met_job *job = e->job;
     const met_shortcut *cut = e->model->shortcut;
     met_decline reason = MET_DECLINE_NONE;
     const char *why = "";
     int status = MET_OK;
     *wanted = false;
-    *done = 0;
     if (e->options->shortcuts == MET_SHORTCUTS_OFF) {
         reason = MET_DECLINE_SWITCHED_OFF;
         why = "shortcuts are switched off";
@@ -294,13 +338,13 @@ int met_wants_shortcut(engine *e, bool *wanted, size_t *done) {
         why = "there are too few evaluations of an image";
     } else {
         bool worth = false;
-        status = measure(e, &worth, done);
+        status = measure(e, &worth);
         *wanted = worth;
         reason = worth ? MET_DECLINE_NONE : MET_DECLINE_LITTLE_WORK;
         why = "the evaluations are so fast that preparing it would take longer";
     }
     if (reason != MET_DECLINE_NONE) {
-        note_decline(e->report, reason, why);
+        met_note_decline(e->report, reason, why);
     }
     return status;
 }

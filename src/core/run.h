@@ -7,6 +7,8 @@
 #include "tuner.h"
 
 #define MET_NO_IMAGE SIZE_MAX
+/* In place of an evaluation of an image: the image itself, for its other evaluations to be compared with. */
+#define MET_REFERENCE SIZE_MAX
 
 /* Copies of an image and a baseline that could not be read where they lie. Starts as zeros. */
 typedef struct met_readable {
@@ -24,6 +26,26 @@ typedef struct slot {
     met_sample sample;
     bool second; /* which half of its scratch the sample is described in */
 } slot;
+
+/* What an image itself gave in a call for n samples, on one of the two paths. */
+typedef struct reference {
+    size_t image;
+    size_t n;
+    bool shortcut;
+    double *value; /* (width,) */
+} reference;
+
+/* A sample of the prepared images that is to be evaluated alone, rendered, and compared with what the shortcut gave. */
+typedef struct spot_check {
+    size_t from; /* the first sample from this position on is the one; until it comes, any other stands in for it */
+    bool held;
+    bool done;
+    size_t image;
+    size_t k;
+    double *value; /* (width,) */
+    size_t width;
+    double scale; /* the largest output of its batch */
+} spot_check;
 
 typedef struct engine {
     const met_job *job;
@@ -43,7 +65,8 @@ typedef struct engine {
     uint8_t *scratch;    /* (slot_capacity, 2, job->scratch): the sample that a slot holds, and the next one */
     size_t *image_of;    /* image of the job */
     size_t *origin_of;   /* image of the user's call */
-    size_t *k_of;        /* evaluation of that image */
+    size_t *k_of;        /* evaluation of that image, or MET_REFERENCE */
+    bool *is_image;      /* whether it is the image itself */
     double *weights;     /* of its gradient in a sum */
     met_sample *samples; /* descriptions, for shortcuts */
     const met_target **targets;
@@ -52,11 +75,23 @@ typedef struct engine {
     met_base base; /* of image base_image */
     size_t base_image;
 
+    bool shortcut; /* which of the two paths samples take at the moment */
+    reference *references;
+    size_t reference_count;
+    size_t reference_capacity;
+
     met_prepared *prepared; /* of the images from `first_prepared` on, while they go through a shortcut */
     size_t first_prepared;
+    spot_check spot;
+    bool *carried;   /* (images,) job->sums holds gradients that were rendered, and waits for those of the shortcut */
+    size_t carrying; /* image whose gradients `sum` holds in that case; or MET_NO_IMAGE */
+    bool plain_is_best; /* the shortcut was measured to be slower */
+    bool hopeless;      /* it was declined for a reason that all images share */
+    bool failed;        /* it gave something else than the model */
 
-    double *
-        first_values; /* (width,) outputs of the first sample evaluated alone: a shortcut must give them too; or NULL */
+    size_t measured;       /* samples that were rendered to learn what that costs */
+    met_report unmeasured; /* the report before */
+    double *first_values;  /* (width,) outputs of the first of them: a shortcut must give them too; or NULL */
     met_reducer sum;
     double *values; /* outputs of a chunk */
     size_t values_capacity;
@@ -84,13 +119,22 @@ met_batch met_batch_view(const engine *e, met_buffer *buffer, size_t first, size
 
 /* engine.c: requesting, counting, reducing. */
 output_request met_request_outputs(const engine *e, size_t first, size_t n, double **values, size_t *capacity);
-void met_count_call(engine *e, size_t n, double seconds);
+/* Count a call that evaluated samples [first, first + n) of the chunk; how many of them were evaluated before. */
+size_t met_count_call(engine *e, size_t first, size_t n, double seconds);
 int met_report_progress(engine *e, size_t n);
 int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_outputs *y);
 size_t met_chunk_limit(const engine *e);
 size_t met_chunk_first(const engine *e);
 /* The largest chunk that the engine comes to, rendered or behind a shortcut. */
 size_t met_largest_chunk(const engine *e, bool prepared);
+/* Samples from position *next of all to `end` by rendering, in `calls` calls at most. */
+int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t calls);
+/* The first samples of all by themselves, rendered: the outputs of the first one are kept, the time is in the report. */
+int met_run_first(engine *e, size_t samples);
+/* Free what only the plain path needs; it is made again where it is. */
+void met_free_plain(engine *e);
+/* Forget what images [from, to) gave since the report was `before`, but for the time it took; how many evaluations. */
+size_t met_start_again(engine *e, size_t from, size_t to, const met_report *before, size_t done);
 
 /*
  * One of the two paths that samples take: rendered, or through a shortcut.
@@ -102,15 +146,27 @@ typedef struct met_path {
     int (*reserve)(engine *e, size_t n);
     int (*fill)(engine *e, size_t j, size_t image, size_t k, bool *copy);
     int (*run)(engine *e, size_t n, double *seconds);
+    bool shortcut;
 } met_path;
 
-/* Samples [next, end) of all by that path, in chunks of the tuner's size. */
-int met_run_path(engine *e, const met_path *path, size_t next, size_t end, met_tuner *tuner);
+/* path.c: samples from position *next of all to `end`, in `calls` chunks of the tuner's size at most. */
+int met_run_path(engine *e, const met_path *path, size_t *next, size_t end, met_tuner *tuner, size_t calls);
+/* A sample that is a copy of its image gives what the image gives. */
+int met_fold_copy(engine *e, size_t image, size_t k);
 
-/* The first sample of all by itself, rendered: its outputs are kept as e->first_values, its time in the report. */
-int met_run_first(engine *e);
-/* Free what only the plain path needs; it is made again where it is. */
-void met_free_plain(engine *e);
+/* references.c: what images themselves gave. */
+bool met_has_reference(const engine *e, size_t image, size_t n);
+const double *met_find_reference(const engine *e, size_t image, size_t n);
+int met_add_reference(engine *e, size_t image, size_t n, const double *value, size_t width);
+/* Those of an image that is complete, or with MET_NO_IMAGE those of a shortcut that is not used any more. */
+void met_forget_references(engine *e, size_t image);
+void met_free_references(engine *e);
+
+/* carried.c: sums of gradients some of which are rendered while others go through a shortcut. */
+int met_carry(engine *e, size_t image, size_t k, const void *gradient, double weight);
+/* Add to job->sums[image] what the shortcut gave; it holds what was rendered, if anything was. */
+void met_add_to_carried(engine *e, size_t image, const void *gradients);
+void met_forget_carried(engine *e, size_t from, size_t to);
 
 /* Call the model; no outputs, or no gradient where one is wanted, is an error. */
 int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds);
@@ -120,8 +176,8 @@ void met_release_batch(met_batch *batch);
 int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
 /* From here on the model gets one sample at a time. */
 void met_note_single(engine *e, const char *why);
-/* Evaluate the first sample of all alone once more, and tell the time it took. */
-int met_time_first(engine *e, double *seconds);
+/* Outputs of evaluation k of an image, rendered and alone: value (width,) is the caller's to deallocate. */
+int met_evaluate_alone(engine *e, size_t image, size_t k, double **value, size_t *width);
 /* Whether what a shortcut gave for a sample is what the model gave; see batches.c. */
 bool met_agree(const engine *e, const double *model, const double *shortcut, size_t width, double scale);
 
@@ -129,9 +185,24 @@ bool met_agree(const engine *e, const double *model, const double *shortcut, siz
 int met_note_outputs(engine *e, size_t first, size_t n, const met_outputs *y);
 int met_note_gradient(engine *e, size_t image, size_t k, const void *gradient);
 
+/* trial.c: samples of images [from, to), described into the first slots and rendered into a buffer of their own. */
+int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_trial *out);
+/* A number below n that looks random and depends on the job and `which` alone. */
+size_t met_draw(const engine *e, uint64_t which, size_t n);
+
+/* spot.c: one sample of each prepared group is evaluated alone as well. */
+void met_spot_start(engine *e, size_t from, size_t to);
+/* Look at the n evaluated samples of a chunk. MET_EDECLINED: the model gives something else. */
+int met_spot_watch(engine *e, size_t n, const met_outputs *y);
+int met_spot_finish(engine *e);
+/* The largest finite |output|. */
+double met_output_scale(const met_outputs *y, size_t n);
+
 /* prepared.c: samples through the model's shortcut. */
-int met_wants_shortcut(engine *e, bool *wanted, size_t *done);
+int met_wants_shortcut(engine *e, bool *wanted);
 size_t met_group_size(const engine *e);
-int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner);
+int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tuner *plain);
+/* Write down why no shortcut is taken, unless one was, or another reason came first. */
+void met_note_decline(met_report *report, met_decline reason, const char *why);
 
 #endif

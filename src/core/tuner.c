@@ -29,10 +29,11 @@ static size_t next_size(const met_tuner *t) {
 }
 
 size_t met_tuner_next(met_tuner *t, size_t n, double seconds) {
+    const double cost = seconds / (double)n;
+    t->cheapest = t->cheapest == 0 || cost < t->cheapest ? cost : t->cheapest;
     if (t->direction == 0 || n != t->chunk) { /* at rest, or the last, smaller chunk of a run */
         return t->chunk;
     }
-    double cost = seconds / (double)n;
     t->cost = t->measured == 0 || cost < t->cost ? cost : t->cost;
     if (++t->measured < TIMINGS) {
         return t->chunk;

@@ -12,6 +12,7 @@ typedef struct met_tuner {
     size_t best;
     double best_cost;  /* seconds a sample at `best`; 0: not measured yet */
     double cost;       /* the same at `chunk`, so far */
+    double cheapest;   /* the same of all chunks; 0: there was none */
     unsigned measured; /* timings in `cost` */
     int direction;     /* +1 climbing, -1 descending, 0 at rest */
 } met_tuner;

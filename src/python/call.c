@@ -332,6 +332,7 @@ PyObject *met_py_report(const met_report *r) {
              put(dict, "shortcut", text_or_none(r->shortcut)) < 0 ||
              put(dict, "shortcut_declined", text_or_none(r->shortcut_declined)) < 0 ||
              put(dict, "decline_reason", decline_name(r->decline_reason)) < 0 ||
+             put(dict, "shortcut_failed", text_or_none(r->shortcut_failed)) < 0 ||
              put(dict, "one_at_a_time", text_or_none(r->one_at_a_time)) < 0 ||
              put(dict, "nonfinite", text_or_none(r->nonfinite)) < 0;
     if (failed) {

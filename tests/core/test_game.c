@@ -214,12 +214,12 @@ void test_game_values_by_definition(void) {
 
 /* The shortcut gets bands where every feature is made of whole bands, and superpixels elsewhere. */
 static met_kind kind_seen;
-static int (*prepare_of_toy)(void *, met_batch *, met_batch *, const met_sample *, size_t, met_prepared **);
+static int (*prepare_of_toy)(void *, met_batch *, met_batch *, const met_trial *, size_t, met_prepared **);
 
-static int note_kind(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t max_batch,
+static int note_kind(void *ctx, met_batch *x, met_batch *b, const met_trial *trial, size_t max_batch,
                      met_prepared **out) {
-    kind_seen = example->kind;
-    return prepare_of_toy(ctx, x, b, example, max_batch, out);
+    kind_seen = trial->samples[0].kind;
+    return prepare_of_toy(ctx, x, b, trial, max_batch, out);
 }
 
 void test_game_of_bands_goes_as_bands(void) {

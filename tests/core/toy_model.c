@@ -91,23 +91,24 @@ double toy_output(const double z[TOY_FEATURES], size_t target) {
     return sum;
 }
 
-static int answer(met_outputs *y, size_t i, const double z[TOY_FEATURES], size_t *target) {
+static int answer(const toy *t, met_outputs *y, size_t i, const double z[TOY_FEATURES], size_t *target) {
     static const int64_t shape[1] = {TOY_OUTPUTS};
     int status = y->value != NULL ? MET_OK : y->reserve(y, y->targets != NULL ? 1 : TOY_OUTPUTS);
     if (status != MET_OK) {
         return status;
     }
+    const double more = t->offset * (double)y->n;
     if (y->targets == NULL) {
         y->axes = 1;
         y->shape[0] = TOY_OUTPUTS;
         for (size_t k = 0; k < TOY_OUTPUTS; k++) {
-            y->value[i * TOY_OUTPUTS + k] = toy_output(z, k);
+            y->value[i * TOY_OUTPUTS + k] = toy_output(z, k) + more;
         }
         return MET_OK;
     }
     status = met_target_resolve(y->targets[i], shape, 1, target);
     if (status == MET_OK) {
-        y->value[i] = toy_output(z, *target);
+        y->value[i] = toy_output(z, *target) + more;
     }
     return status;
 }
@@ -120,9 +121,9 @@ static int enter(toy *t, size_t n) {
     return t->calls == t->fail_at ? MET_ECALLBACK : MET_OK;
 }
 
-static void work(const toy *t) {
+static void work(double seconds) {
     const double start = met_seconds();
-    while (t->seconds > 0 && met_seconds() - start < t->seconds) {}
+    while (seconds > 0 && met_seconds() - start < seconds) {}
 }
 
 static bool is_poisoned(const toy *t, const met_batch *x, size_t sample) {
@@ -144,7 +145,7 @@ static void leave(toy *t, met_batch *x) {
 static int forward(void *ctx, met_batch *x, met_outputs *y) {
     toy *t = ctx;
     int status = enter(t, x->n);
-    work(t);
+    work(t->seconds + (double)x->n * t->seconds_a_sample);
     if (status == MET_OK && t->lone && x->n > 1) {
         status = MET_ESINGLE;
     }
@@ -153,7 +154,7 @@ static int forward(void *ctx, met_batch *x, met_outputs *y) {
         double z[TOY_FEATURES];
         size_t target;
         features(t, x, &c, i, z);
-        status = answer(y, i, z, &target);
+        status = answer(t, y, i, z, &target);
         if (status == MET_OK && is_poisoned(t, x, i)) {
             y->value[i * y->width] += t->poison_output;
         }
@@ -213,7 +214,7 @@ static void stem_backward(const toy *t, const met_batch *dx, size_t sample, cons
 static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
     toy *t = ctx;
     int status = enter(t, x->n);
-    work(t);
+    work(t->seconds + (double)x->n * t->seconds_a_sample);
     if (status != MET_OK) {
         return status;
     }
@@ -228,7 +229,7 @@ static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
         double z[TOY_FEATURES];
         size_t target;
         features(t, x, &c, i, z);
-        status = answer(y, i, z, &target);
+        status = answer(t, y, i, z, &target);
         if (status != MET_OK || t->no_gradient) {
             continue;
         }
@@ -271,15 +272,17 @@ static void release(void *ctx, met_prepared *p) {
 static int enter_shortcut(toy *t) {
     t->shortcut_calls++;
     const bool declines = t->shortcut_calls == t->decline_at || (t->decline_on && t->shortcut_calls > t->decline_at);
-    return declines ? met_declined(MET_DECLINE_VERIFICATION, "changed my mind at call %zu", t->shortcut_calls) : MET_OK;
+    return declines ? met_declined(MET_DECLINE_FAILURE, "changed my mind at call %zu", t->shortcut_calls) : MET_OK;
 }
 
-static int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *example, size_t max_batch,
+static void look_at_trial(toy *t, const met_prepared *p, const met_batch *x, const met_trial *trial);
+
+static int prepare(void *ctx, met_batch *x, met_batch *b, const met_trial *trial, size_t max_batch,
                    met_prepared **out) {
     toy *t = ctx;
     const int status = enter_shortcut(t);
-    (void)example;
     (void)max_batch;
+    *trial->tried = t->tried;
     if (status != MET_OK) {
         return status;
     }
@@ -298,6 +301,7 @@ static int prepare(void *ctx, met_batch *x, met_batch *b, const met_sample *exam
         stem(t, x, i, p->z[i]);
         stem(t, b, i, p->zb[i]);
     }
+    look_at_trial(t, p, x, trial);
     t->prepared++;
     *out = p;
     return MET_OK;
@@ -337,15 +341,42 @@ static void sample_features(const toy *t, const met_prepared *p, const met_sampl
     }
 }
 
+static void look_at_trial(toy *t, const met_prepared *p, const met_batch *x, const met_trial *trial) {
+    const met_batch *batch = &trial->batch;
+    t->trial = *trial;
+    t->trial_first = batch->n > 1 ? at(batch, 1, 0) : 0;
+    t->trial_differs = t->trial_differs && batch->n > 1 &&
+                       memcmp(batch->data, (const char *)batch->data + TOY_SIZE * met_dtype_size(batch->dtype),
+                              TOY_SIZE * met_dtype_size(batch->dtype)) != 0;
+    for (size_t j = 0; j < batch->n; j++) {
+        const met_sample *s = &trial->samples[j];
+        double described[TOY_FEATURES], rendered[TOY_FEATURES];
+        bool copy = true;
+        sample_features(t, p, s, described);
+        stem(t, batch, j, rendered);
+        for (size_t v = 0; v < TOY_SIZE; v++) {
+            copy = copy && at(batch, j, v) == p->image[s->image * TOY_SIZE + v];
+        }
+        t->trial_copies += copy;
+        t->trial_agrees = t->trial_agrees && s->image == (j < 2 ? 0 : j - 1) && batch->image[j] == x->image[s->image] &&
+                          trial->targets[j]->index[0] == (int64_t)batch->image[j];
+        for (size_t f = 0; f < TOY_FEATURES; f++) {
+            t->trial_agrees = t->trial_agrees && fabs(described[f] - rendered[f]) < 1e-12;
+        }
+    }
+}
+
 /* Count n evaluations by the shortcut. */
 static int enter_evaluation(toy *t, size_t n) {
     const int status = enter_shortcut(t);
+    work((double)n * t->shortcut_seconds_a_sample);
     return status == MET_OK ? enter(t, n) : status;
 }
 
-static void exaggerate(const toy *t, met_outputs *y) {
+static void exaggerate(const toy *t, const met_sample *s, met_outputs *y) {
     for (size_t i = 0; y->value != NULL && i < y->n * y->width; i++) {
-        y->value[i] *= 1 + t->exaggerate;
+        const bool wrong = t->wrong && s[i / y->width].kind == MET_LERP && s[i / y->width].alpha == t->wrong_alpha;
+        y->value[i] *= 1 + t->exaggerate + (wrong ? 0.1 : 0);
     }
 }
 
@@ -356,9 +387,9 @@ static int shortcut_forward(void *ctx, met_prepared *p, const met_sample *s, siz
         double z[TOY_FEATURES];
         size_t target;
         sample_features(t, p, &s[i], z);
-        status = answer(y, i, z, &target);
+        status = answer(t, y, i, z, &target);
     }
-    exaggerate(t, y);
+    exaggerate(t, s, y);
     return status;
 }
 
@@ -370,12 +401,12 @@ static int shortcut_gradient(void *ctx, met_prepared *p, const met_sample *s, co
         double z[TOY_FEATURES];
         size_t target;
         sample_features(t, p, &s[i], z);
-        status = answer(y, i, z, &target);
+        status = answer(t, y, i, z, &target);
         for (size_t j = 0; j < TOY_FEATURES && status == MET_OK; j++) {
             p->sum[s[i].image][j] += weight[i] * (double)(target + 1 + j) * z[j];
         }
     }
-    exaggerate(t, y);
+    exaggerate(t, s, y);
     return status;
 }
 
@@ -401,6 +432,7 @@ static const met_shortcut toy_shortcut = {3, 3, prepare, shortcut_forward, short
 
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);
+    t->trial_agrees = t->trial_differs = true;
     for (size_t j = 0; j < TOY_FEATURES; j++) {
         for (size_t i = 0; i < TOY_SIZE; i++) {
             t->a[j][i] = toy_value(100 + j, i);

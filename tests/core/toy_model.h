@@ -34,6 +34,12 @@ typedef struct toy {
     met_batch kept[64];    /* batches kept by keep_batches, with what they held */
     double kept_first[64];
     size_t kept_count;
+    met_trial trial;    /* of the last prepare(); what it points to is gone, but for the next fields */
+    double trial_first; /* the first value of its second sample */
+    bool
+        trial_agrees; /* each sample of every trial was rendered as described, for the image and target that it names */
+    bool trial_differs;  /* the first two of every trial were not alike */
+    size_t trial_copies; /* samples of all trials that are copies of their image */
     /* misbehaviour */
     size_t fail_at;    /* call that returns MET_ECALLBACK, counted from 1 */
     bool scribble;     /* overwrite the input, and say so */
@@ -44,11 +50,17 @@ typedef struct toy {
     bool no_gradient;  /* gradient() forgets to lend one */
     bool no_output;    /* forward() forgets to answer */
     toy_coupling coupling;
-    bool lone;      /* one number for a batch: MET_ESINGLE for more than one sample */
-    bool random;    /* features move a little at each call */
-    bool rounds;    /* features depend a little on the size of the batch */
-    double seconds; /* what a call of the model takes at least */
-    bool poisoned;  /* a sample whose first value is `poison` ... */
+    bool lone;                        /* one number for a batch: MET_ESINGLE for more than one sample */
+    bool random;                      /* features move a little at each call */
+    bool rounds;                      /* features depend a little on the size of the batch */
+    double offset;                    /* so much is added to outputs for each sample of the batch */
+    double seconds;                   /* what a call of the model takes at least ... */
+    double seconds_a_sample;          /* ... and each sample of it ... */
+    double shortcut_seconds_a_sample; /* ... and of a call of the shortcut */
+    bool wrong;                       /* what the shortcut gives for the alpha ... */
+    double wrong_alpha;               /* ... is off by a part in ten */
+    met_tried tried;                  /* what prepare() tells */
+    bool poisoned;                    /* a sample whose first value is `poison` ... */
     double poison;
     double poison_output;   /* ... has this added to its output ... */
     double poison_gradient; /* ... and this to its gradient's value 7 */

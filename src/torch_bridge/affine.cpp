@@ -1,0 +1,244 @@
+/*
+ * affine.cpp - samples between a baseline b and an image x. As long as a program computes affine functions of its input,
+ * z(b + a (x - b)) = z(b) + a (z(x) - z(b)): two evaluations of that part serve every sample.
+ */
+#include "shortcut.h"
+
+#include <algorithm>
+#include <limits>
+#include <unordered_set>
+
+namespace bridge {
+namespace {
+
+/* Affine in all tensors together, or in whichever of them depend on the input. */
+const std::unordered_set<std::string> &sums_and_moves() {
+    static const std::unordered_set<std::string> names = {
+        "add", "sub", "rsub", "neg", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "view", "reshape",
+        "_unsafe_view", "view_as", "reshape_as", "permute", "transpose", "t", "mT", "numpy_T", "movedim", "moveaxis",
+        "swapaxes", "swapdims", "flatten", "unflatten", "unsqueeze", "squeeze", "contiguous", "clone", "detach", "alias",
+        "expand", "expand_as", "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "unbind",
+        "index", "index_select", "mean", "sum", "constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d",
+        "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "avg_pool1d", "avg_pool2d",
+        "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d",
+        "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
+        "upsample_trilinear3d", "upsample_bicubic2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "dropout",
+        "feature_dropout", "roll", "flip", "repeat", "tile", "diff", "cumsum", "unfold", "im2col", "zeros_like",
+        "ones_like", "new_zeros", "new_ones", "to", "_to_copy", "type_as", "float", "double", "lift_fresh"};
+    return names;
+}
+
+/* Affine where exactly one of the tensors depends on the input. */
+const std::unordered_set<std::string> &products() {
+    static const std::unordered_set<std::string> names = {"mul", "multiply", "matmul", "mm", "bmm", "einsum", "mv", "dot",
+                                                          "tensordot", "inner"};
+    return names;
+}
+
+/* Affine in the first tensor alone. */
+const std::unordered_set<std::string> &of_the_first() {
+    static const std::unordered_set<std::string> names = {
+        "conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",
+        "div", "divide", "true_divide", "batch_norm", "masked_fill"};
+    return names;
+}
+
+} // namespace
+
+std::vector<size_t> dependent_arguments(const Program &p, const Node &node) {
+    std::vector<size_t> found;
+    for (size_t a = 0; a < node.arguments.size(); a++) {
+        const Argument &argument = node.arguments[a];
+        auto depends = [&](const Argument &one) {
+            return one.kind == Argument::Kind::value && p.values[static_cast<size_t>(one.value)].dependent;
+        };
+        if (depends(argument) || std::any_of(argument.entries.begin(), argument.entries.end(), depends)) {
+            found.push_back(a);
+        }
+    }
+    return found;
+}
+
+bool is_affine(const Program &p, const Node &node) {
+    if (node.opaque || node.autocast) {
+        return false;
+    }
+    for (int v : node.makes) { /* what rounds to fewer digits, or to whole numbers, is no affine function */
+        if (v >= 0 && !at::isFloatingType(p.values[static_cast<size_t>(v)].dtype)) {
+            return false;
+        }
+        for (int read : node.reads) {
+            const Value &from = p.values[static_cast<size_t>(read)], &to = p.values[static_cast<size_t>(v < 0 ? read : v)];
+            if (from.dependent && at::elementSize(to.dtype) < at::elementSize(from.dtype)) {
+                return false;
+            }
+        }
+    }
+    const std::vector<size_t> dependent = dependent_arguments(p, node);
+    if (sums_and_moves().count(node.name) != 0) {
+        const bool moved_by_values = (node.name == "index" || node.name == "index_select") && dependent.back() > 0;
+        return !moved_by_values;
+    }
+    if (products().count(node.name) != 0) {
+        const bool once = std::count_if(node.reads.begin(), node.reads.end(), [&](int v) {
+                              return p.values[static_cast<size_t>(v)].dependent;
+                          }) == 1;
+        return once && dependent.size() == 1;
+    }
+    if (of_the_first().count(node.name) != 0) {
+        const bool rounds = node.name == "div" && node.arguments.size() > 2 && !node.fixed(2).isNone();
+        return !rounds && dependent.size() == 1 && dependent[0] == 0;
+    }
+    return false;
+}
+
+met_kind Subject::kind() const {
+    for (size_t i = 0; i < trial.batch.n; i++) {
+        if (trial.samples[i].kind != MET_IDENTITY) {
+            return trial.samples[i].kind;
+        }
+    }
+    return MET_IDENTITY;
+}
+
+double Subject::cost(size_t from, size_t to) const {
+    double sum = 0;
+    for (size_t i = from; i < to && i < program.nodes.size(); i++) {
+        sum += program.nodes[i].needed && program.nodes[i].dependent ? seconds[i] : 0;
+    }
+    return sum;
+}
+
+std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &images, const std::vector<int> &wanted,
+                                  size_t to, bool in_double) {
+    const int64_t n = images.size(0);
+    const auto step = static_cast<int64_t>(std::min<size_t>(subject.most, 64));
+    std::vector<std::vector<at::Tensor>> parts(wanted.size());
+    for (int64_t from = 0; from < n; from += step) {
+        const int64_t end = std::min(n, from + step);
+        Run run(subject.program, subject.model, {subject.origins.begin() + from, subject.origins.begin() + end});
+        if (in_double) {
+            run.in_double();
+        }
+        for (int v : wanted) {
+            run.keep(v);
+        }
+        at::Tensor x = images.slice(0, from, end);
+        run.give(subject.program.input, in_double ? x.to(at::kDouble) : x);
+        run.go(0, to);
+        for (size_t i = 0; i < wanted.size(); i++) {
+            parts[i].push_back(run.value(wanted[i]));
+        }
+    }
+    std::vector<at::Tensor> values;
+    for (const auto &of_chunks : parts) {
+        values.push_back(of_chunks.size() == 1 ? of_chunks[0] : at::cat(of_chunks));
+    }
+    return values;
+}
+
+namespace {
+
+/* Seconds to make one value of features for a sample, and to add its gradient to a sum: both are bound by memory. */
+const double SECONDS_A_BYTE = 4e-10;
+
+class Between : public Features {
+  public:
+    explicit Between(const Subject &subject);
+    std::string name() const override { return "affine prefix"; }
+    std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
+
+  private:
+    size_t choose(const Subject &subject);
+    std::vector<at::Tensor> baseline_, way_; /* (images, ...), of each live value */
+};
+
+size_t Between::choose(const Subject &subject) {
+    const Program &p = subject.program;
+    double best = subject.cost(0, p.nodes.size());
+    const double plain = best;
+    size_t found = 0;
+    std::string end = "the end";
+    for (size_t i = 0; i < p.nodes.size(); i++) {
+        const Node &node = p.nodes[i];
+        if (!node.needed || !node.dependent) {
+            continue;
+        }
+        if (!is_affine(p, node)) {
+            end = node.full_name();
+            break;
+        }
+        double bytes = 0;
+        bool by_sample = true;
+        for (int v : p.live(i + 1)) {
+            const Value &value = p.values[static_cast<size_t>(v)];
+            by_sample = by_sample && value.by_sample;
+            double count = static_cast<double>(at::elementSize(value.dtype));
+            for (int64_t size : value.shape) {
+                count *= static_cast<double>(size);
+            }
+            bytes += count;
+        }
+        const double cost = subject.cost(i + 1, p.nodes.size()) + SECONDS_A_BYTE * bytes;
+        if (by_sample && cost < best && p.can_cut(i + 1)) {
+            best = cost;
+            found = i + 1;
+            planned = SECONDS_A_BYTE * bytes;
+        }
+    }
+    if (found == 0 || best > 0.97 * plain) {
+        throw Declined(MET_DECLINE_STRUCTURE,
+                       p.count(0, found) == 0
+                           ? "no part of the model that is dearer than its outputs is affine in the input: " + end + " is not"
+                           : "the part of the model that is affine in the input is too small a part of it");
+    }
+    return found;
+}
+
+Between::Between(const Subject &subject) {
+    stop = choose(subject);
+    const std::vector<int> live = subject.program.live(stop);
+    at::NoGradGuard off;
+    std::vector<at::Tensor> image = values_of(subject, subject.images, live, stop, false);
+    baseline_ = values_of(subject, subject.baselines, live, stop, false);
+    for (size_t i = 0; i < live.size(); i++) {
+        way_.push_back(image[i] - baseline_[i]);
+    }
+}
+
+std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64_t> &rows) {
+    const size_t n = rows.size();
+    std::vector<at::Tensor> features;
+    std::vector<double> alphas(n);
+    for (size_t i = 0; i < n; i++) {
+        alphas[i] = s[i].kind == MET_IDENTITY ? 1 : s[i].alpha;
+    }
+    const bool one_run = rows.front() == rows.back();
+    for (size_t v = 0; v < way_.size(); v++) {
+        if (n == 1) {
+            features.push_back(at::add(baseline_[v].slice(0, rows[0], rows[0] + 1), way_[v].slice(0, rows[0], rows[0] + 1),
+                                       alphas[0]));
+            continue;
+        }
+        std::vector<int64_t> shape(static_cast<size_t>(way_[v].dim()), 1);
+        shape[0] = static_cast<int64_t>(n);
+        at::Tensor alpha = at::tensor(alphas, at::kDouble).to(way_[v].options()).reshape(shape);
+        if (one_run) {
+            features.push_back(at::addcmul(baseline_[v].slice(0, rows[0], rows[0] + 1),
+                                           way_[v].slice(0, rows[0], rows[0] + 1), alpha));
+        } else {
+            at::Tensor index = at::tensor(rows, at::kLong).to(way_[v].device());
+            features.push_back(
+                at::addcmul(baseline_[v].index_select(0, index), way_[v].index_select(0, index), alpha));
+        }
+    }
+    return features;
+}
+
+} // namespace
+
+std::unique_ptr<Features> between_points(const Subject &subject) {
+    return std::make_unique<Between>(subject);
+}
+
+} // namespace bridge

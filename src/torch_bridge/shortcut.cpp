@@ -1,0 +1,399 @@
+/*
+ * shortcut.cpp - evaluation of samples through the recorded program.
+ *
+ *   recorded  the model runs on two batches of the job's own samples; what they have in common is the program
+ *   cut       where a plan with measured costs says: what is before the cut is made from descriptions of samples, what is
+ *             behind it is run by the program
+ *   verified  on the trial's samples, of every image: outputs, and where gradients are wanted a gradient, must be the model's
+ *
+ * Gradients are summed at the cut, and one backward pass through the part before it gives the sum at the image.
+ * Otherwise the shortcut is declined with the reason.
+ */
+#include "shortcut.h"
+#include "trace.h"
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <algorithm>
+#include <functional>
+
+using bridge::Declined;
+using bridge::Failure;
+using bridge::Model;
+
+struct met_prepared {
+    bridge::Model *model = nullptr;
+    std::vector<int64_t> origins;  /* of the images */
+    std::unique_ptr<bridge::Program> program;
+    std::unique_ptr<bridge::Features> features;
+    std::vector<int> live;         /* values at the cut */
+    std::string name;
+    at::Tensor images;             /* for the pass back */
+    size_t most = 1;
+    std::vector<at::Tensor> recent; /* gradients that are not in `sum` yet, in the features' dtype, by live value */
+    std::vector<at::Tensor> sum;    /* weighted sums of gradients at the cut, in double */
+    std::vector<int> additions;     /* to `recent`, of each image */
+};
+
+namespace bridge {
+namespace {
+
+/*
+ * Run `body`; where the program fails, that is a reason to decline, not an error of the run: the model may take what its
+ * parts don't.
+ */
+void attempt(const std::function<void()> &body) {
+    try {
+        body();
+    } catch (const Pending &) {
+        WithGil gil;
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            throw; /* an interrupt, say */
+        }
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        std::string name = type == nullptr ? "an exception" : reinterpret_cast<PyTypeObject *>(type)->tp_name;
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(trace);
+        throw Declined(MET_DECLINE_FAILURE, "the model raised " + name + " when its program was tried");
+    } catch (const c10::Error &error) {
+        throw Declined(MET_DECLINE_FAILURE,
+                       std::string("the model's program failed: ") + error.what_without_backtrace());
+    }
+}
+
+/* ---- recording */
+
+/* One run of the model with its outputs. */
+struct Recorded {
+    Trace trace;
+    at::Tensor y;
+};
+
+std::vector<at::Tensor> inputs_of(const Model &model, const at::Tensor &x, const std::vector<int64_t> &origins) {
+    std::vector<at::Tensor> inputs = entries_of(model, origins);
+    inputs.insert(inputs.begin(), x);
+    return inputs;
+}
+
+/* Run the model on samples x; autograd records where the job is one of gradients. */
+std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, const std::vector<int64_t> &origins,
+                                 bool gradient) {
+    at::AutoGradMode mode(gradient);
+    at::Tensor x = samples.detach().clone();
+    if (gradient) {
+        x.requires_grad_();
+    }
+    std::vector<at::Tensor> inputs = inputs_of(model, x, origins);
+    std::unique_ptr<Recorded> recorded(new Recorded{{inputs, model.device}, {}});
+    at::Tensor y = call(model, x, {inputs.begin() + 1, inputs.end()});
+    recorded->trace.stop(y);
+    recorded->y = y.detach();
+    if (y.dim() == 0 || y.size(0) != samples.size(0)) {
+        throw Declined(MET_DECLINE_STRUCTURE, "the model gives one number for a whole batch");
+    }
+    return recorded;
+}
+
+/* ---- the proof */
+
+double largest(const at::Tensor &values) {
+    return values.numel() == 0 ? 0 : values.abs().max().item<double>();
+}
+
+/* What the program makes of features must be what the model makes of the samples. */
+void compare(const at::Tensor &model, const at::Tensor &program, bool wide, const char *what) {
+    if (model.sizes() != program.sizes()) {
+        throw Declined(MET_DECLINE_VERIFICATION, std::string("the program gives ") + what + " of another shape");
+    }
+    at::Tensor a = model.to(at::kDouble), b = program.to(at::kDouble);
+    if (!a.isfinite().all().item<bool>()) {
+        return; /* the plain path will say so */
+    }
+    const double error = largest(a - b), scale = largest(a);
+    if (!(error <= (wide ? 1e-9 : 2e-4) * scale)) {
+        throw Declined(MET_DECLINE_VERIFICATION, std::string("the program does not give the model's ") + what);
+    }
+}
+
+/* Outputs of the program behind the cut. */
+at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &features, const std::vector<int64_t> &rows) {
+    std::vector<int64_t> origins;
+    for (int64_t row : rows) {
+        origins.push_back(p.origins[static_cast<size_t>(row)]);
+    }
+    Run run(*p.program, *p.model, origins);
+    for (size_t i = 0; i < features.size(); i++) {
+        run.give(p.live[i], features[i]);
+    }
+    run.go(p.features->stop, p.program->nodes.size());
+    return run.value(p.program->output);
+}
+
+/* Features as leaves of autograd's graph. */
+std::vector<at::Tensor> as_leaves(const std::vector<at::Tensor> &features) {
+    std::vector<at::Tensor> leaves;
+    for (const at::Tensor &one : features) {
+        at::Tensor leaf = one.detach();
+        leaves.push_back(at::isFloatingType(leaf.scalar_type()) ? leaf.requires_grad_() : leaf);
+    }
+    return leaves;
+}
+
+/* Additions in the features' own dtype before they go to the sum in double: torch adds unlike types slowly. */
+const int RECENT_MOST = 32;
+
+void settle(met_prepared &p, size_t row) {
+    for (size_t v = 0; v < p.sum.size(); v++) {
+        at::Tensor recent = p.recent[v].select(0, static_cast<int64_t>(row));
+        p.sum[v].select(0, static_cast<int64_t>(row)).add_(recent);
+        recent.zero_();
+    }
+    p.additions[row] = 0;
+}
+
+/* Sums of gradients at the cut, zero at first, as the features are laid out. */
+void start_sums(met_prepared &p, const std::vector<at::Tensor> &features) {
+    const auto images = static_cast<int64_t>(p.origins.size());
+    for (const at::Tensor &one : features) {
+        std::vector<int64_t> shape = one.sizes().vec();
+        shape[0] = images;
+        p.recent.push_back(at::empty(shape, one.options().requires_grad(false), one.suggest_memory_format()).zero_());
+        p.sum.push_back(at::zeros_like(p.recent.back(), at::kDouble));
+    }
+    p.additions.assign(p.origins.size(), 0);
+}
+
+/* Add gradients (n, ...) at the cut to the sums of their images, one by one: batches make no difference. */
+void add_gradients(met_prepared &p, const std::vector<at::Tensor> &gradients, const std::vector<int64_t> &rows) {
+    for (size_t i = 0; i < rows.size(); i++) {
+        for (size_t v = 0; v < gradients.size(); v++) {
+            if (gradients[v].defined()) {
+                p.recent[v].select(0, rows[i]).add_(gradients[v].select(0, static_cast<int64_t>(i)));
+            }
+        }
+        const auto row = static_cast<size_t>(rows[i]);
+        if (++p.additions[row] == RECENT_MOST) {
+            settle(p, row);
+        }
+    }
+}
+
+/* Add the weighted gradients of samples at the cut; returns their target outputs. */
+at::Tensor sum_gradients(met_prepared &p, const met_sample *s, const std::vector<int64_t> &rows,
+                         const met_target *const *targets, const double *weight) {
+    const size_t n = rows.size();
+    at::AutoGradMode on(true);
+    std::vector<at::Tensor> leaves = as_leaves(p.features->of(s, rows));
+    at::Tensor selected = select_targets(*p.model, outputs_of(p, leaves, rows), targets, n);
+    std::vector<at::Tensor> wanted, found(leaves.size());
+    std::vector<size_t> place;
+    for (size_t v = 0; v < leaves.size(); v++) {
+        if (leaves[v].requires_grad()) {
+            wanted.push_back(leaves[v]);
+            place.push_back(v);
+        }
+    }
+    auto weights = at::tensor(at::ArrayRef<double>(weight, n), at::kDouble).to(selected.options());
+    auto gradients = torch::autograd::grad({selected}, wanted, {weights}, false, false, true);
+    for (size_t i = 0; i < place.size(); i++) { /* undefined: this output does not depend on it, so nothing is added */
+        found[place[i]] = gradients[i];
+    }
+    at::NoGradGuard off;
+    if (p.sum.empty()) {
+        start_sums(p, leaves);
+    }
+    add_gradients(p, found, rows);
+    return selected.detach();
+}
+
+/* The sums at the images, (images, ...). */
+at::Tensor gradient_sums(met_prepared &p) {
+    const int64_t n = p.images.size(0);
+    if (p.sum.empty()) { /* no output was asked for */
+        return at::zeros_like(p.images);
+    }
+    for (size_t row = 0; row < p.origins.size(); row++) {
+        settle(p, row);
+    }
+    at::AutoGradMode on(true);
+    const auto step = static_cast<int64_t>(std::min<size_t>(p.most, 64));
+    std::vector<at::Tensor> sums;
+    for (int64_t from = 0; from < n; from += step) {
+        const int64_t end = std::min(n, from + step);
+        at::Tensor x = p.images.slice(0, from, end).detach().clone().requires_grad_();
+        Run run(*p.program, *p.model, {p.origins.begin() + from, p.origins.begin() + end});
+        run.give(p.program->input, x);
+        run.go(0, p.features->stop);
+        std::vector<at::Tensor> ends, gradients;
+        for (size_t v = 0; v < p.live.size(); v++) {
+            at::Tensor z = run.value(p.live[v]);
+            if (z.requires_grad()) {
+                ends.push_back(z);
+                gradients.push_back(p.sum[v].slice(0, from, end).to(z.scalar_type()));
+            }
+        }
+        at::Tensor sum = ends.empty() ? at::Tensor() : torch::autograd::grad(ends, {x}, gradients, false, false, true)[0];
+        sums.push_back(sum.defined() ? sum : at::zeros_like(x).detach());
+    }
+    return sums.size() == 1 ? sums[0] : at::cat(sums);
+}
+
+/* The gradient of the first trial sample, by the model and by the program. */
+void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor &samples, bool wide) {
+    at::AutoGradMode on(true);
+    at::Tensor x = samples.slice(0, 0, 1).detach().clone().requires_grad_();
+    at::Tensor y = call(*p.model, x, entries_of(*p.model, {p.origins[trial.samples[0].image]}));
+    at::Tensor selected = select_targets(*p.model, y, trial.targets, 1);
+    at::Tensor model = torch::autograd::grad({selected.sum()}, {x}, {}, false, false, true)[0];
+    const double one = 1;
+    const auto row = static_cast<int64_t>(trial.samples[0].image);
+    sum_gradients(p, trial.samples, {row}, trial.targets, &one);
+    at::Tensor program = gradient_sums(p).slice(0, row, row + 1);
+    for (size_t v = 0; v < p.sum.size(); v++) {
+        p.sum[v].zero_();
+    }
+    if (!model.defined()) {
+        model = at::zeros_like(x);
+    }
+    at::NoGradGuard off;
+    /* Where a value lies on the kink of a ReLU, single entries differ: so the whole is compared. */
+    const double scale = model.norm().item<double>(), error = (model - program).norm().item<double>();
+    if (!(error <= (wide ? 1e-8 : 1e-2) * scale)) {
+        throw Declined(MET_DECLINE_VERIFICATION, "the program does not give the model's gradient");
+    }
+}
+
+void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, const std::vector<at::Tensor> &known) {
+    const auto n = static_cast<int64_t>(trial.batch.n);
+    const bool wide = samples.scalar_type() == at::kDouble;
+    at::NoGradGuard off;
+    for (int64_t from = 0; from < n;) {
+        const int64_t to = from == 0 && known.back().size(0) > 1 ? known.back().size(0)
+                                                                 : std::min(n, from + static_cast<int64_t>(p.most));
+        std::vector<int64_t> rows, origins;
+        for (int64_t i = from; i < to; i++) {
+            rows.push_back(static_cast<int64_t>(trial.samples[i].image));
+            origins.push_back(p.origins[trial.samples[i].image]);
+        }
+        const bool recorded = from == 0 && known.back().size(0) == to;
+        at::Tensor model =
+            recorded ? known.back() : call(*p.model, samples.slice(0, from, to).clone(), entries_of(*p.model, origins));
+        at::Tensor program = outputs_of(p, p.features->of(trial.samples + from, rows), rows);
+        compare(model, program, wide, "outputs");
+        from = to;
+    }
+    if (trial.gradient) {
+        compare_gradients(p, trial, samples, wide);
+    }
+}
+
+/* ---- preparing */
+
+std::unique_ptr<Features> features_for(const Subject &subject) {
+    switch (subject.kind()) {
+    case MET_LERP: return between_points(subject);
+    default: throw Declined(MET_DECLINE_NOTHING_SHARED, "there is no shortcut for samples of this kind");
+    }
+}
+
+int prepare(void *ctx, met_batch *x, met_batch *b, const met_trial *trial, size_t most, met_prepared **out) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        auto p = std::make_unique<met_prepared>();
+        p->model = &model;
+        p->most = std::max<size_t>(most, 1);
+        p->origins.assign(x->image, x->image + x->n);
+        p->images = to_model(model, batch_tensor(*x));
+        attempt([&] {
+            at::Tensor baselines = to_model(model, batch_tensor(*b));
+            at::Tensor samples = to_model(model, batch_tensor(trial->batch));
+            auto origins = [&](int64_t n) {
+                std::vector<int64_t> of(static_cast<size_t>(n), p->origins[0]);
+                return of;
+            };
+            const int64_t several = trial->batch.n > 1 && p->most > 1 ? 2 : 1;
+            auto first = record(model, samples.slice(0, 0, 1), origins(1), trial->gradient);
+            const int64_t from = several == 1 && trial->batch.n > 1 ? 1 : 0;
+            auto second = record(model, samples.slice(0, from, from + several), origins(several), trial->gradient);
+            p->program = program_of(first->trace, 1, second->trace, several, trial->gradient);
+            if (several == 2) {
+                compare(first->y, second->y.slice(0, 0, 1), samples.scalar_type() == at::kDouble,
+                        "output where other samples are beside it");
+            }
+            std::vector<double> seconds;
+            for (size_t i = 0; i < p->program->nodes.size(); i++) {
+                seconds.push_back(std::min(first->trace.steps[i].seconds,
+                                           second->trace.steps[i].seconds / static_cast<double>(several)));
+            }
+            const Subject subject{model, *p->program, p->images, baselines, p->origins, *trial, x->bands, p->most, seconds};
+            std::vector<at::Tensor> known = {first->y};
+            if (several == 2) {
+                known.push_back(second->y);
+            }
+            first.reset();
+            second.reset();
+            p->features = features_for(subject);
+            p->live = p->program->live(p->features->stop);
+            verify(*p, *trial, samples, known);
+            p->name = p->features->name();
+        });
+        *out = p.release();
+    });
+}
+
+/* ---- running */
+
+std::vector<int64_t> rows_of(const met_sample *s, size_t n) {
+    std::vector<int64_t> rows;
+    for (size_t i = 0; i < n; i++) {
+        rows.push_back(static_cast<int64_t>(s[i].image));
+    }
+    return rows;
+}
+
+int forward(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        at::NoGradGuard off;
+        const std::vector<int64_t> rows = rows_of(s, n);
+        at::Tensor outputs;
+        attempt([&] { outputs = outputs_of(*p, p->features->of(s, rows), rows); });
+        write_outputs(model, outputs, n, y);
+    });
+}
+
+int gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        at::Tensor selected;
+        attempt([&] { selected = sum_gradients(*p, s, rows_of(s, n), y->targets, weight); });
+        write_values(selected, y);
+    });
+}
+
+int collect(void *ctx, met_prepared *p, met_batch *dx_sum) {
+    auto &model = *static_cast<Model *>(ctx);
+    return guarded(model.host, [&] {
+        at::Tensor sums;
+        attempt([&] { sums = gradient_sums(*p); });
+        const bool wide = sums.scalar_type() == at::kDouble;
+        export_batch(sums, wide ? MET_FLOAT64 : MET_FLOAT32, dx_sum);
+    });
+}
+
+const char *name(const met_prepared *p) {
+    return p->name.c_str();
+}
+
+void release(void *, met_prepared *p) {
+    delete p;
+}
+
+} // namespace
+
+const met_shortcut recorded_program = {3, 16, prepare, forward, gradient, collect, name, release};
+
+} // namespace bridge

@@ -1,0 +1,60 @@
+/* shortcut.h - samples from what they share: where a program is cut, and what its values are there for each sample. */
+#ifndef METEORS_C_SHORTCUT_H
+#define METEORS_C_SHORTCUT_H
+
+#include "program.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace bridge {
+
+/* What a shortcut is prepared for. */
+struct Subject {
+    const Model &model;
+    const Program &program;
+    at::Tensor images, baselines; /* (images, d0, d1, d2) */
+    std::vector<int64_t> origins; /* of the images, in the user's call */
+    const met_trial &trial;
+    int bands;                   /* axis of the bands in an image */
+    size_t most;                 /* samples that the model may see at once */
+    std::vector<double> seconds; /* that each node takes, for one sample */
+
+    /* The kind of the samples to come. */
+    met_kind kind() const;
+    /* Seconds of the needed nodes [from, to). */
+    double cost(size_t from, size_t to) const;
+};
+
+/* The values at a cut, made for each sample without running what is before it. */
+class Features {
+  public:
+    virtual ~Features() = default;
+    /* The cut: a position in the program. */
+    size_t stop = 0;
+    /* Planned seconds of what is done for one sample before the cut. */
+    double planned = 0;
+    /* In words, for reports. */
+    virtual std::string name() const = 0;
+    /* The values that are live at the cut, for n samples; rows (n,): which image each belongs to. They may be written to. */
+    virtual std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) = 0;
+};
+
+/* For each kind of samples; they throw Declined where nothing is gained. */
+std::unique_ptr<Features> between_points(const Subject &subject); /* MET_LERP: affine.cpp */
+std::unique_ptr<Features> without_bands(const Subject &subject);  /* MET_BANDS: bands.cpp */
+
+/* Whether a node computes an affine function of what depends on the input. */
+bool is_affine(const Program &p, const Node &node);
+
+/* The arguments of a node that depend on the input. */
+std::vector<size_t> dependent_arguments(const Program &p, const Node &node);
+
+/* A value of a program for all images, in chunks of at most `most`. */
+std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &images, const std::vector<int> &wanted,
+                                  size_t to, bool in_double);
+
+} // namespace bridge
+
+#endif
