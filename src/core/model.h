@@ -127,6 +127,7 @@ typedef struct met_tried {
  *   targets  (batch.n,) of the outputs
  *   count    evaluations of an image
  *   gradient whether gradients will be asked for
+ *   always   prepare whatever the model allows, as far as it allows, without a look at the costs
  *   tried    for the provider to write to, also where it declines
  */
 typedef struct met_trial {
@@ -135,6 +136,7 @@ typedef struct met_trial {
     const met_target *const *targets;
     size_t count;
     bool gradient;
+    bool always;
     met_tried *tried;
 } met_trial;
 

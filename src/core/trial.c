@@ -92,7 +92,8 @@ int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_t
                            .batch = met_batch_view(e, *buffer, 0, n),
                            .targets = e->targets,
                            .count = e->job->evaluations,
-                           .gradient = e->job->gradient};
+                           .gradient = e->job->gradient,
+                           .always = e->options->shortcuts == MET_SHORTCUTS_ALWAYS};
     }
     return status;
 }
