@@ -124,8 +124,8 @@ def bridge_extension(folder: Path, version: str) -> Extension:
     return Extension(
         BRIDGE_MODULE,
         language="c++",
-        sources=files(BRIDGE, "*.cpp"),
-        depends=[*files(BRIDGE, "*.h"), *files(CORE, "*.h")],
+        sources=files(BRIDGE, "**/*.cpp"),
+        depends=[*files(BRIDGE, "**/*.h"), *files(CORE, "*.h")],
         include_dirs=[CORE.as_posix(), BRIDGE.as_posix()],
         define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"'), *torch_abi(folder)],
         library_dirs=[str(folder / "lib")],
@@ -139,7 +139,7 @@ def bridge_extension(folder: Path, version: str) -> Extension:
     )  # fmt: skip
 
 
-TORCH = find_torch() if files(BRIDGE, "*.cpp") else None
+TORCH = find_torch() if files(BRIDGE, "**/*.cpp") else None
 
 
 def extensions() -> list[Extension]:

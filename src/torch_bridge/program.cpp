@@ -4,6 +4,7 @@
 #include "trace.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace bridge {
@@ -59,11 +60,11 @@ std::vector<int> Program::live(size_t position) const {
 
 bool Program::can_cut(size_t position) const {
     /* Tensors that share memory, which is written later: given one by one, they would share it no more. */
-    std::vector<std::unordered_set<int>> alive(values.size() + 1);
+    std::unordered_map<int, std::unordered_set<int>> alive;
     for (const Value &value : values) {
         const bool before = value.made_by < 0 || static_cast<size_t>(value.made_by) < position;
         if (value.dependent && before && value.storage >= 0 && value.last_read >= static_cast<int>(position)) {
-            alive[static_cast<size_t>(value.storage)].insert(value.slot);
+            alive[value.storage].insert(value.slot);
         }
     }
     for (const Value &value : values) { /* read again behind the cut, but through memory written there */
@@ -74,12 +75,12 @@ bool Program::can_cut(size_t position) const {
                                        later.last_read >= static_cast<int>(position);
                             });
         if (shared) {
-            alive[static_cast<size_t>(value.storage)].insert(value.slot);
+            alive[value.storage].insert(value.slot);
         }
     }
     for (size_t i = position; i < nodes.size(); i++) {
         for (int storage : nodes[i].writes) {
-            if (storage >= 0 && alive[static_cast<size_t>(storage)].size() > 1) {
+            if (storage >= 0 && alive[storage].size() > 1) {
                 return false;
             }
         }

@@ -83,7 +83,7 @@ def test_taken_and_equal(name, batch, hsi):
     model = make(TAKEN[name])
     fast = attribute(model, hsi, internal_batch_size=batch)
     plain = attribute(model, hsi, shortcuts=False, internal_batch_size=batch)
-    assert_shortcut(fast.report, "affine stem", 9)
+    assert_shortcut(fast.report, "affine prefix", 9)
     assert_declined(plain.report, "switched_off")
     scale = plain.attributes.abs().max()
     torch.testing.assert_close(fast.attributes, plain.attributes, rtol=0, atol=float(1e-12 * scale))
@@ -97,7 +97,7 @@ def test_lists_share_one_stem(hsi):
     arguments = {"target": [0, 1, 2, 0, 1], "baseline": [0.0, 0.1, 0.2, None, hsi.image / 2]}
     fast = attribute(model, others, internal_batch_size=3, **arguments)
     plain = attribute(model, others, shortcuts=False, **arguments)
-    assert_shortcut(fast[0].report, "affine stem", 5 * 9)
+    assert_shortcut(fast[0].report, "affine prefix", 5 * 9)
     for a, b in zip(fast, plain, strict=True):
         torch.testing.assert_close(a.attributes, b.attributes, rtol=0, atol=1e-13)
 
@@ -108,7 +108,7 @@ def test_float32_stays_as_close_to_float64_as_the_plain_path(hsi):
     image = mt.HSI(image=hsi.image.float(), wavelengths=hsi.wavelengths)
     model = model.float()
     fast, plain = attribute(model, image), attribute(model, image, shortcuts=False)
-    assert_shortcut(fast.report, "affine stem")
+    assert_shortcut(fast.report, "affine prefix")
     error = [float((a.attributes.double() - exact).abs().max() / exact.abs().max()) for a in (fast, plain)]
     assert error[0] <= max(2 * error[1], 1e-6)
 
@@ -126,7 +126,7 @@ def test_batches_obey_the_bound(hsi):
             return self.inner(x)
 
     result = attribute(Watched().eval(), [hsi] * 4, internal_batch_size=2)
-    assert_shortcut(result[0].report, "affine stem")
+    assert_shortcut(result[0].report, "affine prefix")
     assert max(seen) == 2
 
 
@@ -298,7 +298,7 @@ def test_nothing_stays_behind_when_the_model_raises_once(hsi):
     # One sample is asked alone; the model is followed at the image, the baseline and halfway; it is run from its stem
     # there, and if that fails once more with features in the usual order; then comes the run, which starts again.
     groups = [(one, len(list(same))) for one, same in itertools.groupby(told)]
-    assert [one for one, _ in groups] == ["my own", "failure", "affine stem", "failure"], told
+    assert [one for one, _ in groups] == ["my own", "failure", "affine prefix", "failure"], told
     assert [count for _, count in groups[1:3]] == [3, 3]
 
 
@@ -316,7 +316,7 @@ class Flat(nn.Module):
 def test_models_that_refuse_channels_last(hsi):
     model = make(Flat)
     fast, plain = attribute(model, hsi), attribute(model, hsi, shortcuts=False)
-    assert_shortcut(fast.report, "affine stem")
+    assert_shortcut(fast.report, "affine prefix")
     torch.testing.assert_close(fast.attributes, plain.attributes, rtol=0, atol=1e-13)
 
 
@@ -352,5 +352,5 @@ def test_other_threads_see_the_whole_model(hsi):
     finally:
         stop.set()
         thread.join()
-    assert_shortcut(result.report, "affine stem")
+    assert_shortcut(result.report, "affine prefix")
     assert not wrong

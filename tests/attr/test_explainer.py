@@ -478,7 +478,7 @@ def test_options_belong_to_their_thread() -> None:
         inside.wait()
         thread.join()
         here = IntegratedGradients(explainable(convolutional())).attribute(cube(), target=0).report
-    assert_shortcut(found["there"], "affine stem")
+    assert_shortcut(found["there"], "affine prefix")
     assert found["after"].decline_reason != "switched_off"
     assert_declined(here, "switched_off")
 

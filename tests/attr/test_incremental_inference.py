@@ -300,7 +300,7 @@ def test_bands_taken_and_equal(name: str, most: int | None, probability: float) 
     model = make(BANDS_OF[name])
     given = {"perturbation_prob": probability, "steps_per_batch": most}
     fast, plain = tunnel(model, image(), **given), tunnel(model, image(), shortcuts=False, **given)
-    assert_shortcut(fast.report, "affine stem", 20)
+    assert_shortcut(fast.report, "affine prefix", 20)
     assert_same(fast, plain)
 
 
@@ -312,7 +312,7 @@ def test_a_seed_gives_the_same_bytes_whatever_the_batches_and_the_order(name: st
     for most in (2, 7, 64, None):
         found = tunnel(model, images[::-1], steps_per_batch=most, n_samples=70)
         for one, other in zip(found[::-1], wanted, strict=True):
-            assert_shortcut(one.report, "affine stem")
+            assert_shortcut(one.report, "affine prefix")
             assert torch.equal(one.attributes, other.attributes)
 
 
@@ -320,7 +320,7 @@ def test_bands_of_a_list() -> None:
     model, images = make(BANDS_OF["channels"]), [image(0), image(1), image(2)]
     fast, plain = tunnel(model, images, steps_per_batch=7), tunnel(model, images, shortcuts=False)
     for one, other in zip(fast, plain, strict=True):
-        assert_shortcut(one.report, "affine stem")
+        assert_shortcut(one.report, "affine prefix")
         assert_same(one, other)
 
 

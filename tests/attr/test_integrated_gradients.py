@@ -362,6 +362,6 @@ def test_the_model_is_unchanged_by_a_shortcut() -> None:
     model = convolutional()
     before = [sorted(vars(module)) for module in model.modules()]
     with mt.options(shortcuts="always"):
-        assert_shortcut(attribute(model, cube(), target=0).report, "affine stem")
+        assert_shortcut(attribute(model, cube(), target=0).report, "affine prefix")
     assert [sorted(vars(module)) for module in model.modules()] == before
     assert not torch.nn.modules.module._global_forward_hooks

@@ -131,7 +131,7 @@ def test_counts_are_those_of_the_model(path: str, delta: bool) -> None:
 def test_a_shortcut_is_named_and_counted() -> None:
     with mt.options(shortcuts="always"):
         report = IntegratedGradients(explainable(convolutional())).attribute(cube(), target=0, n_steps=40).report
-    assert_shortcut(report, "affine stem", 40)
+    assert_shortcut(report, "affine prefix", 40)
     assert report.shortcut in repr(report)
 
 
