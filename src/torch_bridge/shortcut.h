@@ -44,6 +44,7 @@ class Features {
 /* For each kind of samples; they throw Declined where nothing is gained. */
 std::unique_ptr<Features> between_points(const Subject &subject); /* MET_LERP: affine.cpp */
 std::unique_ptr<Features> without_bands(const Subject &subject);  /* MET_BANDS: bands.cpp */
+std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_pools.cpp */
 
 /* Whether a node computes an affine function of what depends on the input. */
 bool is_affine(const Program &p, const Node &node);

@@ -1,0 +1,488 @@
+/* segment_pools.cpp - what superpixels add to the pools of a model, found once for each combination of neighbours. */
+#include "segment_pools.h"
+
+#include "segment_reach.h"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <set>
+
+namespace bridge {
+namespace {
+
+/* More than this part of the samples evaluated in front of the pools: it does not pay. */
+const double EVALUATED_MOST = 0.7;
+/* Samples that are drawn to tell how many evaluations serve all. */
+const size_t SIMULATED_MOST = 256;
+const size_t SIMULATED_CHUNK = 8;
+/* Masks of segments that are followed through the model at a time. */
+const int64_t MASKS_AT_ONCE = 32;
+/* What is known of an image is forgotten beyond this many numbers. */
+const int64_t SUMS_MOST = 1 << 24;
+
+using Shape = std::vector<int64_t>;
+
+/* The places of all axes but those of the samples and the channels. */
+Shape last_axes(const Shape &shape, size_t count) {
+    Shape axes(count);
+    std::iota(axes.begin(), axes.end(), static_cast<int64_t>(shape.size() - count));
+    return axes;
+}
+
+int64_t places_along(const Shape &shape, const Shape &axes) {
+    int64_t n = 1;
+    for (int64_t axis : axes) {
+        n *= shape[static_cast<size_t>(axis)];
+    }
+    return n;
+}
+
+/* The axes that argument 1 names, none where that is not clear or those of samples are among them. */
+Shape named_axes(const Node &node, size_t axes) {
+    const auto &schema = node.op.schema().arguments();
+    if (schema.size() < 2 || schema[1].name().rfind("dim", 0) != 0 || node.arguments[1].kind != Argument::Kind::fixed) {
+        return {};
+    }
+    const c10::IValue &given = node.fixed(1);
+    Shape named = given.isInt() ? Shape{given.toInt()} : given.isIntList() ? given.toIntVector() : Shape();
+    for (int64_t &axis : named) {
+        axis += axis < 0 ? static_cast<int64_t>(axes) : 0;
+        if (axis == 0) {
+            return {};
+        }
+    }
+    std::sort(named.begin(), named.end());
+    return named;
+}
+
+/* Whether all spatial axes of the result are of size 1, and the one window is all there is. */
+bool one_window(const Node &node, const Shape &source, const Shape &result, size_t spatial) {
+    for (size_t a = source.size() - spatial; a < source.size(); a++) {
+        if (result[a] != 1) {
+            return false;
+        }
+    }
+    if (node.name.rfind("adaptive", 0) == 0) {
+        return true;
+    }
+    const Shape kernel = node.integers(1, spatial), padding = node.integers(3, spatial);
+    return std::equal(kernel.begin(), kernel.end(), source.end() - static_cast<std::ptrdiff_t>(spatial)) &&
+           std::count(padding.begin(), padding.end(), 0) == static_cast<std::ptrdiff_t>(spatial);
+}
+
+/* A node as a pool over places; no axes where it is none. */
+SpatialPool pool_of(const Program &program, const Node &node, size_t at) {
+    SpatialPool pool;
+    if (node.arguments.empty() || !node.is_value(0) || node.makes.empty() || node.makes[0] < 0 || node.opaque) {
+        return pool;
+    }
+    const Value &source = program.values[static_cast<size_t>(node.arguments[0].value)];
+    const Value &result = program.values[static_cast<size_t>(node.makes[0])];
+    if (!source.dependent || !source.by_sample || !result.by_sample) {
+        return pool;
+    }
+    pool.source = node.arguments[0].value;
+    pool.result = node.makes[0];
+    pool.node = at;
+    const std::string &name = node.name;
+    if (name == "mean" || name == "sum" || name == "amax") {
+        pool.axes = named_axes(node, source.shape.size());
+        pool.maximum = name == "amax";
+        pool.factor = name == "mean" ? 1.0 / static_cast<double>(places_along(source.shape, pool.axes)) : 1.0;
+        return pool;
+    }
+    for (const char *kind : {"adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool"}) {
+        const size_t length = std::string(kind).size();
+        if (name.rfind(kind, 0) != 0 || name.size() != length + 2) {
+            continue;
+        }
+        const auto spatial = static_cast<size_t>(name[length] - '0');
+        if (source.shape.size() == spatial + 2 && one_window(node, source.shape, result.shape, spatial)) {
+            pool.axes = last_axes(source.shape, spatial);
+            pool.maximum = std::string(kind).find("max") != std::string::npos;
+            pool.factor = pool.maximum ? 1.0 : 1.0 / static_cast<double>(places_along(source.shape, pool.axes));
+        }
+        return pool;
+    }
+    return pool;
+}
+
+/* A pool over the result of another one, as one pool; itself where that can't be. */
+SpatialPool joined(const Program &program, const SpatialPool &inner, SpatialPool outer) {
+    if (inner.maximum != outer.maximum) {
+        return outer;
+    }
+    const size_t axes = program.values[static_cast<size_t>(inner.source)].shape.size();
+    const bool stay = program.values[static_cast<size_t>(inner.result)].shape.size() == axes;
+    Shape left; /* axes of the inner pool's source, by those of its result */
+    for (size_t a = 0; a < axes; a++) {
+        if (stay || std::count(inner.axes.begin(), inner.axes.end(), static_cast<int64_t>(a)) == 0) {
+            left.push_back(static_cast<int64_t>(a));
+        }
+    }
+    std::set<int64_t> both(inner.axes.begin(), inner.axes.end());
+    for (int64_t axis : outer.axes) {
+        both.insert(left[static_cast<size_t>(axis)]);
+    }
+    outer.axes.assign(both.begin(), both.end());
+    outer.source = inner.source;
+    outer.node = inner.node;
+    outer.factor *= inner.factor;
+    return outer;
+}
+
+/* Operators that give the values of their first argument, in the same order. */
+const std::set<std::string> same_values = {"view",      "reshape",         "flatten", "unflatten", "squeeze",
+                                           "unsqueeze", "contiguous",      "clone",   "detach",    "alias",
+                                           "dropout",   "feature_dropout", "to"};
+
+/* Values (samples, ...) as (samples, features, places), places along `axes`. */
+at::Tensor by_place(const at::Tensor &values, const Shape &axes) {
+    Shape order;
+    int64_t features = 1, places = 1;
+    for (int64_t a = 0; a < values.dim(); a++) {
+        if (std::count(axes.begin(), axes.end(), a) == 0) {
+            order.push_back(a);
+            features *= a == 0 ? 1 : values.size(a);
+        }
+    }
+    for (int64_t axis : axes) {
+        order.push_back(axis);
+        places *= values.size(axis);
+    }
+    return values.permute(order).reshape({values.size(0), features, places});
+}
+
+/* Whether each segment reaches each place of what a pool takes together, (segments, places). */
+at::Tensor reached_places(const at::Tensor &mask, const Shape &shape, const Shape &axes) {
+    Shape others, sizes{mask.size(0)};
+    for (int64_t a = 1; a < mask.dim(); a++) {
+        const bool pooled = std::count(axes.begin(), axes.end(), a) != 0;
+        sizes.push_back(pooled ? shape[static_cast<size_t>(a)] : 1);
+        if (!pooled) {
+            others.push_back(a);
+        }
+    }
+    const at::Tensor any = others.empty() ? mask : mask.amax(others, true);
+    return any.expand(sizes).reshape({mask.size(0), -1}).gt(0);
+}
+
+/* Which segments a sample replaces. */
+Replaced replaced_by(const met_sample &s, size_t segments) {
+    return s.kind == MET_IDENTITY ? Replaced(segments, 0) : Replaced(s.replaced, s.replaced + segments);
+}
+
+} // namespace
+
+SegmentPools::SegmentPools(const Subject &subject)
+    : program_(subject.program), model_(subject.model), images_(subject.images), baselines_(subject.baselines),
+      origins_(subject.origins), most_(subject.most) {
+    at::NoGradGuard off;
+    find_pools();
+    const met_sample *example = nullptr;
+    bool leave_one_out = true;
+    for (size_t i = 0; i < subject.trial.batch.n; i++) {
+        const met_sample &sample = subject.trial.samples[i];
+        if (sample.kind == MET_SEGMENTS) {
+            const Replaced flags = replaced_by(sample, sample.segments->count);
+            leave_one_out = leave_one_out && std::count(flags.begin(), flags.end(), 1) == 1;
+            example = example == nullptr ? &sample : example;
+        }
+    }
+    if (example == nullptr) {
+        throw Declined(MET_DECLINE_NOTHING_SHARED, "all samples are copies of their images");
+    }
+    count_ = std::max<size_t>(subject.trial.count, 1);
+    const size_t segments = example->segments->count;
+    const Image &image = image_of(static_cast<int64_t>(example->image), *example->segments);
+    needed_ = simulated(image, leave_one_out && segments > 2, segments, count_);
+    const double part = static_cast<double>(needed_) / static_cast<double>(count_);
+    if (part > EVALUATED_MOST) {
+        throw Declined(
+            MET_DECLINE_NOTHING_SHARED,
+            "most places of the last layers are reached by another combination of superpixels in each sample");
+    }
+    planned = part * subject.cost(0, stop);
+}
+
+/* The last place behind which only pools are read. */
+void SegmentPools::find_pools() {
+    std::vector<SpatialPool> all;
+    std::vector<int> pool_of_value(program_.values.size(), -1);
+    for (size_t i = 0; i < program_.nodes.size(); i++) {
+        const Node &node = program_.nodes[i];
+        if (!node.dependent || !node.needed) {
+            continue;
+        }
+        SpatialPool pool = pool_of(program_, node, i);
+        if (!pool.axes.empty()) {
+            const int before = pool_of_value[static_cast<size_t>(pool.source)];
+            if (before >= 0 && all[static_cast<size_t>(before)].result == pool.source) {
+                pool = joined(program_, all[static_cast<size_t>(before)], pool);
+            }
+            pool_of_value[static_cast<size_t>(pool.result)] = static_cast<int>(all.size());
+            all.push_back(pool);
+        } else if (same_values.count(node.name) != 0 && node.is_value(0) && node.makes.size() == 1 &&
+                   node.makes[0] >= 0) {
+            pool_of_value[static_cast<size_t>(node.makes[0])] =
+                pool_of_value[static_cast<size_t>(node.arguments[0].value)];
+        }
+        if (!all.empty()) {
+            cut_at(i + 1, all, pool_of_value);
+        }
+    }
+    if (live_.empty()) {
+        throw Declined(MET_DECLINE_STRUCTURE, "the model takes no mean, sum or maximum over all places at its end");
+    }
+}
+
+/* Cut where only pools are read from a position on. */
+void SegmentPools::cut_at(size_t position, const std::vector<SpatialPool> &all, const std::vector<int> &pool_of_value) {
+    const std::vector<int> live = program_.live(position);
+    std::vector<int> place(all.size(), -1);
+    std::vector<SpatialPool> used;
+    std::vector<size_t> pool_of_live;
+    for (int value : live) {
+        const int pool = pool_of_value[static_cast<size_t>(value)];
+        if (pool < 0 || !program_.values[static_cast<size_t>(value)].by_sample) {
+            return;
+        }
+        int &at = place[static_cast<size_t>(pool)];
+        if (at < 0) {
+            at = static_cast<int>(used.size());
+            used.push_back(all[static_cast<size_t>(pool)]);
+        }
+        pool_of_live.push_back(static_cast<size_t>(at));
+    }
+    if (live.empty() || !program_.can_cut(position)) {
+        return;
+    }
+    stop = position;
+    live_ = live;
+    pools_ = used;
+    pool_of_live_ = pool_of_live;
+    last_pool_ = 0;
+    for (const SpatialPool &pool : pools_) {
+        last_pool_ = std::max(last_pool_, pool.node);
+    }
+}
+
+SegmentPools::Image &SegmentPools::image_of(int64_t row, const met_segments &segments) {
+    auto found = known_.find(row);
+    if (found != known_.end()) {
+        return found->second;
+    }
+    const Shape shape = images_.sizes().slice(1).vec();
+    const auto count = static_cast<int64_t>(segments.count);
+    Image image;
+    image.segments = segments.count;
+    Shape sizes(MET_AXES), strides(MET_AXES);
+    for (size_t a = 0; a < MET_AXES; a++) {
+        sizes[a] = segments.strides[a] == 0 ? 1 : shape[a];
+        strides[a] = static_cast<int64_t>(segments.strides[a]);
+    }
+    const at::Tensor ids = at::from_blob(const_cast<int32_t *>(segments.ids), sizes, strides, at::kInt).to(at::kLong);
+    image.ids = at::where(ids < 0, count, ids).contiguous().to(images_.device());
+
+    std::vector<int> sources;
+    for (const SpatialPool &pool : pools_) {
+        sources.push_back(pool.source);
+    }
+    std::vector<std::vector<at::Tensor>> reached(pools_.size());
+    for (int64_t from = 0; from < count; from += MASKS_AT_ONCE) {
+        const int64_t to = std::min(count, from + MASKS_AT_ONCE);
+        const std::vector<Reach> masks = reach_of(program_, reach_in_image(segments, shape, from, to), sources);
+        for (size_t k = 0; k < pools_.size(); k++) {
+            if (!masks[k].defined()) {
+                throw Declined(MET_DECLINE_STRUCTURE, "the receptive fields of the model's places are not known");
+            }
+            const Shape &of_source = program_.values[static_cast<size_t>(sources[k])].shape;
+            reached[k].push_back(reached_places(masks[k], of_source, pools_[k].axes));
+        }
+    }
+    for (size_t k = 0; k < pools_.size(); k++) {
+        image.groups.emplace_back(at::cat(reached[k]));
+        image.groups.back().order = image.groups.back().order.to(images_.device());
+    }
+    image.rows.assign(pools_.size(), 0);
+    image.sums.resize(pools_.size());
+    return known_.emplace(row, std::move(image)).first->second;
+}
+
+/* How many evaluations `count` samples will take, from some that are drawn. */
+size_t SegmentPools::simulated(const Image &image, bool leave_one_out, size_t segments, size_t count) const {
+    std::vector<Groups> groups = image.groups;
+    std::vector<Groups *> values;
+    for (Groups &of_pool : groups) {
+        values.push_back(&of_pool);
+    }
+    std::vector<int64_t> rows(groups.size(), 0);
+    std::mt19937 bits(0);
+    const size_t drawn = std::min(count, SIMULATED_MOST);
+    size_t needed = 0, late = 0;
+    for (size_t from = 0; from < drawn; from += SIMULATED_CHUNK) {
+        std::vector<Replaced> asked;
+        for (size_t i = from; i < std::min(drawn, from + SIMULATED_CHUNK); i++) {
+            Replaced flags(segments, 0);
+            for (size_t s = 0; s < segments && i > 0; s++) {
+                flags[s] = leave_one_out ? s + 1 == i : bits() & 1;
+            }
+            asked.push_back(flags);
+        }
+        const size_t more = plan_coalitions(values, asked, rows).coalitions.size();
+        needed += more;
+        late += from >= drawn / 2 ? more : 0;
+    }
+    return needed + (count - drawn) * late / std::max<size_t>(1, drawn - drawn / 2);
+}
+
+/* Samples in which some segments take the baseline's values. */
+at::Tensor SegmentPools::render(const Image &image, int64_t row, const Plan &plan, size_t from, size_t to) const {
+    const auto segments = static_cast<int64_t>(plan.coalitions[0].size());
+    at::Tensor flags = at::zeros({static_cast<int64_t>(to - from), segments + 1}, at::kBool);
+    for (size_t i = from; i < to; i++) {
+        for (size_t s = 0; s < plan.coalitions[i].size(); s++) {
+            flags.data_ptr<bool>()[(i - from) * plan.coalitions[i].size() + (i - from) + s] =
+                plan.coalitions[i][s] != 0;
+        }
+    }
+    Shape sizes = image.ids.sizes().vec();
+    sizes.insert(sizes.begin(), static_cast<int64_t>(to - from));
+    const at::Tensor where = flags.to(image.ids.device()).index_select(1, image.ids.flatten()).reshape(sizes);
+    return at::where(where, baselines_.slice(0, row, row + 1), images_.slice(0, row, row + 1));
+}
+
+/* Evaluate coalitions [from, to) of a plan in front of the pools, and write down what they tell. */
+void SegmentPools::evaluate(Image &image, int64_t row, const Plan &plan, size_t from, size_t to) {
+    Run run(program_, model_, std::vector<int64_t>(to - from, origins_[static_cast<size_t>(row)]));
+    run.give(program_.input, render(image, row, plan, from, to));
+    for (const SpatialPool &pool : pools_) {
+        run.keep(pool.source);
+    }
+    run.go(0, last_pool_);
+    for (size_t k = 0; k < pools_.size(); k++) {
+        const SpatialPool &pool = pools_[k];
+        const Groups &groups = image.groups[k];
+        const at::Tensor values = by_place(run.value(pool.source), pool.axes);
+        std::vector<at::Tensor> told; /* (groups, features) of each coalition */
+        for (size_t i = from; i < to; i++) {
+            const at::Tensor sorted = values.select(0, static_cast<int64_t>(i - from)).index_select(1, groups.order);
+            std::vector<at::Tensor> sums;
+            for (const at::Tensor &part : sorted.split_with_sizes(groups.sizes, 1)) {
+                sums.push_back(pool.maximum ? part.amax({1}).to(at::kDouble)
+                                            : part.sum(at::IntArrayRef{1}, false, at::kDouble));
+            }
+            told.push_back(at::stack(sums));
+        }
+        std::vector<int64_t> at_told, at_sums;
+        for (const News &news : plan.news) {
+            if (news.value == k && news.coalition >= from && news.coalition < to) {
+                at_told.push_back(static_cast<int64_t>((news.coalition - from) * groups.groups.size() + news.group));
+                at_sums.push_back(news.row);
+            }
+        }
+        at::Tensor &sums = image.sums[k];
+        const int64_t features = values.size(1);
+        if (!sums.defined() || sums.size(0) < image.rows[k]) {
+            at::Tensor more = at::zeros({2 * image.rows[k], features}, values.options().dtype(at::kDouble));
+            if (sums.defined()) {
+                more.slice(0, 0, sums.size(0)).copy_(sums);
+            }
+            sums = more;
+        }
+        const at::Tensor rows =
+            at::stack(told).reshape({-1, features}).index_select(0, at::tensor(at_told).to(sums.device()));
+        sums.index_copy_(0, at::tensor(at_sums).to(sums.device()), rows);
+    }
+}
+
+/* Make all known that some coalitions need, a batch no larger than they are at a time. */
+void SegmentPools::learn(Image &image, int64_t row, const std::vector<Replaced> &asked) {
+    std::vector<Groups *> values;
+    int64_t numbers = 0;
+    for (size_t k = 0; k < pools_.size(); k++) {
+        values.push_back(&image.groups[k]);
+        numbers += image.sums[k].defined() ? image.sums[k].numel() : 0;
+    }
+    if (numbers > SUMS_MOST) {
+        for (size_t k = 0; k < pools_.size(); k++) {
+            image.rows[k] = 0;
+            for (Group &group : image.groups[k].groups) {
+                group.known.clear();
+            }
+        }
+    }
+    const Plan plan = plan_coalitions(values, asked, image.rows);
+    const size_t batch = std::min(most_, asked.size());
+    for (size_t from = 0; from < plan.coalitions.size(); from += batch) {
+        evaluate(image, row, plan, from, std::min(plan.coalitions.size(), from + batch));
+    }
+}
+
+/* A pool's result for coalitions that are known, (coalitions, features) in double. */
+at::Tensor SegmentPools::pooled(Image &image, size_t pool, const std::vector<Replaced> &asked) const {
+    const Groups &groups = image.groups[pool];
+    const at::Tensor &sums = image.sums[pool];
+    std::vector<int64_t> rows;
+    for (const Replaced &replaced : asked) {
+        for (const Group &group : groups.groups) {
+            rows.push_back(group.known.at(group.key(replaced)));
+        }
+    }
+    const auto n = static_cast<int64_t>(asked.size()), parts = static_cast<int64_t>(groups.groups.size());
+    const at::Tensor all = sums.index_select(0, at::tensor(rows).to(sums.device())).reshape({n, parts, sums.size(1)});
+    return pools_[pool].maximum ? all.amax({1}) : all.sum(at::IntArrayRef{1}).mul_(pools_[pool].factor);
+}
+
+std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<int64_t> &rows) {
+    at::NoGradGuard off;
+    const size_t n = rows.size();
+    std::map<int64_t, std::vector<int64_t>> by_image;
+    for (size_t i = 0; i < n; i++) {
+        by_image[rows[i]].push_back(static_cast<int64_t>(i));
+    }
+    std::vector<at::Tensor> results(pools_.size());
+    for (const auto &[row, places] : by_image) {
+        const met_segments *segments = nullptr;
+        for (int64_t i : places) {
+            segments = s[i].segments != nullptr ? s[i].segments : segments;
+        }
+        if (segments == nullptr && known_.count(row) == 0) {
+            throw Declined(MET_DECLINE_NOTHING_SHARED,
+                           "the superpixels of an image are not known when it is evaluated");
+        }
+        Image &image = segments == nullptr ? known_.at(row) : image_of(row, *segments);
+        std::vector<Replaced> asked;
+        for (int64_t i : places) {
+            asked.push_back(replaced_by(s[i], image.segments));
+        }
+        learn(image, row, asked);
+        const at::Tensor index = at::tensor(places).to(images_.device());
+        for (size_t k = 0; k < pools_.size(); k++) {
+            const at::Tensor found = pooled(image, k, asked);
+            if (!results[k].defined()) {
+                results[k] = at::empty({static_cast<int64_t>(n), found.size(1)}, found.options());
+            }
+            results[k].index_copy_(0, index, found);
+        }
+    }
+    std::vector<at::Tensor> values;
+    for (size_t k = 0; k < live_.size(); k++) {
+        const Value &value = program_.values[static_cast<size_t>(live_[k])];
+        Shape shape = value.shape;
+        shape[0] = static_cast<int64_t>(n);
+        values.push_back(results[pool_of_live_[k]].to(value.dtype).reshape(shape));
+    }
+    return values;
+}
+
+std::string SegmentPools::name() const {
+    return "superpixel sums: " + std::to_string(needed_) + " evaluations for " + std::to_string(count_);
+}
+
+std::unique_ptr<Features> without_segments(const Subject &subject) {
+    return std::make_unique<SegmentPools>(subject);
+}
+
+} // namespace bridge
