@@ -180,6 +180,9 @@ SegmentPools::SegmentPools(const Subject &subject)
       origins_(subject.origins), most_(subject.most) {
     at::NoGradGuard off;
     find_pools();
+    if (subject.only_planned) {
+        return;
+    }
     const met_sample *example = nullptr;
     bool leave_one_out = true;
     for (size_t i = 0; i < subject.trial.batch.n; i++) {
@@ -198,7 +201,7 @@ SegmentPools::SegmentPools(const Subject &subject)
     const Image &image = image_of(static_cast<int64_t>(example->image), *example->segments);
     needed_ = simulated(image, leave_one_out && segments > 2, segments, count_);
     const double part = static_cast<double>(needed_) / static_cast<double>(count_);
-    if (part > EVALUATED_MOST) {
+    if (part > EVALUATED_MOST && !subject.trial.always) {
         throw Declined(
             MET_DECLINE_NOTHING_SHARED,
             "most places of the last layers are reached by another combination of superpixels in each sample");
