@@ -21,11 +21,15 @@ METEORS_PEER_PYTHON ?= $(PEER)/bin/python
 
 SOURCES := $(wildcard src/*/*.c src/*/*.cpp src/*/*.h)
 C_FILES := $(wildcard src/core/*.c tests/core/*.c)
-FORMATTED := $(SOURCES) $(wildcard tests/core/*.c tests/core/*.h)
+CXX_FILES := src/torch_bridge/schedule.cpp $(wildcard tests/torch_bridge/*.cpp)
+TESTED := $(C_FILES:.c=) $(CXX_FILES:.cpp=)
+FORMATTED := $(SOURCES) $(wildcard tests/core/*.c tests/core/*.h tests/torch_bridge/*.cpp)
 
 CCACHE := $(shell command -v ccache)
-CHECK_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -g -fno-math-errno -Wall -Wextra -Wshadow -Wconversion \
-    $(if $(filter-out 0,$(METEORS_C_WERROR)),-Werror) -Isrc/core -Itests/core -MMD -MP
+CHECK_FLAGS := -g -fno-math-errno -Wall -Wextra -Wshadow -Wconversion \
+    $(if $(filter-out 0,$(METEORS_C_WERROR)),-Werror) -Isrc/core -Isrc/torch_bridge -Itests/core -MMD -MP
+C_COMPILE := $(CCACHE) $(CC) -std=c11 -D_POSIX_C_SOURCE=200809L $(CHECK_FLAGS)
+CXX_COMPILE := $(CCACHE) $(CXX) -std=c++17 $(CHECK_FLAGS)
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
 .DEFAULT_GOAL := help
@@ -74,7 +78,7 @@ demo: build  ## run the notebooks, or those in NOTEBOOK="..."; their pages are l
 test: build check  ## run the C tests, then pytest
 	$(PY) -m pytest $(ARGS)
 
-check: build/check/run  ## run the C tests of the core alone
+check: build/check/run  ## run the C tests alone
 	build/check/run
 
 asan: build/asan/run  ## run the C tests under AddressSanitizer and UndefinedBehaviorSanitizer, leaks included
@@ -102,22 +106,32 @@ clean:  ## remove what the other targets made, but for the environments
 	rm -f $(VENV)/.installed
 	find meteors_c tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# --- the C tests: one executable from the core and its tests -----------------------------------------------------
+# --- the C tests: one executable from the core, what the bridge has that needs no torch, and their tests ---------
 
 build/check/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo "  $(CC) $<"
-	@$(CCACHE) $(CC) $(CHECK_FLAGS) -O2 -c $< -o $@
+	@$(C_COMPILE) -O2 -c $< -o $@
+
+build/check/%.o: %.cpp Makefile
+	@mkdir -p $(@D)
+	@echo "  $(CXX) $<"
+	@$(CXX_COMPILE) -O2 -c $< -o $@
 
 build/asan/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo "  $(CC) $< with sanitizers"
-	@$(CCACHE) $(CC) $(CHECK_FLAGS) $(SANITIZE) -O1 -c $< -o $@
+	@$(C_COMPILE) $(SANITIZE) -O1 -c $< -o $@
 
-build/check/run: $(C_FILES:%.c=build/check/%.o)
-	@$(CC) $^ -lm -pthread -o $@
+build/asan/%.o: %.cpp Makefile
+	@mkdir -p $(@D)
+	@echo "  $(CXX) $< with sanitizers"
+	@$(CXX_COMPILE) $(SANITIZE) -O1 -c $< -o $@
 
-build/asan/run: $(C_FILES:%.c=build/asan/%.o)
-	@$(CC) $(SANITIZE) $^ -lm -pthread -o $@
+build/check/run: $(TESTED:%=build/check/%.o)
+	@$(CXX) $^ -lm -pthread -o $@
 
--include $(C_FILES:%.c=build/check/%.d) $(C_FILES:%.c=build/asan/%.d)
+build/asan/run: $(TESTED:%=build/asan/%.o)
+	@$(CXX) $(SANITIZE) $^ -lm -pthread -o $@
+
+-include $(TESTED:%=build/check/%.d) $(TESTED:%=build/asan/%.d)

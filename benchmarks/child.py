@@ -11,10 +11,8 @@ import argparse
 import contextlib
 import importlib
 import json
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +23,7 @@ import torch
 
 from .memory import peak_bytes
 from .models import SCENES, Scene, scene_of
+from .process import answers
 from .workloads import WORKLOADS, Workload
 
 BATCHES, TRIAL = (1, 2, 4), 8  # sizes of the plain forwards, and samples by which the fastest is found
@@ -98,9 +97,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="with so few pixels that only errors can be seen")
     parser.add_argument("--set", default="{}", help="arguments to change, as JSON")
     options = parser.parse_args()
-    answers = os.fdopen(os.dup(1), "w")  # the libraries may print; what they print is no answer
-    os.dup2(2, 1)
-    warnings.simplefilter("ignore")
+    stream = answers()
 
     workload, scene = WORKLOADS[options.workload], scene_of(options.scene, options.tiny)
     superpixels = None if options.superpixels is None else np.load(options.superpixels)
@@ -113,10 +110,10 @@ def main() -> None:
     else:
         call = library_call(options.library, workload, scene, options.plain, options.half, superpixels)
 
-    serve(call, answers)
+    serve(call, stream)
 
 
-def serve(call: Callable[..., list[Any]], answers: TextIO) -> None:
+def serve(call: Callable[..., list[Any]], stream: TextIO) -> None:
     results: list[Any] = []
     for command in commands():
         answer: dict[str, Any] = {}
@@ -138,12 +135,13 @@ def serve(call: Callable[..., list[Any]], answers: TextIO) -> None:
         elif command[0] == "save":
             tensors = [result if isinstance(result, torch.Tensor) else result.attributes for result in results]
             np.save(Path(command[1].strip()), torch.stack([tensor.detach() for tensor in tensors]).numpy())
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps(answer), file=stream, flush=True)
 
 
 def describe(report: Any) -> dict[str, Any]:
     """The fields of an attribution report that the tables show."""
     return {
+        "evaluations": report.evaluations,
         "overhead": (report.seconds - report.seconds_in_model) / report.seconds_in_model,
         "shortcut": report.shortcut,
         "declined": report.shortcut_declined,

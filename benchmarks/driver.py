@@ -9,20 +9,19 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from .features import superpixels_file
+from .process import ROOT, Process
 from .workloads import WORKLOADS
 
-ROOT = Path(__file__).resolve().parent.parent
 PEER_PYTHON = os.environ.get("METEORS_PEER_PYTHON", str(ROOT / ".venv-peer" / "bin" / "python"))
 SHORT_SECONDS, MOST_ROUNDS = 4.0, 21  # short calls are repeated until they come to about so much
 
 
-class Child:
+class Child(Process):
     """A process that holds one workload in one library: "meteors", "meteors_c", "reference" or "torch"."""
 
     def __init__(
@@ -36,48 +35,18 @@ class Child:
         tiny: bool = False,
         **arguments: Any,
     ) -> None:
-        python = PEER_PYTHON if library == "meteors" else sys.executable
-        command = [python, "-m", "benchmarks.child", library, workload, scene, "--set", json.dumps(arguments)]
+        command = [library, workload, scene, "--set", json.dumps(arguments)]
         if WORKLOADS[workload].features == "superpixels":
             command += ["--superpixels", str(superpixels_file(scene, tiny))]
-        self._process = subprocess.Popen(
-            command + ["--plain"] * plain + ["--half"] * half + ["--tiny"] * tiny,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._name = f"{library}, {workload}, {scene}"
+        command += ["--plain"] * plain + ["--half"] * half + ["--tiny"] * tiny
+        super().__init__("benchmarks.child", *command, python=PEER_PYTHON if library == "meteors" else sys.executable)
         self.seconds: list[float] = []
         self.peak = 0
         self.report: dict[str, Any] = {}
 
-    def __enter__(self) -> Child:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait(timeout=60)
-
-    def _ask(self, line: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"{self._name} ended with status {self._process.wait()}")
-        found: dict[str, Any] = json.loads(answer)
-        return found
-
     def run(self, count: bool = True) -> float:
         """Make the call once and give its seconds; they enter the median if the call counts."""
-        answer = self._ask("run")
+        answer = self.ask("run")
         self.peak, self.report = answer["peak"], answer.get("report", {})
         seconds: float = answer["seconds"]
         if count:
@@ -86,14 +55,14 @@ class Child:
 
     def outside(self) -> float:
         """What the last call took beside evaluations, as a part of its time in the model."""
-        part: float = self._ask("again")["outside"]
+        part: float = self.ask("again")["outside"]
         return part
 
     def attributions(self) -> np.ndarray:
         """What the last call gave, (images, bands, height, width)."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "attributions.npy")
-            self._ask(f"save {path}")
+            self.ask(f"save {path}")
             values: np.ndarray = np.load(path)
         return values
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -26,21 +27,20 @@ float32 and float64 take different sides, and single values differ by more than 
 Of a method that the peer does not have, the peer's columns hold plain forwards of the model by torch, without gradients
 and in the fastest of small batches, as many as the method evaluates.
 
-{machine}
+{machine}; peer: {peer}.
 """
 
-
+RESULTS = Path(__file__).with_name("RESULTS.md")
 ERRORS = ("difference", "ours_error", "peer_error")
 
 
-def machine() -> str:
+def machine(*packages: str) -> str:
     """The machine in words: what the figures depend on, nothing that names it."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    ours = versions(sys.executable, ("meteors_c", "torch", "numpy"))
-    theirs = versions(PEER_PYTHON, ("meteors", "captum", "torch"))
+    ours = versions(sys.executable, ("meteors_c", "torch", "numpy", *packages))
     return (
         f"{datetime.date.today().isoformat()}; {os.cpu_count()} cores ({processor()}, {platform.machine()}), "
-        f"{memory:.0f} GiB; {platform.system()}, Python {platform.python_version()}; {ours}; peer: {theirs}."
+        f"{memory:.0f} GiB; {platform.system()}, Python {platform.python_version()}; {ours}"
     )
 
 
@@ -86,11 +86,28 @@ def error(row: dict[str, Any], key: str) -> str:
     return "random" if WORKLOADS[row["workload"]].random else ""
 
 
-def write_results(
-    path: Path, rows: list[dict[str, Any]], checks: list[tuple[str, str, str, bool]], rounds: int
-) -> None:
-    """Write the page; `checks` are (what, measured, wanted, reached)."""
-    parts = [INTRODUCTION.format(rounds=rounds, machine=machine())]
+def named_section(title: str, caption: str, *tables: str, packages: tuple[str, ...] = ()) -> str:
+    """A section of the page: what was measured, where, and the tables."""
+    return "\n".join([f"# {title}\n", caption, f"{machine(*packages)}.\n", *tables])
+
+
+def write_section(path: Path, section: str) -> None:
+    """Put a section into the page, in place of the one that has its heading, else at the end."""
+    page = path.read_text() if path.exists() else ""
+    sections = [text.strip() + "\n" for text in re.split(r"^(?=# )", page, flags=re.MULTILINE) if text.strip()]
+    heading = section.split("\n", 1)[0]
+    places = [place for place, text in enumerate(sections) if text.split("\n", 1)[0] == heading]
+    if places:
+        sections[places[0]] = section.strip() + "\n"
+    else:
+        sections.append(section.strip() + "\n")
+    path.write_text("\n".join(sections))
+
+
+def against_peer(rows: list[dict[str, Any]], checks: list[tuple[str, str, str, bool]], rounds: int) -> str:
+    """The section of the workloads; `checks` are (what, measured, wanted, reached)."""
+    theirs = versions(PEER_PYTHON, ("meteors", "captum", "torch"))
+    parts = [INTRODUCTION.format(rounds=rounds, machine=machine(), peer=theirs)]
     head = [
         "",
         "path",
@@ -134,4 +151,4 @@ def write_results(
                 [[what, got, wanted if reached else f"**missed**: {wanted}"] for what, got, wanted, reached in checks],
             )
         )
-    path.write_text("\n".join(parts))
+    return "\n".join(parts)

@@ -210,7 +210,9 @@ def make_model(
         return CoreModel(_python_model(function, extras, device, dtype), "torch through Python calls", name)
     values, per_image = tuple(extra.value for extra in extras), tuple(extra.per_image for extra in extras)
     given = str(dtype).removeprefix("torch.")
-    capsule = native.make_model(function, model.module, values, per_image, str(device), given, tensor_of)
+    capsule = native.make_model(
+        function, model.module, values, per_image, str(device), given, tensor_of, current().threads == "measured"
+    )
     return CoreModel(capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch", name)
 
 

@@ -12,6 +12,7 @@ __all__ = ["Options", "current", "options"]
 
 _UNSET = object()
 _FINITE_POLICIES = ("warn", "raise", "ignore")
+_THREADS = ("measured", "all")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Options:
     memory_limit: int | None = None
     finite: str = "warn"
     tune_allocator: bool = True
+    threads: str = "measured"
 
 
 _DEFAULT = Options()
@@ -42,6 +44,7 @@ def options(
     memory_limit: int | object | None = _UNSET,
     finite: str | object = _UNSET,
     tune_allocator: bool | object = _UNSET,
+    threads: str | object = _UNSET,
 ) -> Iterator[Options]:
     """Change settings of the engine inside a ``with`` block, for this thread or task.
 
@@ -66,6 +69,13 @@ def options(
         Whether the C library's allocator keeps freed memory with the process while a method runs, and returns it
         afterwards (glibc's ``mallopt`` and ``malloc_trim``, which concern the whole process). ``False`` leaves it as
         it is: calls on large images take up to a third longer.
+    threads : {"measured", "all"}, default "measured"
+        How many of torch's threads a run uses, ``torch.get_num_threads()`` at most. ``"measured"`` begins with as many
+        as there are idle cores and goes on with fewer where these are faster, as they are beside other busy processes
+        or in a container that may use a part of its cores: threads that wait for each other can take many times as
+        long as one. Torch's own setting is not touched. Some of torch's operators round otherwise on another number
+        of threads, so the last bits can then depend on what else runs, and differences of outputs that nearly cancel
+        show it. ``"all"`` always takes all, for results that repeat bit for bit.
 
     Yields
     ------
@@ -88,10 +98,13 @@ def options(
         "memory_limit": memory_limit,
         "finite": finite,
         "tune_allocator": tune_allocator,
+        "threads": threads,
     }
     changes = {name: value for name, value in given.items() if value is not _UNSET}
     if changes.get("finite", "warn") not in _FINITE_POLICIES:
         raise ValueError(f"finite must be one of {', '.join(_FINITE_POLICIES)}, not {finite!r}")
+    if changes.get("threads", "all") not in _THREADS:
+        raise ValueError(f"threads must be one of {', '.join(_THREADS)}, not {threads!r}")
     if not isinstance(changes.get("shortcuts", True), bool) and changes["shortcuts"] != "always":
         raise TypeError(f"shortcuts must be True, False or 'always', not {changes['shortcuts']!r}")
     for name in ("native", "tune_allocator"):

@@ -237,6 +237,8 @@ OPTIONS: list[tuple[str, Callable[[], Any], Any, str]] = [
     ("options: memory_limit zero", enter(memory_limit=0), ValueError, "memory_limit 0"),
     ("options: finite", enter(finite="maybe"), ValueError, "finite warn raise ignore 'maybe'"),
     ("options: tune_allocator", enter(tune_allocator=0), TypeError, "tune_allocator 0"),
+    ("options: threads", enter(threads="some"), ValueError, "threads measured all 'some'"),
+    ("options: threads number", enter(threads=2), ValueError, "threads measured all 2"),
     ("options: unknown", enter(fast=True), TypeError, "fast"),
 ]
 TABLE = IMAGES + MODELS + ARGUMENTS + OPTIONS

@@ -221,6 +221,16 @@ int met_evaluate_alone(engine *e, size_t image, size_t k, double **value, size_t
     return status == MET_OK && *value == NULL ? met_fail(MET_EMODEL, "the model answered without outputs") : status;
 }
 
+/* Whether the n samples of the chunk are all the same: a sample among its copies may be what it is alone. */
+static bool are_alike(const engine *e, size_t n) {
+    const uint8_t *samples = met_buffer_data(e->chunk);
+    bool alike = true;
+    for (size_t j = 1; j < n && alike; j++) {
+        alike = memcmp(samples, samples + j * e->bytes, e->bytes) == 0;
+    }
+    return alike;
+}
+
 /*
  * The n samples of the chunk were evaluated in one batch: ask one of them alone. Where it differs by more than rounding
  * may do, a batch of copies of that sample (as many, so that the same kernels run) and a second evaluation tell why: the
@@ -263,7 +273,7 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
             influenced = distance(e, &copy, &among_copies, width) <= repeatable;
         }
     }
-    e->report->batching = MET_BATCHING_FREE;
+    e->report->batching = are_alike(e, n) ? MET_BATCHING_UNKNOWN : MET_BATCHING_FREE;
     if (influenced) {
         char why[sizeof e->report->one_at_a_time];
         snprintf(why, sizeof why,

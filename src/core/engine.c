@@ -160,8 +160,11 @@ int met_fold(engine *e, size_t first, size_t n, const met_batch *dx, const met_o
         if (job->reference) {
             met_outputs one = *y;
             one.value += i * y->width;
-            r.reference = met_find_reference(e, r.image, n);
             status = met_note_outputs(e, j, 1, &one);
+            r.reference = met_find_reference(e, r.image, n, y->width);
+        }
+        if (status == MET_OK && job->reference && r.reference == NULL && e->remaining[r.image] > 0) {
+            status = met_fail(MET_EMODEL, "the model gave other outputs for a sample than for its image");
         }
         status = status == MET_OK ? fold_one(e, &r, e->weights[j]) : status;
     }

@@ -93,7 +93,6 @@ static int compare_with_first(const engine *e, size_t n, const met_outputs *y) {
             return met_declined(MET_DECLINE_VERIFICATION, "it gave %.9g for a sample that gives %.9g alone",
                                 y->value[j * y->width], e->first_values[0]);
         }
-        e->report->batching = n > 1 ? MET_BATCHING_FREE : e->report->batching;
     }
     return MET_OK;
 }

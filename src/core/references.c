@@ -23,13 +23,13 @@ bool met_has_reference(const engine *e, size_t image, size_t n) {
     return find(e, image, n) != NULL;
 }
 
-/* That of a call for n samples; where a model forced calls of another size, the last one there is. NULL: there is none. */
-const double *met_find_reference(const engine *e, size_t image, size_t n) {
+/* That of a call for n samples; where a model forced calls of another size, the last one there is. NULL: none fits. */
+const double *met_find_reference(const engine *e, size_t image, size_t n, size_t width) {
     const reference *r = find(e, image, n);
     for (size_t i = e->reference_count; i > 0 && r == NULL; i--) {
         r = e->references[i - 1].image == image ? &e->references[i - 1] : NULL;
     }
-    return r != NULL ? r->value : NULL;
+    return r != NULL && r->width == width ? r->value : NULL;
 }
 
 static int grow(engine *e) {
@@ -57,7 +57,7 @@ int met_add_reference(engine *e, size_t image, size_t n, const double *value, si
         return status != MET_OK ? status : met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", width);
     }
     memcpy(copy, value, width * sizeof *copy);
-    e->references[e->reference_count++] = (reference){image, n, e->shortcut, copy};
+    e->references[e->reference_count++] = (reference){image, n, e->shortcut, width, copy};
     return MET_OK;
 }
 

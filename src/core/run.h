@@ -32,6 +32,7 @@ typedef struct reference {
     size_t image;
     size_t n;
     bool shortcut;
+    size_t width;
     double *value; /* (width,) */
 } reference;
 
@@ -156,7 +157,7 @@ int met_fold_copy(engine *e, size_t image, size_t k);
 
 /* references.c: what images themselves gave. */
 bool met_has_reference(const engine *e, size_t image, size_t n);
-const double *met_find_reference(const engine *e, size_t image, size_t n);
+const double *met_find_reference(const engine *e, size_t image, size_t n, size_t width);
 int met_add_reference(engine *e, size_t image, size_t n, const double *value, size_t width);
 /* Those of an image that is complete, or with MET_NO_IMAGE those of a shortcut that is not used any more. */
 void met_forget_references(engine *e, size_t image);

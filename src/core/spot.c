@@ -55,6 +55,9 @@ int met_spot_watch(engine *e, size_t n, const met_outputs *y) {
             due = due || behind;
         }
     }
+    if (j == 0 && e->k_of[n - 1] != MET_REFERENCE) { /* the first of a batch may be its scale, and as it is alone */
+        j = n - 1;
+    }
     const int status = (due || !s->held) && e->k_of[j] != MET_REFERENCE ? hold(e, j, n, y) : MET_OK;
     return status == MET_OK && due ? met_spot_finish(e) : status;
 }

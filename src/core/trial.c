@@ -3,8 +3,12 @@
  */
 #include "run.h"
 
+#include <string.h>
+
 /* Of all draws, so that a job is tried with the same samples whenever it runs. */
 #define SEED ((uint64_t)0x6d657465)
+/* Samples that are looked at for one that differs from the first. */
+#define TRIES ((size_t)16)
 
 size_t met_draw(const engine *e, uint64_t which, size_t n) {
     uint32_t words[4];
@@ -46,6 +50,31 @@ static int choose(engine *e, size_t j, size_t image, size_t k, size_t taken) {
     return status == MET_OK ? describe(e, j, image, other == SIZE_MAX ? 0 : other, &copy) : status;
 }
 
+/*
+ * Describe and render a sample for place j from evaluation k of an image on: not `taken`, and not like sample j - 1, which
+ * is that; the image itself where there is none.
+ */
+static int make_sample(engine *e, size_t j, size_t image, size_t k, size_t taken, uint8_t *values) {
+    const size_t count = met_job_count(e->job, image), tries = met_min_size(count, taken == SIZE_MAX ? 1 : TRIES);
+    uint8_t *out = values + j * e->bytes;
+    bool alike = true;
+    int status = MET_OK;
+    for (size_t t = 0; t < tries && alike && status == MET_OK; t++) {
+        status = choose(e, j, image, k, taken);
+        if (status == MET_OK) {
+            met_sample_render(&e->base, &e->samples[j], e->options->pool, out);
+            alike = taken != SIZE_MAX && memcmp(out, out - e->bytes, e->bytes) == 0;
+            k = (e->k_of[j] + 1) % count;
+        }
+    }
+    if (status == MET_OK && alike) {
+        bool copy;
+        status = describe(e, j, image, MET_REFERENCE, &copy);
+        met_sample_render(&e->base, &e->samples[j], e->options->pool, out);
+    }
+    return status;
+}
+
 int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_trial *out) {
     const size_t n = to - from + 1;
     int status = met_reserve_slots(e, n);
@@ -56,11 +85,7 @@ int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_t
     for (size_t j = 0; j < n && status == MET_OK; j++) {
         const size_t image = j < 2 ? from : from + j - 1;
         const size_t first = j == 0 ? 0 : met_draw(e, image, met_job_count(e->job, image));
-        status = choose(e, j, image, first, j == 1 ? e->k_of[0] : SIZE_MAX);
-        if (status == MET_OK) {
-            met_sample_render(&e->base, &e->samples[j], e->options->pool,
-                              (uint8_t *)met_buffer_data(*buffer) + j * e->bytes);
-        }
+        status = make_sample(e, j, image, first, j == 1 ? e->k_of[0] : SIZE_MAX, met_buffer_data(*buffer));
     }
     if (status == MET_OK) {
         *out = (met_trial){.samples = e->samples,

@@ -301,6 +301,7 @@ void refuse_lone(const at::Tensor &outputs, size_t n) {
 int forward(void *ctx, met_batch *batch, met_outputs *y) {
     auto &model = *static_cast<Model *>(ctx);
     return guarded(model.host, [&] {
+        Turn turn(model.threads, {Work::Kind::forward, batch->n});
         /* Not inference mode: a model may keep what it makes here (a cache of positions, say) and train with it. */
         at::NoGradGuard off;
         at::Tensor x = batch_tensor(*batch);
@@ -331,6 +332,7 @@ at::Tensor input_gradient(const at::Tensor &selected, const at::Tensor &x) {
 int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
     auto &model = *static_cast<Model *>(ctx);
     return guarded(model.host, [&] {
+        Turn turn(model.threads, {Work::Kind::gradient, batch->n});
         at::AutoGradMode on(true);
         at::Tensor source = batch_tensor(*batch);
         auto version = source._version();

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "model.h"
+#include "threads.h"
 
 namespace bridge {
 
@@ -99,6 +100,7 @@ struct Model {
     at::Device device = at::kCPU;
     at::ScalarType input_dtype = at::kFloat; /* of the batches that the model is given */
     std::optional<at::ScalarType> dtype;     /* the same where that is neither float32 nor float64 */
+    Threads threads;                         /* of its evaluations */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */

@@ -52,17 +52,19 @@ at::ScalarType dtype_named(const std::string &name) {
 
 PyDoc_STRVAR(
     make_model_doc,
-    "make_model(callable, module, extras, per_image, device, dtype, tensor_of)\n--\n\n"
+    "make_model(callable, module, extras, per_image, device, dtype, tensor_of, measure_threads)\n--\n\n"
     "A torch model in a capsule for the core.\n\n"
     "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. per_image tells of\n"
     "each extra whether it is a tensor with one entry for each image, which is repeated with the image's samples.\n"
-    "device and dtype are strings, those of x. tensor_of(output) makes a tensor of an output that is none.");
+    "device and dtype are strings, those of x. tensor_of(output) makes a tensor of an output that is none.\n"
+    "measure_threads: whether a run finds how many of torch's threads are the fastest, or uses all.");
 
 PyObject *make_model(PyObject *, PyObject *args) {
     PyObject *callable, *module, *extras, *per_image, *tensor_of;
     const char *device, *dtype;
-    if (!PyArg_ParseTuple(args, "OOO!O!ssO", &callable, &module, &PyTuple_Type, &extras, &PyTuple_Type, &per_image,
-                          &device, &dtype, &tensor_of)) {
+    int measure_threads;
+    if (!PyArg_ParseTuple(args, "OOO!O!ssOp", &callable, &module, &PyTuple_Type, &extras, &PyTuple_Type, &per_image,
+                          &device, &dtype, &tensor_of, &measure_threads)) {
         return nullptr;
     }
     auto *host = static_cast<const met_host *>(PyCapsule_Import(MET_HOST_CAPSULE, 0));
@@ -74,6 +76,7 @@ PyObject *make_model(PyObject *, PyObject *args) {
     int status = bridge::guarded(host, [&] {
         model->device = at::Device(device);
         model->input_dtype = dtype_named(dtype);
+        model->threads.measured = measure_threads != 0 && model->device.is_cpu();
         if (model->input_dtype == at::kHalf || model->input_dtype == at::kBFloat16) {
             model->dtype = model->input_dtype;
         }

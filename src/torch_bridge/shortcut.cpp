@@ -295,6 +295,7 @@ void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, 
 std::unique_ptr<Features> features_for(const Subject &subject) {
     switch (subject.kind()) {
     case MET_LERP: return between_points(subject);
+    case MET_BANDS: return without_bands(subject);
     case MET_SEGMENTS: return without_segments(subject);
     default: throw Declined(MET_DECLINE_NOTHING_SHARED, "there is no shortcut for samples of this kind");
     }

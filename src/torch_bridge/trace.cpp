@@ -144,10 +144,12 @@ void Trace::start(const c10::OperatorHandle &op, c10::ArrayRef<const c10::IValue
     step.mode = c10::AutogradState::get_tls_state();
     step.autocast = at::autocast::is_autocast_enabled(device_.type());
     step.autocast_dtype = at::autocast::get_autocast_dtype(device_.type());
-    const auto keys = c10::impl::tls_local_dispatch_key_set();
-    const c10::DispatchKeySet autocast({c10::DispatchKey::AutocastCPU, c10::DispatchKey::AutocastCUDA});
-    step.foreign_mode = step.mode.get_inference_mode() || (keys.included_ - autocast) != (keys_.included_ - autocast) ||
-                        (keys.excluded_ - autocast) != (keys_.excluded_ - autocast);
+    /* Transforms (vmap, grad of functions), modes of Python and inference mode stand between a call and its kernel. */
+    const c10::DispatchKeySet transforms(
+        {c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::FuncTorchVmapMode, c10::DispatchKey::FuncTorchGradWrapper,
+         c10::DispatchKey::FuncTorchDynamicLayerFrontMode, c10::DispatchKey::Functionalize, c10::DispatchKey::Python});
+    step.foreign_mode = step.mode.get_inference_mode() ||
+                        !(c10::impl::tls_local_dispatch_key_set().included_ & transforms).empty();
     if (depends_) { /* whatever is written depends on the input from here on */
         for (size_t i = 0; i < inputs.size(); i++) {
             if (is_written(op, i) && inputs[i].isTensor() && inputs[i].toTensor().defined()) {
@@ -203,7 +205,7 @@ void Trace::on_end(const at::RecordFunction &function, at::ObserverContext *cont
 }
 
 Trace::Trace(const std::vector<at::Tensor> &inputs, at::Device device)
-    : outer_(current), device_(device), keys_(c10::impl::tls_local_dispatch_key_set()) {
+    : outer_(current), device_(device) {
     for (size_t i = 0; i < inputs.size(); i++) {
         depends_ = i == 0;
         given.push_back(make(inputs[i]));

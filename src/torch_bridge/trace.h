@@ -91,7 +91,6 @@ class Trace {
     int depth_ = 0;
     bool depends_ = false; /* the call that has begun reads a value that depends on the input */
     std::chrono::steady_clock::time_point begun_;
-    c10::impl::LocalDispatchKeySet keys_;
     /* Identities, which no other tensor or memory takes as long as they are held. */
     std::vector<c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>> tensors_;
     std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> memory_;

@@ -90,10 +90,10 @@ def test_large_images_are_not() -> None:
 
 
 def test_what_is_asked_to_find_out_is_counted() -> None:
-    """One sample or two are asked alone, and of the first batch one more."""
+    """One sample or two are asked alone, some to try a shortcut with, and one more of a batch or as a spot check."""
     with mt.options(shortcuts=True):
         report = steps(small_network(), image(20)).report
-    assert 1 <= report.evaluations_verifying <= 3
+    assert 1 <= report.evaluations_verifying <= 8
     assert report.evaluations == 17
 
 

@@ -70,7 +70,7 @@ IN_PYTHON: dict[str, Rule] = {
     "if": lambda y, x: y if x.mean() > 0.45 else 3 * y,
     "item": lambda y, x: y * x.mean().item(),
     "float": lambda y, x: y * float(x.amax()),
-    "equal": lambda y, x: y if torch.equal(x, x.clamp(0, 0.9)) else 2 * y,
+    "equal": lambda y, x: y if torch.equal(x, x.clamp(-9, 9)) else 2 * y,
     "numpy": by_numpy,
     "tolist": by_list,
 }

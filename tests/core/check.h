@@ -1,6 +1,6 @@
 /* A small harness for the C tests.
  *
- * A test is a function `void test_<name>(void)` in some tests/core/test_<file>.c, named once in tests/core/list.h.
+ * A test is a function `void test_<name>(void)` in some test_<file>.c or .cpp, named once in tests/core/list.h.
  * CHECK* record a failure and go on, REQUIRE also leaves the test function: use it before a pointer is followed.
  * Every macro evaluates its arguments once. */
 #ifndef METEORS_C_TESTS_CHECK_H

@@ -54,6 +54,7 @@ static int fold(void *method, const met_result *r) {
         m->copies++;
         return m->fold_status;
     }
+    m->lost[r->image][r->k] = r->reference != NULL ? r->reference[0] - r->value[0] : 0;
     m->width = r->width;
     memcpy(m->value[r->image][r->k], r->value, r->width * sizeof(double));
     return m->fold_status;

@@ -12,6 +12,7 @@ typedef struct script {
     met_kind kind;
     double value[IMAGES][SAMPLES][TOY_OUTPUTS];
     size_t times[IMAGES][SAMPLES]; /* folds since the last begin() of the image */
+    double lost[IMAGES][SAMPLES];  /* the image's own output less the sample's, where the job has references */
     size_t width;
     size_t begun[IMAGES]; /* how often */
     size_t folded;

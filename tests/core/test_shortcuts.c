@@ -100,7 +100,8 @@ static void forward_declines(size_t limit, int shape) {
         }
         if (shape < 2) {
             CHECK_INT(report.evaluations, IMAGES * SAMPLES - copies);
-            CHECK_INT(report.evaluations_verifying, taken || limit == 1 ? 0 : 1);
+            const size_t spot = taken ? 1 : 0, batch = taken || limit == 1 ? 0 : 1; /* or it declined behind that */
+            CHECK(report.evaluations_verifying >= spot + batch && report.evaluations_verifying <= 1 + batch);
         }
         if (shape == 0 && limit == 1 && !taken) { /* prepare() is the first call, each further one is one sample */
             CHECK_INT(report.evaluations_discarded, at < 2 ? 0 : at - 2);
@@ -269,8 +270,9 @@ void test_shortcut_that_pays(void) {
             CHECK(report.seconds_alone >= 4e-3);
             CHECK_INT(report.evaluations, IMAGES * SAMPLES);
             CHECK_INT(report.shortcut_evaluations, IMAGES * SAMPLES);
-            CHECK(report.evaluations_verifying >= 1 && report.evaluations_verifying <= 2);
-            CHECK_INT(report.batching, limit > 1 ? MET_BATCHING_FREE : MET_BATCHING_UNKNOWN);
+            CHECK(report.evaluations_verifying >= 2 &&
+                  report.evaluations_verifying <= 3);         /* the last in a spot check */
+            CHECK_INT(report.batching, MET_BATCHING_UNKNOWN); /* the model itself has seen one sample at a time */
             check_finished(&report, &t);
         }
     }
@@ -304,5 +306,254 @@ void test_shortcut_that_is_wrong(void) {
         CHECK_INT(report.evaluations, IMAGES * SAMPLES);
         CHECK(report.evaluations_discarded > 0 && report.evaluations_discarded < IMAGES * SAMPLES);
         check_finished(&report, &t);
+    }
+}
+
+/* ---- verified while it runs */
+
+/* Wrong for one alpha only: the spot check finds it where it is the one that was drawn, and all is rendered. */
+void test_shortcut_that_is_wrong_now_and_then(void) {
+    for (int gradient = 0; gradient < 2; gradient++) {
+        for (size_t limit = 1; limit < 8; limit += 3) {
+            size_t found = 0;
+            for (size_t k = 0; k < SAMPLES; k++) {
+                script m;
+                toy t;
+                met_report report = slow;
+                double want[IMAGES][TOY_SIZE];
+                const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+                script_make_inputs();
+                const met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
+                toy_init(&t, true);
+                t.wrong = true;
+                t.wrong_alpha = (double)k / SAMPLES;
+                REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+                check_finished(&report, &t);
+                CHECK_INT(report.evaluations, IMAGES * SAMPLES);
+                if (report.shortcut[0] != '\0') { /* not found */
+                    CHECK_STR(report.shortcut_failed, "");
+                    continue;
+                }
+                found++;
+                if (gradient) {
+                    script_expect_sums(&t, &job, want);
+                    CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
+                } else {
+                    check_folded(&m, &job, &t);
+                }
+                CHECK(m.in_order);
+                CHECK_INT(report.decline_reason, MET_DECLINE_VERIFICATION);
+                CHECK_STR(report.shortcut_failed, report.shortcut_declined);
+                CHECK(report.shortcut_failed[0] != '\0');
+                CHECK_INT(report.shortcut_evaluations, 0);
+                CHECK(report.evaluations_discarded >= IMAGES * SAMPLES / 2);
+            }
+            CHECK_INT(found, 1); /* of the alphas, one is that of the sample that is looked at */
+        }
+    }
+}
+
+/* Images are prepared one by one: what others gave before is void too, and no further one is prepared. */
+void test_shortcut_that_is_wrong_in_one_of_many_groups(void) {
+    for (int gradient = 0; gradient < 2; gradient++) {
+        size_t found = 0;
+        for (size_t k = 0; k < SAMPLES; k++) {
+            script m;
+            toy t;
+            met_report report = slow;
+            double want[IMAGES][TOY_SIZE];
+            const met_options options = {.max_batch_size = 2,
+                                         .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double),
+                                         .shortcuts = MET_SHORTCUTS_ALWAYS};
+            script_make_inputs();
+            const met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
+            toy_init(&t, true);
+            t.wrong = true;
+            t.wrong_alpha = (double)k / SAMPLES;
+            REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+            check_finished(&report, &t);
+            if (report.shortcut[0] != '\0') {
+                CHECK_INT(report.evaluations_verifying, IMAGES); /* one of each */
+                continue;
+            }
+            found++;
+            if (gradient) {
+                script_expect_sums(&t, &job, want);
+                CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
+            } else {
+                check_folded(&m, &job, &t);
+            }
+            CHECK(m.in_order);
+            CHECK_INT(report.decline_reason, MET_DECLINE_VERIFICATION);
+            CHECK_INT(report.evaluations, IMAGES * SAMPLES);
+            CHECK_INT(report.shortcut_evaluations, 0);
+        }
+        CHECK(found >= 1 && found <= IMAGES);
+    }
+}
+
+/* ---- never slower */
+
+/* Ten times slower than the model: a few samples tell, and the rest is rendered. Nothing is evaluated twice for that. */
+void test_shortcut_that_is_slow(void) {
+    for (int gradient = 0; gradient < 2; gradient++) {
+        for (size_t limit = 1; limit < 4; limit += 2) {
+            script m;
+            toy t;
+            met_report report = {0};
+            double want[IMAGES][TOY_SIZE];
+            const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+            script_make_inputs();
+            met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
+            toy_init(&t, true);
+            t.seconds_a_sample = 6e-3;
+            t.shortcut_seconds_a_sample = 6e-2;
+            REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+            t.seconds_a_sample = 0;
+            if (gradient) {
+                script_expect_sums(&t, &job, want);
+                CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
+                CHECK_INT(m.finished, IMAGES);
+            } else {
+                check_folded(&m, &job, &t);
+            }
+            CHECK(m.in_order);
+            CHECK_INT(report.decline_reason, MET_DECLINE_LITTLE_WORK);
+            CHECK(strstr(report.shortcut_declined, "slower") != NULL);
+            CHECK_STR(report.shortcut, "");
+            CHECK_STR(report.shortcut_failed, "");
+            CHECK_INT(report.evaluations, IMAGES * SAMPLES);
+            CHECK_INT(report.evaluations_discarded, 0);
+            CHECK_INT(report.shortcut_evaluations, 2 * limit);
+            check_finished(&report, &t);
+        }
+    }
+}
+
+/* In doubt, since a sample alone is believed to be fast: some samples are rendered, which takes longer, and the shortcut
+ * goes on. */
+void test_shortcut_that_is_faster_after_all(void) {
+    for (int gradient = 0; gradient < 2; gradient++) {
+        script m;
+        toy t;
+        met_report report = {.seconds_alone = 1e-2};
+        double want[IMAGES][TOY_SIZE];
+        const met_options options = {.max_batch_size = 3, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+        script_make_inputs();
+        met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
+        toy_init(&t, true);
+        t.seconds_a_sample = 3e-2;
+        t.shortcut_seconds_a_sample = 9e-3;
+        REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+        t.seconds_a_sample = 0;
+        if (gradient) {
+            script_expect_sums(&t, &job, want);
+            CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
+            CHECK_INT(m.finished, IMAGES);
+        } else {
+            check_folded(&m, &job, &t);
+        }
+        CHECK(m.in_order);
+        CHECK_STR(report.shortcut, "toy stem");
+        CHECK_INT(report.evaluations, IMAGES * SAMPLES);
+        CHECK_INT(report.shortcut_evaluations, IMAGES * SAMPLES - 6);
+        check_finished(&report, &t);
+    }
+}
+
+/* What was rendered to learn what that costs counts where no shortcut is taken. */
+void test_shortcut_declined_at_once_costs_nothing(void) {
+    for (int gradient = 0; gradient < 2; gradient++) {
+        script m;
+        toy t;
+        met_report report = {0};
+        double want[IMAGES][TOY_SIZE];
+        const met_options options = {.max_batch_size = 1, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+        script_make_inputs();
+        met_job job = gradient ? script_gradient_job(&m, MET_SEGMENTS) : script_job(&m, MET_SEGMENTS);
+        toy_init(&t, true);
+        t.seconds = 4e-3;
+        t.decline_at = 1;
+        t.decline_reason = MET_DECLINE_STRUCTURE;
+        t.tried = (met_tried){0};
+        REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+        t.seconds = 0;
+        if (gradient) {
+            script_expect_sums(&t, &job, want);
+            CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
+        } else {
+            check_folded(&m, &job, &t);
+        }
+        CHECK(m.in_order);
+        CHECK_INT(report.decline_reason, MET_DECLINE_STRUCTURE);
+        CHECK_STR(report.shortcut_failed, "");
+        CHECK_INT(t.samples, IMAGES * SAMPLES);
+        CHECK_INT(report.evaluations_verifying + report.evaluations_discarded, 0);
+        check_finished(&report, &t);
+    }
+}
+
+/* What holds for all images is found out once; what may be of one image is asked for each. */
+void test_shortcut_declined_for_all(void) {
+    static const met_decline reasons[] = {MET_DECLINE_STRUCTURE, MET_DECLINE_MODEL_STATE, MET_DECLINE_LITTLE_WORK,
+                                          MET_DECLINE_VALUES, MET_DECLINE_VERIFICATION};
+    for (size_t r = 0; r < sizeof reasons / sizeof *reasons; r++) {
+        script m;
+        toy t;
+        met_report report = slow;
+        const met_options options = {.memory_budget = 4 * 4 * TOY_SIZE * sizeof(double),
+                                     .shortcuts = MET_SHORTCUTS_ALWAYS};
+        script_make_inputs();
+        const met_job job = script_job(&m, MET_BANDS);
+        toy_init(&t, true);
+        t.decline_at = 1;
+        t.decline_on = true;
+        t.decline_reason = reasons[r];
+        REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+        check_folded(&m, &job, &t);
+        CHECK_INT(report.decline_reason, reasons[r]);
+        CHECK_STR(report.shortcut_failed, ""); /* it did not run */
+        CHECK_INT(t.shortcut_calls, r < 3 ? 1 : IMAGES);
+    }
+}
+
+/* ---- the trial */
+
+static void run_trial(toy *t, met_kind kind, bool gradient, size_t budget, met_report *report) {
+    script m;
+    const met_options options = {
+        .max_batch_size = 4, .memory_budget = budget, .shortcuts = MET_SHORTCUTS_ALWAYS, .pool = &backwards};
+    *report = slow;
+    met_job job = gradient ? script_gradient_job(&m, kind) : script_job(&m, kind);
+    toy_init(t, true);
+    t->tried = (met_tried){7, 0.5};
+    CHECK_INT(met_run(&job, &t->model, &options, report), MET_OK);
+    CHECK_STR(report->shortcut, "toy stem");
+}
+
+/* Two samples of the first image and one of each other, rendered as they are described. */
+void test_shortcut_is_tried_with_samples_of_the_job(void) {
+    static const met_kind kinds[] = {MET_LERP, MET_BOX, MET_BANDS, MET_SEGMENTS};
+    for (size_t k = 0; k < 2 * sizeof kinds / sizeof *kinds; k++) {
+        for (int apart = 0; apart < 2; apart++) { /* images in groups of one */
+            toy t, again;
+            met_report report;
+            script_make_inputs();
+            for (size_t v = 0; v < TOY_SIZE; v++) { /* many samples are copies */
+                script_images[1][v] = v / 20 < 2 ? script_baselines[1][v] : script_images[1][v];
+            }
+            const size_t budget = apart ? 4 * 4 * TOY_SIZE * sizeof(double) : 0;
+            run_trial(&again, kinds[k / 2], k % 2, budget, &report);
+            run_trial(&t, kinds[k / 2], k % 2, budget, &report);
+            CHECK(t.trial_agrees);
+            CHECK(t.trial_differs);
+            /* All samples of image 1 that differ from it are alike there: the image itself is the second one. */
+            CHECK_INT(t.trial_copies, apart && kinds[k / 2] == MET_BANDS);
+            CHECK_INT(t.trial.batch.n, apart ? 2 : IMAGES + 1);
+            CHECK_INT(t.trial.count, SAMPLES);
+            CHECK_INT(t.trial.gradient, k % 2);
+            CHECK_CLOSE(t.trial_first, again.trial_first, 0);
+            CHECK_INT(report.evaluations_verifying, apart ? IMAGES * (7 + 1) : 7 + 1); /* with a spot check */
+        }
     }
 }

@@ -272,7 +272,8 @@ static void release(void *ctx, met_prepared *p) {
 static int enter_shortcut(toy *t) {
     t->shortcut_calls++;
     const bool declines = t->shortcut_calls == t->decline_at || (t->decline_on && t->shortcut_calls > t->decline_at);
-    return declines ? met_declined(MET_DECLINE_FAILURE, "changed my mind at call %zu", t->shortcut_calls) : MET_OK;
+    const met_decline reason = t->decline_reason == MET_DECLINE_NONE ? MET_DECLINE_FAILURE : t->decline_reason;
+    return declines ? met_declined(reason, "changed my mind at call %zu", t->shortcut_calls) : MET_OK;
 }
 
 static void look_at_trial(toy *t, const met_prepared *p, const met_batch *x, const met_trial *trial);

@@ -41,14 +41,15 @@ typedef struct toy {
     bool trial_differs;  /* the first two of every trial were not alike */
     size_t trial_copies; /* samples of all trials that are copies of their image */
     /* misbehaviour */
-    size_t fail_at;    /* call that returns MET_ECALLBACK, counted from 1 */
-    bool scribble;     /* overwrite the input, and say so */
-    bool keep_batches; /* retain every batch */
-    size_t decline_at; /* call of the shortcut that declines, counted from 1 */
-    bool decline_on;   /* ... and all that follow */
-    double exaggerate; /* the shortcut's outputs are larger by this part */
-    bool no_gradient;  /* gradient() forgets to lend one */
-    bool no_output;    /* forward() forgets to answer */
+    size_t fail_at;             /* call that returns MET_ECALLBACK, counted from 1 */
+    bool scribble;              /* overwrite the input, and say so */
+    bool keep_batches;          /* retain every batch */
+    size_t decline_at;          /* call of the shortcut that declines, counted from 1 */
+    bool decline_on;            /* ... and all that follow ... */
+    met_decline decline_reason; /* ... for this reason; none: MET_DECLINE_FAILURE */
+    double exaggerate;          /* the shortcut's outputs are larger by this part */
+    bool no_gradient;           /* gradient() forgets to lend one */
+    bool no_output;             /* forward() forgets to answer */
     toy_coupling coupling;
     bool lone;                        /* one number for a batch: MET_ESINGLE for more than one sample */
     bool random;                      /* features move a little at each call */

@@ -1,0 +1,221 @@
+"""Our shortcuts against our plain path, on architectures that others wrote: model x method.
+
+A model has a process of its own (``python -m benchmarks.third_party MODEL``), in which the two paths take turns. The
+exact attributions are those of the plain path with model and image in float64; random methods draw the same samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import meteors_c
+
+from .architectures import BANDS, SMALL
+from .models import Scene
+from .process import Process, serve
+from .table import grid, named_section
+from .turns import in_turns
+
+TARGET, SUPERPIXELS = 0, 4  # superpixels along each side
+SLOWEST, WORST_ERROR, GEOMETRIC_MEAN = 0.97, 2.0, 1.4
+
+Attribution = Callable[[Any, Any, int], Any]
+
+
+def explainable(model: Any) -> Any:
+    return meteors_c.models.ExplainableModel(model, "regression")
+
+
+def explainer(model: Any, *names: str) -> Any:
+    """An explainer of the library, one inside the other."""
+    made = explainable(model)
+    for name in names:
+        made = getattr(meteors_c.attr, name)(made)
+    return made
+
+
+def integrated_gradients(model: Any, hsi: Any, size: int) -> Any:
+    return explainer(model, "IntegratedGradients").attribute(hsi, target=TARGET, baseline=0, n_steps=50)
+
+
+def saliency(model: Any, hsi: Any, size: int) -> Any:
+    return explainer(model, "Saliency").attribute(hsi, target=TARGET)
+
+
+def occlusion_of_pixels(model: Any, hsi: Any, size: int) -> Any:
+    window = max(2, size // 6)
+    return explainer(model, "Occlusion").get_spatial_attributes(
+        hsi, target=TARGET, sliding_window_shapes=window, strides=window // 2, baseline=0
+    )
+
+
+def occlusion_of_bands(model: Any, hsi: Any, size: int) -> Any:
+    return explainer(model, "Occlusion").get_spectral_attributes(
+        hsi, target=TARGET, sliding_window_shapes=8, strides=6, baseline=0
+    )
+
+
+def tunnel(model: Any, hsi: Any, size: int) -> Any:
+    return explainer(model, "Saliency", "HyperNoiseTunnel").attribute(hsi, target=TARGET, n_samples=20, baseline=0)
+
+
+def lime(model: Any, hsi: Any, size: int) -> Any:
+    place = torch.arange(size) * SUPERPIXELS // size
+    mask = (place[:, None] * SUPERPIXELS + place)[None]
+    found = meteors_c.attr.Lime(explainable(model), meteors_c.models.SkLearnLinearRegression())
+    return found.get_spatial_attributes(hsi, mask, target=TARGET, n_samples=100)
+
+
+METHODS: dict[str, Attribution] = {
+    "IntegratedGradients, 50 steps": integrated_gradients,
+    "Occlusion, pixels, 1/6 of the side": occlusion_of_pixels,
+    "Occlusion, bands 8/6": occlusion_of_bands,
+    "HyperNoiseTunnel(Saliency), 20 samples": tunnel,
+    "Lime, 100 samples, 16 superpixels": lime,
+    "Saliency": saliency,
+}
+
+
+def call_of(method: Attribution, scene: Scene, shortcuts: bool, dtype: torch.dtype) -> Callable[[], Any]:
+    """The call as a user makes it, with the samples of one seed."""
+    model, (image,) = scene.model().to(dtype), scene.images()
+    hsi = meteors_c.HSI(image=image.to(dtype), wavelengths=scene.wavelengths())
+
+    def call() -> Any:
+        torch.manual_seed(0)
+        with meteors_c.options(shortcuts=shortcuts):
+            return method(model, hsi, scene.shape[1])
+
+    return call
+
+
+def cell(method: Attribution, scene: Scene, rounds: int, tiny: bool = False) -> dict[str, Any]:
+    """Measure one method on one scene."""
+    ours, plain = (call_of(method, scene, shortcuts, torch.float32) for shortcuts in (True, False))
+    exact = call_of(method, scene, False, torch.float64)().attributes.numpy()
+    turns = in_turns(ours, plain, rounds, most=1 if tiny else 21)
+    result = ours()
+    largest = float(np.abs(exact).max())
+    errors = [float(np.abs(found.attributes.numpy() - exact).max()) / largest for found in (result, plain())]
+    return {
+        "ratio": turns.ratio,
+        "seconds": statistics.median(turns.ours),
+        "error": errors[0],
+        "plain_error": errors[1],
+        "shortcut": result.report.shortcut,
+        "declined": result.report.shortcut_declined,
+    }
+
+
+def measure(rounds: int, tiny: bool, chosen: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """Every cell whose name is chosen; a cell that ends its process says so, and the next one gets another."""
+    rows = []
+    for model in SMALL:
+        process = None
+        for method in METHODS:
+            if not chosen(f"{model}, {method}"):
+                continue
+            process = process or Process("benchmarks.third_party", model, *["--tiny"] * tiny)
+            try:
+                found = process.ask(json.dumps({"method": method, "rounds": rounds}))
+            except RuntimeError as error:
+                found, process = {"failed": str(error)}, None
+            rows.append({"model": model, "method": method, **found})
+            shown = found.get("failed") or "; ".join((speed(found), exactness(found), way(found)))
+            print(f"    {model}, {method}: {shown}", flush=True)
+        if process is not None:
+            process.__exit__(None, None, None)
+    return rows
+
+
+def speed(row: dict[str, Any]) -> str:
+    text = f"{row['ratio']:.2f}"
+    return text if row["ratio"] >= SLOWEST else f"**{text}**"
+
+
+def exactness(row: dict[str, Any]) -> str:
+    text = f"{row['error']:.0e} : {row['plain_error']:.0e}"
+    return f"**{text}**" if inexact(row) else text
+
+
+def way(row: dict[str, Any]) -> str:
+    return row["shortcut"] or f"*{row['declined'] or 'none'}*"
+
+
+def inexact(row: dict[str, Any]) -> bool:
+    """Whether the error is over twice the plain path's, and more than a rounding of the largest value."""
+    return bool(row["error"] > max(WORST_ERROR * row["plain_error"], float(np.finfo(np.float32).eps)))
+
+
+CAPTION = """\
+Small configurations of `transformers` and `monai` and networks of the literature, {bands} bands, 24 x 24 to 96 x 96
+pixels, one image, seeded weights. Our default path against our plain path (`options(shortcuts=False)`), in turns in
+one process; medians of {rounds} turns or more. An error is the largest difference from the plain path with model and
+image in float64, relative to the largest attribution. Bold: below {slowest} of the plain path's speed; an error over
+{worst:g} times the plain path's and over the spacing of float32 (1.2e-07).
+"""
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    done = [row for row in rows if "failed" not in row]
+    slow = [row for row in done if row["ratio"] < SLOWEST]
+    mean = statistics.geometric_mean(row["ratio"] for row in done)
+    slowest = min(done, key=lambda row: row["ratio"])
+    wrong = sum(inexact(row) for row in done)
+    none = "**missed**: 0"
+    lines = [
+        ["cells", str(len(rows)), ""],
+        ["cells in which a shortcut was taken", str(sum(row["shortcut"] is not None for row in done)), ""],
+        [f"cells below {SLOWEST} of the plain path's speed", str(len(slow)), none if slow else "0"],
+        [f"the slowest ({slowest['model']}, {slowest['method']})", f"{slowest['ratio']:.2f} x", ""],
+        [
+            "geometric mean of all cells",
+            f"{mean:.2f} x",
+            ("" if mean >= GEOMETRIC_MEAN else "**missed**: ") + f">= {GEOMETRIC_MEAN} x",
+        ],
+        [f"cells with an error over {WORST_ERROR:g} times the plain path's", str(wrong), none if wrong else "0"],
+        *([["cells that failed", str(len(rows) - len(done)), none]] if len(done) < len(rows) else []),
+    ]  # fmt: skip
+    return grid(["", "measured", "wanted"], lines)
+
+
+def section(rows: list[dict[str, Any]], rounds: int) -> str:
+    methods = [name for name in METHODS if any(row["method"] == name for row in rows)]
+
+    def table(title: str, show: Callable[[dict[str, Any]], str]) -> str:
+        cells = {(row["model"], row["method"]): row.get("failed") or show(row) for row in rows}
+        lines = [
+            [model, *(cells.get((model, method), "") for method in methods)]
+            for model in dict.fromkeys(row["model"] for row in rows)
+        ]
+        return f"## {title}\n\n" + grid(["", *methods], lines)
+
+    caption = CAPTION.format(bands=BANDS, rounds=rounds, slowest=SLOWEST, worst=WORST_ERROR)
+    return named_section(
+        "Models that others wrote",
+        caption,
+        summary(rows),
+        table("Times as fast as the plain path", speed),
+        table("Errors, of the default path : of the plain path", exactness),
+        table("The shortcut that was taken, or *why none was*", way),
+        packages=("transformers", "monai"),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Answer lines of JSON: a method, and how many turns count at least.")
+    parser.add_argument("model", choices=list(SMALL))
+    parser.add_argument("--tiny", action="store_true", help="one turn only")
+    options = parser.parse_args()
+    serve(lambda asked: cell(METHODS[asked["method"]], SMALL[options.model], asked["rounds"], options.tiny))
+
+
+if __name__ == "__main__":
+    main()

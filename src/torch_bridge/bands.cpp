@@ -1,0 +1,335 @@
+/*
+ * bands.cpp - samples in which some bands take the baseline's values. A convolution or a matrix over all bands is linear in
+ * each of them: z = z(x) + A (b - x) over the bands that are replaced, or z(b) - A (b - x) over those that are kept,
+ * whichever are fewer.
+ */
+#include "shortcut.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace bridge {
+namespace {
+
+/* Bands are taken in multiples of this: every new number costs oneDNN a convolution to prepare and to keep. */
+const size_t ROUND = 16;
+/* Seconds to copy, or add, a byte of features. */
+const double SECONDS_A_BYTE = 4e-10;
+
+/* Bytes of a value for one sample. */
+double bytes_of(const Value &value) {
+    double bytes = static_cast<double>(at::elementSize(value.dtype));
+    for (int64_t size : value.shape) {
+        bytes *= static_cast<double>(size);
+    }
+    return bytes;
+}
+
+/*
+ * Where the bands lie in a value that has each of them apart, and what the operators on the way to it do: each band of the
+ * result must be a function of that band of the input alone, whatever it is.
+ */
+class Layout {
+  public:
+    Layout(const Program &p, int input, int axis) : p_(p), axis_(p.values.size(), -1) {
+        axis_[static_cast<size_t>(input)] = axis;
+    }
+    int axis(int v) const { return v < 0 ? -1 : axis_[static_cast<size_t>(v)]; }
+    /* Whether the node keeps bands apart; its result is known then. */
+    bool follow(const Node &node);
+
+  private:
+    int moved(const Node &node, int axis) const;
+    const Program &p_;
+    std::vector<int> axis_; /* by value */
+};
+
+int wrapped(int64_t axis, size_t dimensions) {
+    return static_cast<int>(axis < 0 ? axis + static_cast<int64_t>(dimensions) : axis);
+}
+
+/* The axis of the bands behind a node that only moves values; -1: it does something else. */
+int Layout::moved(const Node &node, int axis) const {
+    const Value &from = p_.values[static_cast<size_t>(node.reads[0])];
+    const size_t n = from.shape.size();
+    if (node.name == "permute") {
+        const auto order = node.integers(1, n);
+        for (size_t i = 0; i < n; i++) {
+            if (wrapped(order[i], n) == axis) {
+                return static_cast<int>(i);
+            }
+        }
+    }
+    if (node.name == "transpose" || node.name == "swapaxes" || node.name == "swapdims") {
+        const int a = wrapped(node.fixed(1).toInt(), n), b = wrapped(node.fixed(2).toInt(), n);
+        return axis == a ? b : axis == b ? a : axis;
+    }
+    if (node.name == "unsqueeze") {
+        const int at = wrapped(node.fixed(1).toInt(), n + 1);
+        return at <= axis ? axis + 1 : axis;
+    }
+    if (node.name == "contiguous" || node.name == "clone" || node.name == "detach" || node.name == "alias" ||
+        node.name == "to" || node.name == "dropout") {
+        return axis;
+    }
+    return -1;
+}
+
+bool Layout::follow(const Node &node) {
+    if (node.opaque || node.autocast || node.makes.size() != 1 || node.makes[0] < 0 || node.reads.size() != 1) {
+        return false;
+    }
+    const int axis = axis_[static_cast<size_t>(node.reads[0])];
+    const Value &from = p_.values[static_cast<size_t>(node.reads[0])];
+    const Value &to = p_.values[static_cast<size_t>(node.makes[0])];
+    if (axis < 0 || !to.by_sample || to.dtype != from.dtype) {
+        return false;
+    }
+    static const std::unordered_set<std::string> by_value = {"add", "sub", "mul", "div", "relu", "neg", "clamp", "log", "exp",
+                                                             "sqrt", "pow", "abs", "log1p", "sigmoid", "tanh"};
+    int after = moved(node, axis);
+    if (after < 0 && by_value.count(node.name) != 0 && from.shape == to.shape) {
+        after = axis; /* with constants, which may differ from band to band */
+    }
+    if (after < 0 && node.name == "batch_norm" && axis == 1) {
+        after = 1;
+    }
+    axis_[static_cast<size_t>(node.makes[0])] = after;
+    return after >= 0;
+}
+
+/* A node that sums over all bands: its weights have an axis for them. */
+struct Sum {
+    size_t node;
+    int input, output;  /* values */
+    int axis;           /* of the bands in the input */
+    bool matrix;        /* linear: else a convolution */
+    at::Tensor weight;  /* bands along axis 1 */
+    at::Tensor change;  /* (images, ...): input of the baselines less that of the images */
+    at::Tensor image, baseline; /* outputs, (images, ...) */
+};
+
+class Bands : public Features {
+  public:
+    explicit Bands(const Subject &subject);
+    std::string name() const override { return "affine prefix, by bands"; }
+    std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
+
+  private:
+    void find(const Subject &subject);
+    at::Tensor part(const Sum &sum, int64_t row, const std::vector<int64_t> &bands, size_t count) const;
+    at::Tensor sum_of(const Sum &sum, const met_sample &s, int64_t row);
+    at::Tensor taken(const at::Tensor &change, int axis, const at::Tensor &index);
+
+    const Program &p_;
+    int64_t bands_;
+    std::vector<Sum> sums_;
+    struct Apart { /* a live value that has the bands apart */
+        int value, axis;
+        at::Tensor image, baseline;
+    };
+    std::vector<Apart> apart_;
+    std::vector<int> live_;
+    at::Tensor room_; /* for bands that are taken */
+};
+
+bool is_convolution(const Node &node) {
+    return node.name == "conv1d" || node.name == "conv2d" || node.name == "conv3d";
+}
+
+/* Whether a node sums over the bands, which lie along `axis` of its input, with constant weights. */
+bool sums_over(const Program &p, const Node &node, int axis, Sum *sum) {
+    const std::vector<size_t> dependent = dependent_arguments(p, node);
+    if (dependent.size() != 1 || dependent[0] != 0 || node.opaque || node.autocast || node.makes.size() != 1 ||
+        !p.values[static_cast<size_t>(node.makes[0])].by_sample) {
+        return false;
+    }
+    const Value &input = p.values[static_cast<size_t>(node.reads[0])];
+    const bool matrix = node.name == "linear" && axis == static_cast<int>(input.shape.size()) - 1;
+    const bool convolution = is_convolution(node) && axis == 1 && node.constant(1).defined() &&
+                             input.shape.size() == static_cast<size_t>(node.constant(1).dim());
+    if ((!matrix && !convolution) || !node.constant(1).defined() ||
+        node.constant(1).size(1) != input.shape[static_cast<size_t>(axis)]) {
+        return false; /* groups have fewer */
+    }
+    *sum = {0, node.reads[0], node.makes[0], axis, matrix, node.constant(1), {}, {}, {}};
+    return true;
+}
+
+void Bands::find(const Subject &subject) {
+    const Program &p = subject.program;
+    Layout layout(p, p.input, subject.bands + 1);
+    int64_t replaced = 0;
+    for (size_t i = 0; i < subject.trial.batch.n; i++) {
+        const met_sample &s = subject.trial.samples[i];
+        const int64_t count = s.kind == MET_BANDS ? std::count(s.replaced, s.replaced + bands_, 1) : 0;
+        replaced = std::max(replaced, std::min(count, bands_ - count));
+    }
+    const double fraction = static_cast<double>(replaced) / static_cast<double>(bands_);
+    const double plain = subject.cost(0, p.nodes.size());
+    double best = plain, done = 0;
+    std::vector<Sum> found;
+    std::string end = "its end";
+    for (size_t i = 0; i < p.nodes.size(); i++) {
+        const Node &node = p.nodes[i];
+        if (!node.needed || !node.dependent) {
+            continue;
+        }
+        Sum sum;
+        if (node.reads.size() == 1 && layout.axis(node.reads[0]) >= 0 &&
+            sums_over(p, node, layout.axis(node.reads[0]), &sum)) {
+            sum.node = i;
+            found.push_back(sum);
+            done += fraction * subject.seconds[i] + SECONDS_A_BYTE * (fraction * bytes_of(p.values[static_cast<size_t>(sum.input)]) +
+                                                                      bytes_of(p.values[static_cast<size_t>(sum.output)]));
+        } else if (!layout.follow(node) || (subject.trial.gradient && !is_affine(p, node))) {
+            end = node.full_name();
+            break;
+        }
+        double copied = 0;
+        bool whole = !found.empty() && p.can_cut(i + 1);
+        for (int v : p.live(i + 1)) {
+            copied += layout.axis(v) >= 0 ? 2 * SECONDS_A_BYTE * bytes_of(p.values[static_cast<size_t>(v)]) : 0;
+            whole = whole && p.values[static_cast<size_t>(v)].by_sample;
+        }
+        const double cost = done + copied + subject.cost(i + 1, p.nodes.size());
+        if (whole && cost < best) {
+            best = cost;
+            stop = i + 1;
+            sums_ = found;
+            planned = done + copied;
+        }
+    }
+    if (stop == 0 || best > 0.97 * plain) {
+        throw Declined(MET_DECLINE_STRUCTURE, found.empty() ? "the model does not begin with sums over the bands: " + end
+                                                            : "the sums over the bands are too small a part of the model");
+    }
+    live_ = p.live(stop);
+    for (int v : live_) {
+        if (layout.axis(v) >= 0) {
+            apart_.push_back({v, layout.axis(v), {}, {}});
+        }
+    }
+}
+
+Bands::Bands(const Subject &subject) : p_(subject.program), bands_(subject.images.size(subject.bands + 1)) {
+    find(subject);
+    at::NoGradGuard off;
+    std::vector<int> wanted;
+    for (const Sum &sum : sums_) {
+        wanted.insert(wanted.end(), {sum.input, sum.output});
+    }
+    for (const Apart &one : apart_) {
+        wanted.push_back(one.value);
+    }
+    const std::vector<at::Tensor> image = values_of(subject, subject.images, wanted, stop, false);
+    const std::vector<at::Tensor> baseline = values_of(subject, subject.baselines, wanted, stop, false);
+    size_t i = 0;
+    for (Sum &sum : sums_) {
+        sum.change = baseline[i] - image[i];
+        if (sum.change.dim() == 4) { /* bands lie together: they are taken several times faster */
+            sum.change = sum.matrix ? sum.change.contiguous() : sum.change.contiguous(at::MemoryFormat::ChannelsLast);
+        }
+        sum.image = image[i + 1];
+        sum.baseline = baseline[i + 1];
+        i += 2;
+    }
+    for (Apart &one : apart_) {
+        one.image = image[i];
+        one.baseline = baseline[i++];
+    }
+}
+
+/* Some bands of one input (1, ...), bands along `axis`; pieces of another size each time would break the heap up. */
+at::Tensor Bands::taken(const at::Tensor &change, int axis, const at::Tensor &index) {
+    const bool last = axis == change.dim() - 1 && change.is_contiguous();
+    const bool channels_last = axis == 1 && change.dim() == 4 && change.is_contiguous(at::MemoryFormat::ChannelsLast);
+    if (!last && !channels_last) {
+        return change.index_select(axis, index);
+    }
+    at::Tensor pixels = (last ? change : change.permute({0, 2, 3, 1})).reshape({-1, bands_});
+    const int64_t count = index.size(0);
+    if (!room_.defined() || room_.numel() < pixels.size(0) * count) {
+        room_ = at::empty({pixels.size(0) * (bands_ / 2 + static_cast<int64_t>(ROUND))}, change.options());
+    }
+    at::Tensor out = room_.slice(0, 0, pixels.size(0) * count).view({-1, count});
+    at::index_select_out(out, pixels, 1, index);
+    std::vector<int64_t> shape = change.sizes().vec();
+    if (last) {
+        shape.back() = count;
+        return out.view(shape);
+    }
+    return out.view({1, shape[2], shape[3], count}).permute({0, 3, 1, 2});
+}
+
+/* The first result of a node for another first argument, weight and no bias. */
+at::Tensor linear_part(const Node &node, bool matrix, const at::Tensor &x, const at::Tensor &weight) {
+    if (matrix) {
+        return at::linear(x, weight);
+    }
+    torch::jit::Stack stack;
+    for (size_t a = 0; a < node.arguments.size(); a++) {
+        stack.push_back(a == 0 ? c10::IValue(x) : a == 1 ? c10::IValue(weight) : a == 2 ? c10::IValue() : node.fixed(a));
+    }
+    node.op.callBoxed(stack);
+    return stack[0].toTensor();
+}
+
+at::Tensor Bands::sum_of(const Sum &sum, const met_sample &s, int64_t row) {
+    const int64_t count = s.kind == MET_BANDS ? std::count(s.replaced, s.replaced + bands_, 1) : 0;
+    const bool most = 2 * count > bands_;
+    at::Tensor whole = (most ? sum.baseline : sum.image).slice(0, row, row + 1);
+    std::vector<int64_t> bands;
+    for (int64_t b = 0; b < bands_ && s.kind == MET_BANDS; b++) {
+        if ((s.replaced[b] != 0) != most) {
+            bands.push_back(b);
+        }
+    }
+    if (bands.empty()) {
+        return whole.clone();
+    }
+    const auto taken_bands = static_cast<int64_t>(bands.size());
+    bands.resize((bands.size() + ROUND - 1) / ROUND * ROUND, 0); /* with weights of 0 */
+    at::Tensor index = at::tensor(bands, at::kLong).to(sum.change.device());
+    at::Tensor part = taken(sum.change.slice(0, row, row + 1), sum.axis, index);
+    at::Tensor weight = sum.weight.index_select(1, index);
+    weight.slice(1, taken_bands).zero_();
+    at::Tensor change = linear_part(p_.nodes[sum.node], sum.matrix, part, weight);
+    return at::add(whole, change, most ? -1 : 1);
+}
+
+std::vector<at::Tensor> Bands::of(const met_sample *s, const std::vector<int64_t> &rows) {
+    at::NoGradGuard off;
+    std::vector<at::Tensor> features;
+    for (int v : live_) {
+        std::vector<at::Tensor> samples;
+        for (size_t i = 0; i < rows.size(); i++) {
+            const auto sum = std::find_if(sums_.begin(), sums_.end(), [&](const Sum &one) { return one.output == v; });
+            if (sum != sums_.end()) {
+                samples.push_back(sum_of(*sum, s[i], rows[i]));
+                continue;
+            }
+            const auto apart = std::find_if(apart_.begin(), apart_.end(), [&](const Apart &one) { return one.value == v; });
+            at::Tensor image = apart->image.slice(0, rows[i], rows[i] + 1);
+            if (s[i].kind != MET_BANDS) {
+                samples.push_back(image.clone());
+                continue;
+            }
+            std::vector<int64_t> shape(static_cast<size_t>(image.dim()), 1);
+            shape[static_cast<size_t>(apart->axis)] = bands_;
+            at::Tensor flags =
+                at::from_blob(const_cast<uint8_t *>(s[i].replaced), {bands_}, at::kByte).to(image.device(), at::kBool);
+            samples.push_back(at::where(flags.view(shape), apart->baseline.slice(0, rows[i], rows[i] + 1), image));
+        }
+        features.push_back(samples.size() == 1 ? samples[0] : at::cat(samples));
+    }
+    return features;
+}
+
+} // namespace
+
+std::unique_ptr<Features> without_bands(const Subject &subject) {
+    return std::make_unique<Bands>(subject);
+}
+
+} // namespace bridge

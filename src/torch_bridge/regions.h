@@ -1,0 +1,105 @@
+/* regions.h - samples whose images differ in a part: of each value, only what that part reaches is computed again. */
+#ifndef METEORS_C_REGIONS_H
+#define METEORS_C_REGIONS_H
+
+#include "region.h"
+
+namespace bridge {
+
+/* What one changed box of the image reaches, step by step. */
+struct Route {
+    std::vector<Box> changed;  /* by place: the image, then what the steps compute; empty: unchanged */
+    std::vector<Box> reads;    /* of all operands of the steps; undefined where a step computes nothing */
+    std::vector<bool> updates; /* by step: whether its result is updated */
+    std::vector<int64_t> key;  /* the same for samples that can be computed together */
+};
+
+/* How a program is evaluated where parts of the image change, up to a position behind which it is run in full. */
+class Regions {
+  public:
+    /*
+     * Plans for samples such as `examples`, boxes of the image.
+     *   seconds      of each node, for one sample
+     *   differences  whether differences of the images' values keep their digits
+     *   furthest     as far as there are rules, whatever it costs; else as far as it is cheapest
+     */
+    Regions(const Program &program, const Model &model, const std::vector<Box> &examples,
+            const std::vector<double> &seconds, bool differences, bool furthest);
+
+    /* Position of the cut; 0: nothing is gained. */
+    size_t stop() const { return stop_; }
+    /* Of one sample, behind the cut too, and of one that is run in full. */
+    double planned_seconds() const { return planned_; }
+    double full_seconds() const { return full_; }
+    /* Operators that are computed in part. */
+    size_t local() const;
+    /* In full name the operator that ends the part with rules; empty: there is none. */
+    std::string ends_at() const;
+
+    /* Values that must be known for whole images. */
+    std::vector<int> wanted() const;
+    /* These, by their numbers, (images, ...), and the baselines (images, d0, d1, d2). */
+    void keep(std::vector<at::Tensor> values, at::Tensor baselines);
+
+    /*
+     * The values that are live at the cut, in the order of Program::live, for n samples.
+     *   changed  (n,) boxes of the image; empty: the image itself
+     *   rows     (n,) which image each belongs to
+     *   fresh    nothing: the baseline's values; or for each sample values (1, sizes of its box)
+     */
+    std::vector<at::Tensor> features(const std::vector<Box> &changed, const std::vector<int64_t> &rows,
+                                     const std::vector<at::Tensor> &fresh = {}) const;
+
+  private:
+    struct Step {
+        size_t node, result;
+        int value;
+        const Rule *rule;
+        std::vector<int> places; /* of the operands, in Route::changed; -1: they never change */
+        size_t first_read;       /* of its operands, in Route::reads */
+        size_t last_use = 0;     /* the last step that reads its result */
+    };
+    /* Samples that are computed together. */
+    struct Group {
+        std::vector<size_t> samples;
+        std::vector<const Route *> routes;
+        std::vector<int64_t> rows;
+        std::vector<at::Tensor> fresh; /* by place, (samples, sizes) */
+    };
+
+    void add_steps();
+    Route route(const Box &box) const;
+    bool needs_base(const Route &route, const Step &step, size_t k) const;
+    double step_seconds(const Route &route, size_t step) const;
+    double splice_seconds(const std::vector<Route> &routes, size_t position) const;
+    void choose(const std::vector<Route> &routes, bool furthest);
+    std::vector<std::pair<double, size_t>> candidates(const std::vector<Route> &routes) const;
+    int64_t size_of(int value) const;
+
+    void compute(Group *group) const;
+    at::Tensor patch(const Group &group, const Step &step, size_t k) const;
+    at::Tensor updated(const Group &group, size_t step) const;
+    at::Tensor gathered(const at::Tensor &base, const std::vector<Box> &at, const std::vector<int64_t> &rows) const;
+    const at::Tensor &base_of(int value) const;
+    at::Tensor spliced(int value, const std::vector<Group> &groups, const std::vector<int64_t> &rows) const;
+
+    const Program &program_;
+    const Model &model_;
+    const std::vector<double> seconds_;
+    const bool differences_;
+    std::vector<std::unique_ptr<Rule>> rules_;
+    std::vector<Step> steps_;
+    std::vector<int> place_; /* by value: where it is in Route::changed; -1: it never changes, or has no rule */
+    size_t reads_ = 0;       /* of all steps */
+    size_t limit_ = 0;       /* position in front of the first node without a rule */
+    size_t stop_ = 0;
+    double planned_ = 0, full_ = 0;
+    std::vector<Box> probes_; /* boxes that tell which values are wanted */
+    std::vector<at::Tensor> base_;
+    std::vector<at::Tensor> summaries_; /* by step */
+    at::Tensor baselines_;
+};
+
+} // namespace bridge
+
+#endif

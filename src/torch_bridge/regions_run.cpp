@@ -1,0 +1,251 @@
+/* regions_run.cpp - samples whose images differ in a part, computed in groups that are alike but for the place. */
+#include "modes.h"
+#include "regions.h"
+
+#include <map>
+#include <numeric>
+
+namespace bridge {
+namespace {
+
+/* The part of x (n, ...) at a box, where the first value of x lies at `origin`. */
+at::Tensor cut(const at::Tensor &x, const Box &box, const Box &origin) {
+    int64_t offset = x.storage_offset();
+    for (size_t d = 0; d < box.axes(); d++) {
+        offset += (box[d].first - origin[d].first) * x.stride(static_cast<int64_t>(d) + 1);
+    }
+    return x.as_strided(box.sizes(x.size(0)), x.strides(), offset);
+}
+
+/* Axes of a tensor, those with the largest strides first, so that what is copied lies in memory as it does there. */
+std::vector<int64_t> memory_order(const at::Tensor &x) {
+    std::vector<int64_t> order(static_cast<size_t>(x.dim()) - 1);
+    std::iota(order.begin(), order.end(), 1);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return x.stride(a) > x.stride(b); });
+    return order;
+}
+
+std::vector<std::pair<int64_t, int64_t>> missing(const Box &reads, const Box &inside) {
+    std::vector<std::pair<int64_t, int64_t>> around;
+    for (size_t d = 0; d < reads.axes(); d++) {
+        around.emplace_back(inside[d].first - reads[d].first, reads[d].last - inside[d].last);
+    }
+    return around;
+}
+
+/* Tensors (n, ...) with `value` where the box that is read goes beyond the borders. */
+at::Tensor beyond(const at::Tensor &x, const Box &reads, const Box &inside, double value) {
+    std::vector<int64_t> amounts;
+    for (const auto &[before, behind] : missing(reads, inside)) {
+        amounts.insert(amounts.begin(), {before, behind}); /* the last axis comes first */
+    }
+    const bool any = std::any_of(amounts.begin(), amounts.end(), [](int64_t amount) { return amount != 0; });
+    return any ? at::constant_pad_nd(x, amounts, value) : x;
+}
+
+} // namespace
+
+void Regions::keep(std::vector<at::Tensor> values, at::Tensor baselines) {
+    const at::NoGradGuard off;
+    base_ = std::move(values);
+    baselines_ = std::move(baselines);
+    summaries_.assign(steps_.size(), {});
+    for (size_t i = 0; i < steps_.size() && steps_[i].node < stop_; i++) {
+        const Step &step = steps_[i];
+        const int value = step.rule->operands[0].value;
+        if (value >= 0 && base_[static_cast<size_t>(value)].defined()) {
+            summaries_[i] = step.rule->summary(base_[static_cast<size_t>(value)]);
+        }
+    }
+}
+
+const at::Tensor &Regions::base_of(int value) const {
+    const at::Tensor &base = base_[static_cast<size_t>(value)];
+    if (!base.defined()) { /* examples did not tell that it would be read */
+        throw Declined(MET_DECLINE_STRUCTURE, "samples differ too much from those that the regions were planned for");
+    }
+    return base;
+}
+
+/* Parts of the same size of rows of a tensor (rows, ...), one for each sample, in new memory. */
+at::Tensor Regions::gathered(const at::Tensor &base, const std::vector<Box> &at,
+                             const std::vector<int64_t> &rows) const {
+    const std::vector<int64_t> order = memory_order(base);
+    std::vector<int64_t> sizes{0}, strides{1}, back(order.size() + 1, 0);
+    for (size_t j = 0; j < order.size(); j++) {
+        const auto d = static_cast<size_t>(order[j]);
+        sizes.push_back(at[0][d - 1].size());
+        strides.push_back(base.stride(order[j]));
+        back[d] = static_cast<int64_t>(j) + 1;
+    }
+    std::vector<int64_t> offsets(at.size());
+    for (size_t i = 0; i < at.size(); i++) {
+        offsets[i] = rows[i] * base.stride(0);
+        for (size_t d = 0; d < at[i].axes(); d++) {
+            offsets[i] += at[i][d].first * base.stride(static_cast<int64_t>(d) + 1);
+        }
+    }
+    sizes[0] = *std::max_element(offsets.begin(), offsets.end()) + 1; /* parts that begin one value after the other */
+    const at::Tensor parts = base.as_strided(sizes, strides, base.storage_offset());
+    const at::Tensor index = at::tensor(offsets, at::kLong).to(base.device());
+    return parts.index_select(0, index).permute(back);
+}
+
+/* What a step reads of operand k, (samples, ...). */
+at::Tensor Regions::patch(const Group &group, const Step &step, size_t k) const {
+    const Operand &operand = step.rule->operands[k];
+    const Route &first = *group.routes[0];
+    const Box &reads = first.reads[step.first_read + k], all = Box::all(operand.shape), inside = common(reads, all);
+    if (reads.empty()) {
+        return {};
+    }
+    if (operand.value < 0 && reads == all) {
+        return operand.constant;
+    }
+    const Box *changed = step.places[k] >= 0 ? &first.changed[static_cast<size_t>(step.places[k])] : nullptr;
+    const bool any = changed != nullptr && !changed->empty();
+    if (any && changed->holds(inside)) {
+        const at::Tensor &fresh = group.fresh[static_cast<size_t>(step.places[k])];
+        return beyond(*changed == inside ? fresh : cut(fresh, inside, *changed), reads, inside, step.rule->beyond());
+    }
+    std::vector<Box> at;
+    for (const Route *route : group.routes) {
+        at.push_back(common(route->reads[step.first_read + k], all));
+    }
+    const bool constant = operand.value < 0;
+    const std::vector<int64_t> zeros(constant ? group.rows.size() : 0, 0);
+    at::Tensor x = gathered(constant ? operand.constant : base_of(operand.value), at, constant ? zeros : group.rows);
+    const Box part = any ? common(*changed, inside) : Box::nothing();
+    if (!part.empty()) {
+        cut(x, part, inside).copy_(cut(group.fresh[static_cast<size_t>(step.places[k])], part, *changed));
+    }
+    return beyond(x, reads, inside, step.rule->beyond());
+}
+
+at::Tensor Regions::updated(const Group &group, size_t i) const {
+    const Step &step = steps_[i];
+    const auto place = static_cast<size_t>(step.places[0]);
+    std::vector<Box> changed, out;
+    for (const Route *route : group.routes) {
+        changed.push_back(route->changed[place]);
+        out.push_back(route->changed[i + 1]);
+    }
+    const at::Tensor &base = base_of(step.rule->operands[0].value);
+    const at::Tensor old = gathered(base, changed, group.rows);
+    const at::Tensor before =
+        gathered(summaries_[i].defined() ? summaries_[i] : base_of(step.value), out, group.rows);
+    return step.rule->update({group.fresh[place], old, changed[0], before}, out[0]);
+}
+
+void Regions::compute(Group *group) const {
+    const std::vector<int> live = program_.live(stop_);
+    std::vector<bool> stays(steps_.size() + 1, false);
+    for (int value : live) {
+        stays[static_cast<size_t>(place_[static_cast<size_t>(value)])] = true;
+    }
+    for (size_t i = 0; i < steps_.size() && steps_[i].node < stop_; i++) {
+        const Step &step = steps_[i];
+        const Node &node = program_.nodes[step.node];
+        const Box &out = group->routes[0]->changed[i + 1];
+        if (!out.empty()) {
+            const Modes modes(node, model_.device.type());
+            at::Tensor y;
+            if (group->routes[0]->updates[i]) {
+                y = updated(*group, i);
+            } else {
+                std::vector<at::Tensor> patches;
+                for (size_t k = 0; k < step.places.size(); k++) {
+                    patches.push_back(patch(*group, step, k));
+                }
+                y = step.rule->compute(patches, out, step.result);
+            }
+            group->fresh[i + 1] = y.to(program_.values[static_cast<size_t>(step.value)].dtype);
+        }
+        for (int place : step.places) {
+            const bool last = place >= 0 && !stays[static_cast<size_t>(place)] &&
+                              (place == 0 ? false : steps_[static_cast<size_t>(place) - 1].last_use <= i);
+            if (last) {
+                group->fresh[static_cast<size_t>(place)].reset();
+            }
+        }
+    }
+}
+
+/* A value for all samples: what it is for their images, and the new parts in it. */
+at::Tensor Regions::spliced(int value, const std::vector<Group> &groups, const std::vector<int64_t> &rows) const {
+    const auto place = static_cast<size_t>(place_[static_cast<size_t>(value)]);
+    const Box all = Box::all(program_.values[static_cast<size_t>(value)].shape);
+    const bool whole = std::all_of(groups.begin(), groups.end(), [&](const Group &group) {
+        return group.routes[0]->changed[place] == all;
+    });
+    if (whole && groups.size() == 1) {
+        const at::Tensor &x = groups[0].fresh[place];
+        return place == 0 ? x.clone() : x;
+    }
+    const int64_t n = static_cast<int64_t>(rows.size());
+    const at::Tensor &model = whole ? groups[0].fresh[place] : base_of(value);
+    std::vector<int64_t> sizes = model.sizes().vec();
+    sizes[0] = n;
+    at::Tensor x = at::empty(sizes, model.options().memory_format(model.suggest_memory_format()));
+    for (size_t i = 0, next = 0; i < rows.size() && !whole; i = next) { /* samples of an image follow each other */
+        for (next = i; next < rows.size() && rows[next] == rows[i]; next++) {
+        }
+        const auto count = static_cast<int64_t>(next - i);
+        std::vector<int64_t> several = sizes;
+        several[0] = count;
+        x.narrow(0, static_cast<int64_t>(i), count).copy_(model.narrow(0, rows[i], 1).expand(several));
+    }
+    for (const Group &group : groups) {
+        for (size_t j = 0; j < group.samples.size(); j++) {
+            const Box &changed = group.routes[j]->changed[place];
+            if (!changed.empty()) {
+                const at::Tensor row = x.narrow(0, static_cast<int64_t>(group.samples[j]), 1);
+                cut(row, changed, all).copy_(group.fresh[place].narrow(0, static_cast<int64_t>(j), 1));
+            }
+        }
+    }
+    return x;
+}
+
+std::vector<at::Tensor> Regions::features(const std::vector<Box> &changed, const std::vector<int64_t> &rows,
+                                          const std::vector<at::Tensor> &fresh) const {
+    const at::NoGradGuard off;
+    std::vector<Route> routes;
+    std::map<std::vector<int64_t>, size_t> known;
+    std::vector<Group> groups;
+    routes.reserve(changed.size());
+    for (size_t i = 0; i < changed.size(); i++) {
+        routes.push_back(route(changed[i].empty() ? Box::nothing() : changed[i]));
+        const auto [at, is_new] = known.emplace(routes[i].key, groups.size());
+        if (is_new) {
+            groups.emplace_back();
+        }
+        Group &group = groups[at->second];
+        group.samples.push_back(i);
+        group.routes.push_back(&routes[i]);
+        group.rows.push_back(rows[i]);
+    }
+    for (Group &group : groups) {
+        group.fresh.resize(steps_.size() + 1);
+        if (group.routes[0]->changed[0].empty()) {
+            continue;
+        }
+        std::vector<at::Tensor> values;
+        std::vector<Box> boxes;
+        for (size_t i : group.samples) {
+            boxes.push_back(changed[i]);
+            if (!fresh.empty()) {
+                values.push_back(fresh[i]);
+            }
+        }
+        group.fresh[0] = fresh.empty() ? gathered(baselines_, boxes, group.rows) : at::cat(values);
+        compute(&group);
+    }
+    std::vector<at::Tensor> found;
+    for (int value : program_.live(stop_)) {
+        found.push_back(spliced(value, groups, rows));
+    }
+    return found;
+}
+
+} // namespace bridge

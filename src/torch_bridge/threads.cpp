@@ -1,0 +1,207 @@
+/*
+ * threads.cpp - torch's threads, and what else runs on the machine.
+ *
+ * The number of threads is set for the calling thread alone: in OpenMP, where it is a variable of each thread, and in
+ * MKL, whose own setting would win. at::set_num_threads() would change it for the whole process.
+ */
+#include "threads.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+
+#include <dirent.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* MKL is linked into some builds of torch. */
+extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int);
+
+namespace bridge {
+
+/* ---- limits */
+
+namespace {
+
+/* 0: MKL follows the setting of the process again. */
+void limit_mkl(int threads) {
+    if (MKL_Set_Num_Threads_Local != nullptr) {
+        MKL_Set_Num_Threads_Local(threads);
+    }
+}
+
+} // namespace
+
+#ifdef _OPENMP
+
+ThreadLimit::ThreadLimit(int threads) {
+    int now = at::get_num_threads(); /* a thread's first use of torch sets its number: not after us */
+    if (threads < now) {
+        before_ = now;
+        limit_ = threads;
+        omp_set_num_threads(threads);
+        limit_mkl(threads);
+    }
+}
+
+ThreadLimit::~ThreadLimit() {
+    if (limit_ == 0) {
+        return;
+    }
+    limit_mkl(0);
+    if (omp_get_max_threads() == limit_) { /* else the model has set its own number, which stays */
+        omp_set_num_threads(before_);
+    }
+}
+
+#else
+
+ThreadLimit::ThreadLimit(int) {}
+ThreadLimit::~ThreadLimit() = default;
+
+#endif
+
+void run_over_threads(size_t n, const std::function<void(size_t, size_t)> &body) {
+    const auto threads = static_cast<size_t>(std::max(at::get_num_threads(), 1));
+    const at::ThreadLocalState state;
+    at::parallel_for(0, static_cast<int64_t>(n), static_cast<int64_t>((n + threads - 1) / threads),
+                     [&](int64_t from, int64_t to) {
+                         at::ThreadLocalStateGuard guard(state);
+                         body(static_cast<size_t>(from), static_cast<size_t>(to));
+                     });
+}
+
+/* ---- other work on the machine */
+
+#ifdef _OPENMP
+
+namespace {
+
+/* Threads of the whole machine that run or could run, the calling one among them; 0: unknown. */
+int running_threads() {
+    FILE *file = std::fopen("/proc/loadavg", "r");
+    int running = 0;
+    if (file != nullptr) {
+        if (std::fscanf(file, "%*f %*f %*f %d/", &running) != 1) {
+            running = 0;
+        }
+        std::fclose(file);
+    }
+    return running;
+}
+
+/* Whether a thread of this process runs or could run. */
+bool is_running(const char *thread) {
+    char state = 0;
+    FILE *file = std::fopen((std::string("/proc/self/task/") + thread + "/stat").c_str(), "r");
+    if (file != nullptr) {
+        char text[256]; /* "id (name) state ...", and a name may hold anything within its 15 characters */
+        size_t length = std::fread(text, 1, sizeof text - 1, file);
+        std::fclose(file);
+        std::string line(text, length);
+        size_t end = line.rfind(") ");
+        state = end != std::string::npos && end + 2 < line.size() ? line[end + 2] : '\0';
+    }
+    return state == 'R';
+}
+
+int own_running_threads() {
+    int count = 0;
+    DIR *folder = opendir("/proc/self/task");
+    if (folder != nullptr) {
+        while (const dirent *entry = readdir(folder)) {
+            count += entry->d_name[0] != '.' && is_running(entry->d_name);
+        }
+        closedir(folder);
+    }
+    return count;
+}
+
+/* Threads of other processes that run or could run; none where that is unknown. */
+int foreign_threads() {
+    int running = running_threads();
+    return running <= 1 ? 0 : std::max(running - std::max(own_running_threads(), 1), 0);
+}
+
+/* The same but for those that are gone in a moment. */
+int lasting_foreign_threads() {
+    constexpr int LOOKS = 3;
+    constexpr timespec MOMENT = {0, 1000000};
+    int least = foreign_threads();
+    for (int look = 1; look < LOOKS && least > 0; look++) {
+        nanosleep(&MOMENT, nullptr);
+        least = std::min(least, foreign_threads());
+    }
+    return least;
+}
+
+bool alone() {
+    return running_threads() == 1;
+}
+
+/* The threads, of `threads`, for which there are cores. */
+int fitting(int threads) {
+    const auto cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+    return cores < threads ? threads : std::max(std::min(threads, cores - lasting_foreign_threads()), 1);
+}
+
+} // namespace
+
+#endif
+
+/* ---- a run, an evaluation */
+
+namespace {
+
+double seconds_of(clockid_t clock) {
+    timespec now{};
+    clock_gettime(clock, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+} // namespace
+
+Schedule *Threads::schedule() {
+#ifdef _OPENMP
+    if (measured && !at::in_parallel_region()) {
+        if (!schedule_) {
+            const int most = at::get_num_threads();
+            schedule_ = std::make_unique<Schedule>(
+                Schedule::Settings{most, most > 1 ? fitting(most) : most, samples, curious, alone});
+        }
+        return schedule_.get();
+    }
+#endif
+    return nullptr;
+}
+
+Turn::Turn(Threads &threads, const Work &work)
+    : schedule_(threads.schedule()), work_(work), exceptions_(std::uncaught_exceptions()) {
+    if (schedule_ == nullptr) {
+        return;
+    }
+    way_ = schedule_->next(work_);
+    if (way_.threads < at::get_num_threads()) {
+        limit_ = std::make_unique<ThreadLimit>(way_.threads);
+    }
+    start_ = seconds_of(CLOCK_MONOTONIC);
+    start_running_ = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+}
+
+Turn::~Turn() {
+    if (schedule_ != nullptr && std::uncaught_exceptions() == exceptions_) {
+        const double seconds = seconds_of(CLOCK_MONOTONIC) - start_;
+        const double running = seconds_of(CLOCK_THREAD_CPUTIME_ID) - start_running_;
+        schedule_->took(work_, seconds, std::max(seconds - running, 0.0));
+    }
+}
+
+} // namespace bridge
