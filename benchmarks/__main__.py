@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import busy
 from .driver import PEER_PYTHON, compare, import_seconds, masked_part, part_outside, peaks_over
 from .table import write_results
 from .workloads import LARGE, SPATIAL, SUPERBANDS, SUPERPIXELS, TUNNEL, WORKLOADS
@@ -75,8 +76,10 @@ def main() -> None:
         what = f"{SPATIAL}, CNN 224, {path}, half of the pixels masked"
         checks.append((what, f"{part:.2f} of the time", "at most 0.65", part <= 0.65))
     checks.append(("`import meteors_c` after `import torch`", f"{added:.3f} s", "at most 0.2 s", added <= 0.2))
+    print("beside a busy process ...", flush=True)
+    beside = busy.section(busy.measure(options.rounds))
     results = Path(__file__).with_name("RESULTS.md")
-    write_results(results, rows, checks, options.rounds)
+    write_results(results, rows, checks, options.rounds, [beside])
     print(f"wrote {results}")
 
 

@@ -31,7 +31,13 @@ BATCHES, TRIAL = (1, 2, 4), 8  # sizes of the plain forwards, and samples by whi
 
 
 def library_call(
-    name: str, workload: Workload, scene: Scene, plain: bool, half: bool, superpixels: np.ndarray | None
+    name: str,
+    workload: Workload,
+    scene: Scene,
+    plain: bool,
+    half: bool,
+    superpixels: np.ndarray | None,
+    threads: str = "measured",
 ) -> Callable[..., list[Any]]:
     """The call to measure: everything that a user prepares once is prepared before."""
     library = importlib.import_module(name)
@@ -43,7 +49,10 @@ def library_call(
     masks = workload.masks(scene, superpixels)
 
     def call(**further: Any) -> list[Any]:
-        with library.options(shortcuts=False) if plain else contextlib.nullcontext():
+        changes = {"shortcuts": False} if plain else {}
+        if threads == "all":
+            changes["threads"] = threads
+        with library.options(**changes) if changes else contextlib.nullcontext():
             result = workload.run(library, model, images, **masks, **further)
         return result if isinstance(result, list) else [result]
 
@@ -94,6 +103,7 @@ def main() -> None:
     parser.add_argument("scene", choices=list(SCENES))
     parser.add_argument("--plain", action="store_true", help="without shortcuts")
     parser.add_argument("--half", action="store_true", help="with the lower half of the image masked")
+    parser.add_argument("--threads", choices=["measured", "all", "one"], default="measured")
     parser.add_argument("--superpixels", type=Path, help="file of their ids, (1, height, width)")
     parser.add_argument("--tiny", action="store_true", help="with so few pixels that only errors can be seen")
     parser.add_argument("--set", default="{}", help="arguments to change, as JSON")
@@ -102,6 +112,8 @@ def main() -> None:
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
 
+    if options.threads == "one":
+        torch.set_num_threads(1)
     workload, scene = WORKLOADS[options.workload], scene_of(options.scene, options.tiny)
     superpixels = None if options.superpixels is None else np.load(options.superpixels)
     workload = replace(workload, arguments={**workload.arguments, **json.loads(options.set)})
@@ -111,7 +123,7 @@ def main() -> None:
         assert superpixels is not None
         call = forwards_call(scene, superpixels)
     else:
-        call = library_call(options.library, workload, scene, options.plain, options.half, superpixels)
+        call = library_call(options.library, workload, scene, options.plain, options.half, superpixels, options.threads)
 
     serve(call, answers)
 

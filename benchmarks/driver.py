@@ -34,10 +34,12 @@ class Child:
         plain: bool = False,
         half: bool = False,
         tiny: bool = False,
+        threads: str = "measured",
         **arguments: Any,
     ) -> None:
         python = PEER_PYTHON if library == "meteors" else sys.executable
         command = [python, "-m", "benchmarks.child", library, workload, scene, "--set", json.dumps(arguments)]
+        command += ["--threads", threads]
         if WORKLOADS[workload].features == "superpixels":
             command += ["--superpixels", str(superpixels_file(scene, tiny))]
         self._process = subprocess.Popen(

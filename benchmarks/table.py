@@ -87,9 +87,13 @@ def error(row: dict[str, Any], key: str) -> str:
 
 
 def write_results(
-    path: Path, rows: list[dict[str, Any]], checks: list[tuple[str, str, str, bool]], rounds: int
+    path: Path,
+    rows: list[dict[str, Any]],
+    checks: list[tuple[str, str, str, bool]],
+    rounds: int,
+    sections: Iterable[str] = (),
 ) -> None:
-    """Write the page; `checks` are (what, measured, wanted, reached)."""
+    """Write the page; `checks` are (what, measured, wanted, reached), `sections` further parts of it."""
     parts = [INTRODUCTION.format(rounds=rounds, machine=machine())]
     head = [
         "",
@@ -126,6 +130,7 @@ def write_results(
                 ],
             )
         )
+    parts += sections
     if checks:
         parts.append("## Beside the times\n")
         parts.append(
