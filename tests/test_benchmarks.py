@@ -177,6 +177,11 @@ def test_reach_over_half_is_the_whole_layer() -> None:
     assert found.rest == second
 
 
+def test_operators_move_what_they_read_and_write() -> None:
+    model, values = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Sigmoid()), torch.rand(2, 3, 5)
+    assert operations.moved_bytes(model, values) == 2 * (2 * 4 * values.numel())
+
+
 def test_needs_of_the_plain_path_are_passes_of_the_model() -> None:
     scene = scene_of("CNN 224", tiny=True)
     total = sum(p.operations for p in operations.products(scene.model(), scene.images()[0][None]))
