@@ -112,8 +112,8 @@ CAPTION = """\
 Occlusion, windows of {window} every {stride} pixels ({all} windows), on {side} x {side} pixels with {bands} bands,
 baseline 0, default path against plain path, in turns in one process; medians of up to {rounds} turns, as many as fit
 into {budget:g} s. Ours is timed with all windows, the plain path with {part} (stride {plain_stride}), in proportion:
-each of its evaluations costs the same. The bound is what operations inside of the changed regions allow, counted in advance,
-whole layers from where over half of a layer changes; beside it the same counted for this very configuration
+each of its evaluations costs the same. The bound is what operations inside of the changed regions allow, counted in
+advance, whole layers from where over half of a layer changes; beside it the same counted for this very configuration
 (convolutions and matrix products only).
 """
 
