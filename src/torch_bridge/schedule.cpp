@@ -164,8 +164,11 @@ size_t Schedule::cheapest_look(const Timing &last) const {
         }
     }
     const double budget = ways_[rest_].threads < ways_[0].threads ? BUDGET_ON_FEWER : BUDGET;
-    const double rarer = static_cast<double>(1 << std::min(in_vain_, 20));
-    return best != NONE && since_ * budget >= rarer * price(best, last) ? best : NONE;
+    if (best == NONE) {
+        return NONE;
+    }
+    const double rarer = ratio_[best] == 0 ? 1 : static_cast<double>(1 << std::min(in_vain_, 20));
+    return since_ * budget >= rarer * price(best, last) ? best : NONE;
 }
 
 } // namespace bridge
