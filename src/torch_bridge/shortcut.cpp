@@ -146,7 +146,7 @@ at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &feat
 
 /* Call body(from, to) for all n samples at once, or for a part on each of torch's threads, whichever was found faster. */
 void evaluate(const met_prepared &p, Work::Kind kind, size_t n, const std::function<void(size_t, size_t)> &body) {
-    Turn turn(p.model->threads, {kind, n});
+    Turn turn(p.model->replay_threads, {kind, n});
     if (turn.over_samples()) {
         run_over_threads(n, body);
     } else {
@@ -426,7 +426,6 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_trial *trial, size_
         p->most = std::max<size_t>(most, 1);
         p->origins.assign(x->image, x->image + x->n);
         p->images = to_model(model, batch_tensor(*x));
-        model.threads.samples = model.threads.curious = model.device.is_cpu(); /* what is replayed, from here on */
         attempt([&] {
             prepare_program(*p, to_model(model, batch_tensor(*b)), to_model(model, batch_tensor(trial->batch)), *trial,
                             x->bands);
