@@ -9,9 +9,8 @@ namespace bridge {
 
 /* A way to evaluate a batch. */
 struct Way {
-    int threads = 1; /* that work at once */
-    bool samples =
-        false; /* each of them on samples of its own, with serial operators; else together on each operator */
+    int threads = 1;      /* that work at once: */
+    bool samples = false; /* each on samples of its own, with serial operators, or all together on each operator */
 };
 
 /* Evaluations whose times can be compared: what is evaluated, and how many samples at once. */
@@ -46,6 +45,8 @@ class Schedule {
 
     /* How the next evaluation is to run. */
     Way next(const Work &work) const;
+    /* The threads that work is best shared by which is no evaluation. */
+    int threads() const { return ways_[rest_].threads; }
     /* An evaluation ran as next() said, for `seconds`, in which the calling thread did not run for `waited`. */
     void took(const Work &work, double seconds, double waited);
 

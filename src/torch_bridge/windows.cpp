@@ -49,7 +49,7 @@ class Windows : public Features {
         if (subject.only_planned) {
             return;
         }
-        regions_.keep(values_of(subject, subject.images, regions_.wanted(), stop, false), subject.baselines);
+        regions_.keep(laid_out(subject, values_of(subject, subject.images, regions_.wanted(), stop), 0), subject.baselines);
     }
 
     std::string name() const override {
