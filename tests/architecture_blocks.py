@@ -401,12 +401,13 @@ def merge(draw: Draw, first: Shape, second: Shape) -> nn.Module:
     channels, size = draw.randint(2, 8), [min(sides) for sides in zip(first[1:], second[1:], strict=True)]
     name = draw.choice(list(PAIRS))
     join = PAIRS[name]
-    if draw.flag(0.4):
-        resize = lambda x: F.adaptive_avg_pool2d(x, size)  # noqa: E731
-    elif draw.flag():
-        resize = lambda x: F.interpolate(x, size=size, mode="nearest")  # noqa: E731
-    else:
-        resize = lambda x: x[:, :, : size[0], : size[1]]  # noqa: E731
+    resize: Callable[[torch.Tensor], torch.Tensor] = draw.choice(
+        [
+            lambda x: F.adaptive_avg_pool2d(x, size),
+            lambda x: F.interpolate(x, size=size, mode="nearest"),
+            lambda x: x[:, :, : size[0], : size[1]],
+        ]
+    )
 
     def forward(x: torch.Tensor, y: torch.Tensor, *projections: nn.Module) -> torch.Tensor:
         values = [value if list(value.shape[2:]) == size else resize(value) for value in (x, y)]
@@ -436,17 +437,9 @@ def head(draw: Draw, shape: Shape, outputs: int) -> nn.Module:
     }
     name = draw.choice(list(reductions))
     reduce, features = reductions[name]
-    end = nn.Linear(features, outputs)
+    end: nn.Module = nn.Linear(features, outputs)
     if draw.flag(0.3):
-        return Function(
-            f"{name}, two layers",
-            lambda x, end: end(reduce(x)),
-            nn.Sequential(end, nn.Tanh(), nn.Linear(outputs, outputs)),
-        )
-    if draw.flag(0.2):
-        return (
-            Function(f"map, {name}", lambda x, end: reduce(end(x)), nn.Conv2d(channels, outputs, 1))
-            if features == channels
-            else Function(name, lambda x, end: end(reduce(x)), end)
-        )
+        end = nn.Sequential(end, nn.Tanh(), nn.Linear(outputs, outputs))
+    elif draw.flag(0.2) and features == channels:
+        return Function(f"map, {name}", lambda x, end: reduce(end(x)), nn.Conv2d(channels, outputs, 1))
     return Function(name, lambda x, end: end(reduce(x)), end)

@@ -134,7 +134,8 @@ def of_order_one(node: nn.Module, value: torch.Tensor) -> tuple[nn.Module, torch
 def attempt(seed: str) -> Architecture | None:
     draw = Draw(seed)
     torch.manual_seed(draw.getrandbits(60))
-    shape = draw.randint(4, 12), draw.randint(5, 14), draw.randint(5, 14)
+    bands = draw.randint(16, 20) if draw.flag(0.3) else draw.randint(4, 12)
+    shape = bands, draw.randint(5, 14), draw.randint(5, 14)
     growth = Growth(draw, [torch.rand(EXAMPLES, *shape, dtype=torch.float64)])
     begin(growth, shape)
     for _ in range(draw.randint(3, 9)):

@@ -123,10 +123,11 @@ typedef struct met_tried {
  * Samples of a job, described and rendered: what a provider tries a shortcut with.
  *   samples  (batch.n,) of the kind of all samples to come, or copies of their image; .image: which of the prepared ones
  *   batch    the same, rendered. The first two belong to the first image, whose second is not like its first unless the
- *            job has one sample only; then comes one of each further image
+ *            job has one sample only; then comes one of each further image. Of a large image alone there is one sample
  *   targets  (batch.n,) of the outputs
  *   count    evaluations of an image
  *   gradient whether gradients will be asked for
+ *   always   prepare whatever the model allows, as far as it allows, without a look at the costs
  *   tried    for the provider to write to, also where it declines
  */
 typedef struct met_trial {
@@ -135,6 +136,7 @@ typedef struct met_trial {
     const met_target *const *targets;
     size_t count;
     bool gradient;
+    bool always;
     met_tried *tried;
 } met_trial;
 

@@ -162,7 +162,7 @@ static int hand_over(engine *e, size_t from, size_t to, met_batch *x, met_batch 
     x->image = b->image = origins;
     trial->tried = &tried;
     const double start = met_seconds();
-    const int status = cut->prepare(e->model->ctx, x, b, trial, met_chunk_limit(e), &e->prepared);
+    const int status = cut->prepare(e->model->ctx, x, b, trial, met_largest_chunk(e, true), &e->prepared);
     r->seconds_in_model += met_seconds() - start;
     r->evaluations_verifying += tried.evaluated;
     r->seconds_alone = r->seconds_alone > 0 ? r->seconds_alone : tried.seconds_alone;

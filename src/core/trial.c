@@ -9,6 +9,8 @@
 #define SEED ((uint64_t)0x6d657465)
 /* Samples that are looked at for one that differs from the first. */
 #define TRIES ((size_t)16)
+/* Larger images are tried with one sample, as they are where memory is short. */
+#define LARGE_BYTES ((size_t)256 << 20)
 
 size_t met_draw(const engine *e, uint64_t which, size_t n) {
     uint32_t words[4];
@@ -76,7 +78,9 @@ static int make_sample(engine *e, size_t j, size_t image, size_t k, size_t taken
 }
 
 int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_trial *out) {
-    const size_t n = to - from + 1;
+    const size_t budget = e->options->memory_budget;
+    const bool large = to - from == 1 && (e->bytes > LARGE_BYTES || (budget > 0 && e->bytes > budget / 4));
+    const size_t n = large ? 1 : to - from + 1;
     int status = met_reserve_slots(e, n);
     if (status == MET_OK) {
         status = met_buffer_new(n * e->bytes, "samples to try a shortcut with", &e->report->memory, buffer);
@@ -92,7 +96,8 @@ int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_t
                            .batch = met_batch_view(e, *buffer, 0, n),
                            .targets = e->targets,
                            .count = e->job->evaluations,
-                           .gradient = e->job->gradient};
+                           .gradient = e->job->gradient,
+                           .always = e->options->shortcuts == MET_SHORTCUTS_ALWAYS};
     }
     return status;
 }

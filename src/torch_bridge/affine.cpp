@@ -180,13 +180,13 @@ size_t Between::choose(const Subject &subject) {
             bytes += count;
         }
         const double cost = subject.cost(i + 1, p.nodes.size()) + SECONDS_A_BYTE * bytes;
-        if (by_sample && cost < best && p.can_cut(i + 1)) {
+        if (by_sample && (cost < best || subject.trial.always) && p.can_cut(i + 1)) {
             best = cost;
             found = i + 1;
             planned = SECONDS_A_BYTE * bytes;
         }
     }
-    if (found == 0 || best > 0.97 * plain) {
+    if (found == 0 || (best > 0.97 * plain && !subject.trial.always)) {
         throw Declined(MET_DECLINE_STRUCTURE,
                        p.count(0, found) == 0
                            ? "no part of the model that is dearer than its outputs is affine in the input: " + end + " is not"
@@ -197,6 +197,9 @@ size_t Between::choose(const Subject &subject) {
 
 Between::Between(const Subject &subject) {
     stop = choose(subject);
+    if (subject.only_planned) {
+        return;
+    }
     const std::vector<int> live = subject.program.live(stop);
     at::NoGradGuard off;
     std::vector<at::Tensor> image = values_of(subject, subject.images, live, stop, false);

@@ -193,14 +193,14 @@ void Bands::find(const Subject &subject) {
             whole = whole && p.values[static_cast<size_t>(v)].by_sample;
         }
         const double cost = done + copied + subject.cost(i + 1, p.nodes.size());
-        if (whole && cost < best) {
+        if (whole && (cost < best || subject.trial.always)) {
             best = cost;
             stop = i + 1;
             sums_ = found;
             planned = done + copied;
         }
     }
-    if (stop == 0 || best > 0.97 * plain) {
+    if (stop == 0 || (best > 0.97 * plain && !subject.trial.always)) {
         throw Declined(MET_DECLINE_STRUCTURE, found.empty() ? "the model does not begin with sums over the bands: " + end
                                                             : "the sums over the bands are too small a part of the model");
     }
@@ -214,6 +214,9 @@ void Bands::find(const Subject &subject) {
 
 Bands::Bands(const Subject &subject) : p_(subject.program), bands_(subject.images.size(subject.bands + 1)) {
     find(subject);
+    if (subject.only_planned) {
+        return;
+    }
     at::NoGradGuard off;
     std::vector<int> wanted;
     for (const Sum &sum : sums_) {

@@ -86,6 +86,9 @@ SegmentPools::SegmentPools(const Subject &subject)
       origins_(subject.origins), most_(subject.most), cut_(cut_at_pools(program_)), reach_(program_) {
     at::NoGradGuard off;
     stop = cut_.stop;
+    if (subject.only_planned) {
+        return;
+    }
     const met_sample *example = nullptr;
     bool leave_one_out = true;
     for (size_t i = 0; i < subject.trial.batch.n; i++) {
@@ -103,7 +106,7 @@ SegmentPools::SegmentPools(const Subject &subject)
     const Image &image = image_of(static_cast<int64_t>(example->image), *example->segments);
     needed_ = simulated(image, leave_one_out && image.segments > 2, count_);
     const double part = static_cast<double>(needed_) / static_cast<double>(count_);
-    if (part > EVALUATED_MOST) {
+    if (part > EVALUATED_MOST && !subject.trial.always) {
         throw Declined(
             MET_DECLINE_NOTHING_SHARED,
             "most places of the last layers are reached by another combination of superpixels in each sample");

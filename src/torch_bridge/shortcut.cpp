@@ -16,6 +16,7 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 
 using bridge::Declined;
@@ -90,6 +91,10 @@ std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, 
     std::unique_ptr<Recorded> recorded(new Recorded{{inputs, model.device}, {}});
     at::Tensor y = call(model, x, {inputs.begin() + 1, inputs.end()});
     recorded->trace.stop(y);
+    if (!recorded->trace.unreadable.empty()) {
+        throw Declined(MET_DECLINE_STRUCTURE,
+                       "an operator of the model can't be recorded (" + recorded->trace.unreadable + ")");
+    }
     recorded->y = y.detach();
     if (y.dim() == 0 || y.size(0) != samples.size(0)) {
         throw Declined(MET_DECLINE_STRUCTURE, "the model gives one number for a whole batch");
@@ -245,9 +250,12 @@ at::Tensor gradient_sums(met_prepared &p) {
 void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor &samples, bool wide) {
     at::AutoGradMode on(true);
     at::Tensor x = samples.slice(0, 0, 1).detach().clone().requires_grad_();
+    const auto start = std::chrono::steady_clock::now();
     at::Tensor y = call(*p.model, x, entries_of(*p.model, {p.origins[trial.samples[0].image]}));
     at::Tensor selected = select_targets(*p.model, y, trial.targets, 1);
     at::Tensor model = torch::autograd::grad({selected.sum()}, {x}, {}, false, false, true)[0];
+    trial.tried->seconds_alone = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    trial.tried->evaluated++;
     const double one = 1;
     const auto row = static_cast<int64_t>(trial.samples[0].image);
     sum_gradients(p, trial.samples, {row}, trial.targets, &one);
@@ -281,6 +289,7 @@ void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, 
         const bool recorded = from == 0 && known.back().size(0) == to;
         at::Tensor model =
             recorded ? known.back() : call(*p.model, samples.slice(0, from, to).clone(), entries_of(*p.model, origins));
+        trial.tried->evaluated += recorded ? 0 : static_cast<size_t>(to - from);
         at::Tensor program = outputs_of(p, p.features->of(trial.samples + from, rows), rows);
         compare(model, program, wide, "outputs");
         from = to;
@@ -295,10 +304,54 @@ void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, 
 std::unique_ptr<Features> features_for(const Subject &subject) {
     switch (subject.kind()) {
     case MET_LERP: return between_points(subject);
+    case MET_BOX: return with_windows(subject);
     case MET_BANDS: return without_bands(subject);
     case MET_SEGMENTS: return without_segments(subject);
     default: throw Declined(MET_DECLINE_NOTHING_SHARED, "there is no shortcut for samples of this kind");
     }
+}
+
+std::vector<double> seconds_of(const Recorded &run, int64_t samples) {
+    std::vector<double> seconds;
+    for (const Step &step : run.trace.steps) {
+        seconds.push_back(step.seconds / static_cast<double>(samples));
+    }
+    return seconds;
+}
+
+/*
+ * The program that two runs of the model on the trial's first samples have in common. The first run alone often tells that
+ * nothing is gained; then there is no second.
+ */
+void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Tensor &samples, const met_trial &trial,
+                     int bands) {
+    const Model &model = *p.model;
+    const bool wide = samples.scalar_type() == at::kDouble;
+    auto first = record(model, samples.slice(0, 0, 1), {p.origins[0]}, trial.gradient);
+    trial.tried->evaluated = 1;
+    std::vector<double> seconds = seconds_of(*first, 1);
+    std::unique_ptr<Program> sketch = program_of(first->trace, 1, first->trace, 1, trial.gradient);
+    features_for({model, *sketch, p.images, baselines, p.origins, trial, bands, p.most, seconds, true});
+    const int64_t several = trial.batch.n > 1 && p.most > 1 ? 2 : 1, from = several == 1 && trial.batch.n > 1 ? 1 : 0;
+    auto second = record(model, samples.slice(0, from, from + several),
+                         std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
+    trial.tried->evaluated += static_cast<size_t>(several);
+    p.program = program_of(first->trace, 1, second->trace, several, trial.gradient);
+    std::vector<at::Tensor> known = {first->y};
+    if (several == 2) {
+        known.push_back(second->y);
+        compare(first->y, second->y.slice(0, 0, 1), wide, "output where other samples are beside it");
+    }
+    const std::vector<double> again = seconds_of(*second, several);
+    for (size_t i = 0; i < seconds.size(); i++) {
+        seconds[i] = std::min(seconds[i], again[i]);
+    }
+    first.reset();
+    second.reset();
+    p.features = features_for({model, *p.program, p.images, baselines, p.origins, trial, bands, p.most, seconds, false});
+    p.live = p.program->live(p.features->stop);
+    verify(p, trial, samples, known);
+    p.name = p.features->name();
 }
 
 int prepare(void *ctx, met_batch *x, met_batch *b, const met_trial *trial, size_t most, met_prepared **out) {
@@ -310,37 +363,8 @@ int prepare(void *ctx, met_batch *x, met_batch *b, const met_trial *trial, size_
         p->origins.assign(x->image, x->image + x->n);
         p->images = to_model(model, batch_tensor(*x));
         attempt([&] {
-            at::Tensor baselines = to_model(model, batch_tensor(*b));
-            at::Tensor samples = to_model(model, batch_tensor(trial->batch));
-            auto origins = [&](int64_t n) {
-                std::vector<int64_t> of(static_cast<size_t>(n), p->origins[0]);
-                return of;
-            };
-            const int64_t several = trial->batch.n > 1 && p->most > 1 ? 2 : 1;
-            auto first = record(model, samples.slice(0, 0, 1), origins(1), trial->gradient);
-            const int64_t from = several == 1 && trial->batch.n > 1 ? 1 : 0;
-            auto second = record(model, samples.slice(0, from, from + several), origins(several), trial->gradient);
-            p->program = program_of(first->trace, 1, second->trace, several, trial->gradient);
-            if (several == 2) {
-                compare(first->y, second->y.slice(0, 0, 1), samples.scalar_type() == at::kDouble,
-                        "output where other samples are beside it");
-            }
-            std::vector<double> seconds;
-            for (size_t i = 0; i < p->program->nodes.size(); i++) {
-                seconds.push_back(std::min(first->trace.steps[i].seconds,
-                                           second->trace.steps[i].seconds / static_cast<double>(several)));
-            }
-            const Subject subject{model, *p->program, p->images, baselines, p->origins, *trial, x->bands, p->most, seconds};
-            std::vector<at::Tensor> known = {first->y};
-            if (several == 2) {
-                known.push_back(second->y);
-            }
-            first.reset();
-            second.reset();
-            p->features = features_for(subject);
-            p->live = p->program->live(p->features->stop);
-            verify(*p, *trial, samples, known);
-            p->name = p->features->name();
+            prepare_program(*p, to_model(model, batch_tensor(*b)), to_model(model, batch_tensor(trial->batch)), *trial,
+                            x->bands);
         });
         *out = p.release();
     });

@@ -20,6 +20,7 @@ struct Subject {
     int bands;                   /* axis of the bands in an image */
     size_t most;                 /* samples that the model may see at once */
     std::vector<double> seconds; /* that each node takes, for one sample */
+    bool only_planned;           /* nothing is to be kept yet */
 
     /* The kind of the samples to come. */
     met_kind kind() const;
@@ -44,6 +45,7 @@ class Features {
 /* For each kind of samples; they throw Declined where nothing is gained. */
 std::unique_ptr<Features> between_points(const Subject &subject); /* MET_LERP: affine.cpp */
 std::unique_ptr<Features> without_bands(const Subject &subject);  /* MET_BANDS: bands.cpp */
+std::unique_ptr<Features> with_windows(const Subject &subject);   /* MET_BOX: windows.cpp */
 std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_pools.cpp */
 
 /* Whether a node computes an affine function of what depends on the input. */

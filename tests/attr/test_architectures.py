@@ -19,7 +19,8 @@ from meteors_c.models import ExplainableModel
 from tests.architecture_rules import RULES, with_rule
 from tests.architectures import Architecture, random_architecture
 
-FIRST, LAST = ([int(end) for end in os.environ.get("METEORS_C_ARCHITECTURES", "0:520").split(":")] * 2)[-2:]
+FIRST, _, LAST = ("0:" + os.environ.get("METEORS_C_ARCHITECTURES", "520")).rpartition(":")
+SEEDS = range(int(FIRST.rpartition(":")[2]), int(LAST))
 BLOCK = 20
 TARGET = 1
 
@@ -143,7 +144,7 @@ def faults(seed: int, architecture: Architecture, method: Callable[[Any, Scene],
 
 
 def blocks() -> list[range]:
-    return [range(start, min(start + BLOCK, LAST)) for start in range(FIRST if LAST > FIRST else 0, LAST, BLOCK)]
+    return [SEEDS[start : start + BLOCK] for start in range(0, len(SEEDS), BLOCK)]
 
 
 def methods_of(seed: int) -> list[Callable[[Any, Scene], Any]]:

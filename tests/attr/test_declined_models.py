@@ -19,7 +19,7 @@ from meteors_c.attr import HyperNoiseTunnel, IntegratedGradients, KernelShap, Oc
 from meteors_c.models import ExplainableModel
 from tests.architecture_rules import GATES, INFLUENCE, PYTHON, RANDOM, RULES, SHAPES, STATE, Rule, Ruled
 
-BANDS, ROWS, COLUMNS, OUTPUTS = 6, 12, 11, 2
+BANDS, ROWS, COLUMNS, OUTPUTS = 24, 12, 11, 2
 
 
 def scene(dtype: torch.dtype = torch.float64) -> mt.HSI:

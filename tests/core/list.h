@@ -91,6 +91,7 @@ RUN(shortcut_that_is_faster_after_all)
 RUN(shortcut_declined_at_once_costs_nothing)
 RUN(shortcut_declined_for_all)
 RUN(shortcut_is_tried_with_samples_of_the_job)
+RUN(shortcut_is_tried_with_one_sample)
 
 RUN(references_of_any_chunk)
 RUN(references_of_images_that_converge)
