@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 
-from . import bounds, large_windows, peer, scaling, third_party
+from . import bounds, busy, large_windows, peer, scaling, third_party
 from .table import RESULTS, write_section
 
-PARTS = {"peer": peer, "third": third_party, "windows": large_windows, "bounds": bounds, "scaling": scaling}
+PARTS = {"peer": peer, "third": third_party, "windows": large_windows, "bounds": bounds, "scaling": scaling, "busy": busy}
 
 
 def main() -> None:

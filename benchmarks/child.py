@@ -30,7 +30,13 @@ BATCHES, TRIAL = (1, 2, 4), 8  # sizes of the plain forwards, and samples by whi
 
 
 def library_call(
-    name: str, workload: Workload, scene: Scene, plain: bool, half: bool, superpixels: np.ndarray | None
+    name: str,
+    workload: Workload,
+    scene: Scene,
+    plain: bool,
+    half: bool,
+    superpixels: np.ndarray | None,
+    threads: str = "measured",
 ) -> Callable[..., list[Any]]:
     """The call to measure: everything that a user prepares once is prepared before."""
     library = importlib.import_module(name)
@@ -42,7 +48,10 @@ def library_call(
     masks = workload.masks(scene, superpixels)
 
     def call(**further: Any) -> list[Any]:
-        with library.options(shortcuts=False) if plain else contextlib.nullcontext():
+        changes = {"shortcuts": False} if plain else {}
+        if threads == "all":
+            changes["threads"] = threads
+        with library.options(**changes) if changes else contextlib.nullcontext():
             result = workload.run(library, model, images, **masks, **further)
         return result if isinstance(result, list) else [result]
 
@@ -93,12 +102,15 @@ def main() -> None:
     parser.add_argument("scene", choices=list(SCENES))
     parser.add_argument("--plain", action="store_true", help="without shortcuts")
     parser.add_argument("--half", action="store_true", help="with the lower half of the image masked")
+    parser.add_argument("--threads", choices=["measured", "all", "one"], default="measured")
     parser.add_argument("--superpixels", type=Path, help="file of their ids, (1, height, width)")
     parser.add_argument("--tiny", action="store_true", help="with so few pixels that only errors can be seen")
     parser.add_argument("--set", default="{}", help="arguments to change, as JSON")
     options = parser.parse_args()
     stream = answers()
 
+    if options.threads == "one":
+        torch.set_num_threads(1)
     workload, scene = WORKLOADS[options.workload], scene_of(options.scene, options.tiny)
     superpixels = None if options.superpixels is None else np.load(options.superpixels)
     workload = replace(workload, arguments={**workload.arguments, **json.loads(options.set)})
@@ -108,7 +120,7 @@ def main() -> None:
         assert superpixels is not None
         call = forwards_call(scene, superpixels)
     else:
-        call = library_call(options.library, workload, scene, options.plain, options.half, superpixels)
+        call = library_call(options.library, workload, scene, options.plain, options.half, superpixels, options.threads)
 
     serve(call, stream)
 

@@ -33,9 +33,10 @@ class Child(Process):
         plain: bool = False,
         half: bool = False,
         tiny: bool = False,
+        threads: str = "measured",
         **arguments: Any,
     ) -> None:
-        command = [library, workload, scene, "--set", json.dumps(arguments)]
+        command = [library, workload, scene, "--set", json.dumps(arguments), "--threads", threads]
         if WORKLOADS[workload].features == "superpixels":
             command += ["--superpixels", str(superpixels_file(scene, tiny))]
         command += ["--plain"] * plain + ["--half"] * half + ["--tiny"] * tiny

@@ -13,6 +13,7 @@ using bridge::Model;
 using bridge::Object;
 
 void run_parallel(size_t n, size_t grain, void (*body)(void *, size_t, size_t), void *arg) {
+    bridge::ThreadsBeside threads;
     at::parallel_for(0, static_cast<int64_t>(n), static_cast<int64_t>(grain),
                      [&](int64_t from, int64_t to) { body(arg, static_cast<size_t>(from), static_cast<size_t>(to)); });
 }
@@ -76,7 +77,9 @@ PyObject *make_model(PyObject *, PyObject *args) {
     int status = bridge::guarded(host, [&] {
         model->device = at::Device(device);
         model->input_dtype = dtype_named(dtype);
-        model->threads.measured = measure_threads != 0 && model->device.is_cpu();
+        if (measure_threads != 0 && model->device.is_cpu()) {
+            model->threads.measure();
+        }
         if (model->input_dtype == at::kHalf || model->input_dtype == at::kBFloat16) {
             model->dtype = model->input_dtype;
         }

@@ -24,18 +24,9 @@ Regions::Regions(const Program &program, const Model &model, const std::vector<B
       place_(program.values.size(), -1) {
     const at::NoGradGuard off;
     add_steps();
-    const Box all = Box::all(program.values[static_cast<size_t>(program.input)].shape);
     std::vector<Route> routes;
     for (const Box &example : examples) {
         routes.push_back(route(example));
-        for (int where = 0; where < 4; where++) { /* as it is, at both ends, in the middle */
-            Box box = example;
-            for (size_t d = 0; d < box.axes() && where > 0; d++) {
-                const int64_t size = box[d].size(), first = (all[d].last - size) * (where - 1) / 2;
-                box[d] = {first, first + size};
-            }
-            probes_.push_back(box);
-        }
     }
     for (size_t i = 0; i < program.nodes.size(); i++) {
         full_ += program.nodes[i].needed ? seconds_[i] : 0;
@@ -43,6 +34,8 @@ Regions::Regions(const Program &program, const Model &model, const std::vector<B
     planned_ = full_;
     if (!routes.empty()) {
         choose(routes, furthest);
+        live_ = program.live(stop_);
+        find_wanted(examples);
     }
 }
 
@@ -243,9 +236,21 @@ std::string Regions::ends_at() const {
 
 /* ---- what must be known of whole images */
 
-std::vector<int> Regions::wanted() const {
+void Regions::find_wanted(const std::vector<Box> &examples) {
+    const Box image = Box::all(program_.values[static_cast<size_t>(program_.input)].shape);
+    std::vector<Box> probes;
+    for (const Box &example : examples) {
+        for (int where = 0; where < 4; where++) { /* as it is, at both ends, in the middle */
+            Box box = example;
+            for (size_t d = 0; d < box.axes() && where > 0; d++) {
+                const int64_t size = box[d].size(), first = (image[d].last - size) * (where - 1) / 2;
+                box[d] = {first, first + size};
+            }
+            probes.push_back(box);
+        }
+    }
     std::set<int> found;
-    for (const Box &probe : probes_) {
+    for (const Box &probe : probes) {
         const Route at = route(probe);
         for (size_t i = 0; i < steps_.size() && steps_[i].node < stop_; i++) {
             const Step &step = steps_[i];
@@ -258,14 +263,9 @@ std::vector<int> Regions::wanted() const {
                 found.insert(step.value);
             }
         }
-        for (int value : program_.live(stop_)) {
-            const Box all = Box::all(program_.values[static_cast<size_t>(value)].shape);
-            if (!(at.changed[static_cast<size_t>(place_[static_cast<size_t>(value)])] == all)) {
-                found.insert(value);
-            }
-        }
     }
-    return {found.begin(), found.end()};
+    found.insert(live_.begin(), live_.end()); /* the image itself is a sample, too */
+    wanted_.assign(found.begin(), found.end());
 }
 
 } // namespace bridge

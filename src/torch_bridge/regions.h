@@ -37,9 +37,9 @@ class Regions {
     std::string ends_at() const;
 
     /* Values that must be known for whole images. */
-    std::vector<int> wanted() const;
-    /* These, by their numbers, (images, ...), and the baselines (images, d0, d1, d2). */
-    void keep(std::vector<at::Tensor> values, at::Tensor baselines);
+    const std::vector<int> &wanted() const { return wanted_; }
+    /* These, (images, ...), in the same order, and the baselines (images, d0, d1, d2). */
+    void keep(const std::vector<at::Tensor> &values, at::Tensor baselines);
 
     /*
      * The values that are live at the cut, in the order of Program::live, for n samples.
@@ -75,6 +75,7 @@ class Regions {
     void choose(const std::vector<Route> &routes, bool furthest);
     std::vector<std::pair<double, size_t>> candidates(const std::vector<Route> &routes) const;
     int64_t size_of(int value) const;
+    void find_wanted(const std::vector<Box> &examples);
 
     void compute(Group *group) const;
     at::Tensor patch(const Group &group, const Step &step, size_t k) const;
@@ -94,8 +95,8 @@ class Regions {
     size_t limit_ = 0;       /* position in front of the first node without a rule */
     size_t stop_ = 0;
     double planned_ = 0, full_ = 0;
-    std::vector<Box> probes_; /* boxes that tell which values are wanted */
-    std::vector<at::Tensor> base_;
+    std::vector<int> live_, wanted_;
+    std::vector<at::Tensor> base_; /* by value */
     std::vector<at::Tensor> summaries_; /* by step */
     at::Tensor baselines_;
 };

@@ -45,9 +45,12 @@ at::Tensor beyond(const at::Tensor &x, const Box &reads, const Box &inside, doub
 
 } // namespace
 
-void Regions::keep(std::vector<at::Tensor> values, at::Tensor baselines) {
+void Regions::keep(const std::vector<at::Tensor> &values, at::Tensor baselines) {
     const at::NoGradGuard off;
-    base_ = std::move(values);
+    base_.assign(program_.values.size(), {});
+    for (size_t i = 0; i < values.size(); i++) {
+        base_[static_cast<size_t>(wanted_[i])] = values[i];
+    }
     baselines_ = std::move(baselines);
     summaries_.assign(steps_.size(), {});
     for (size_t i = 0; i < steps_.size() && steps_[i].node < stop_; i++) {
@@ -138,9 +141,8 @@ at::Tensor Regions::updated(const Group &group, size_t i) const {
 }
 
 void Regions::compute(Group *group) const {
-    const std::vector<int> live = program_.live(stop_);
     std::vector<bool> stays(steps_.size() + 1, false);
-    for (int value : live) {
+    for (int value : live_) {
         stays[static_cast<size_t>(place_[static_cast<size_t>(value)])] = true;
     }
     for (size_t i = 0; i < steps_.size() && steps_[i].node < stop_; i++) {
@@ -242,7 +244,7 @@ std::vector<at::Tensor> Regions::features(const std::vector<Box> &changed, const
         compute(&group);
     }
     std::vector<at::Tensor> found;
-    for (int value : program_.live(stop_)) {
+    for (int value : live_) {
         found.push_back(spliced(value, groups, rows));
     }
     return found;

@@ -17,8 +17,8 @@ constexpr double GAIN = 0.95;
 constexpr double IDLE = 0.15;
 /* What looks without a sign may cost, as a part of the time at rest: on all threads, and on fewer. */
 constexpr double BUDGET = 0.01, BUDGET_ON_FEWER = 0.03;
-/* How many times as long as all of them a look may take that was never taken, where threads wait for each other. */
-constexpr double UNKNOWN = 4;
+/* How many times as long more threads may take that were never looked at: small operators wait at each end. */
+constexpr double UNKNOWN = 30;
 /* After a look in vain, so many times its seconds pass before a sign is followed again; twice that after each next. */
 constexpr double PATIENCE = 20;
 /* Evaluations of other work after which a look is given up. */

@@ -46,6 +46,8 @@ class Schedule {
 
     /* How the next evaluation is to run. */
     Way next(const Work &work) const;
+    /* The threads that work is best shared by which is no evaluation. */
+    int threads() const { return ways_[rest_].threads; }
     /* An evaluation ran as next() said, for `seconds`, in which the calling thread did not run for `waited`. */
     void took(const Work &work, double seconds, double waited);
 

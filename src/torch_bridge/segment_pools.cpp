@@ -16,6 +16,8 @@ const double EVALUATED_MOST = 0.7;
 /* Samples that are drawn to tell how many evaluations serve all. */
 const size_t SIMULATED_MOST = 256;
 const size_t SIMULATED_CHUNK = 8;
+/* With more segments than this, all coalitions that are drawn are different anyhow. */
+const size_t ENUMERATED_MOST = 12;
 /* Masks of segments that are followed through the model at a time. */
 const int64_t MASKS_AT_ONCE = 32;
 /* What is known of an image is forgotten beyond this many numbers. */
@@ -168,6 +170,26 @@ at::Tensor reached_places(const at::Tensor &mask, const Shape &shape, const Shap
     return any.expand(sizes).reshape({mask.size(0), -1}).gt(0);
 }
 
+/* Coalitions as methods ask for them: the image, then each segment left out, or different ones by chance. */
+std::vector<Replaced> drawn_coalitions(size_t segments, bool leave_one_out, size_t count) {
+    std::vector<Replaced> drawn{Replaced(segments, 0)};
+    for (size_t s = 0; s < segments && leave_one_out && drawn.size() < count; s++) {
+        drawn.emplace_back(segments, 0);
+        drawn.back()[s] = 1;
+    }
+    std::mt19937 bits(0);
+    std::set<std::string> seen{std::string(segments, '\0')};
+    const size_t all = segments < ENUMERATED_MOST ? static_cast<size_t>(1) << segments : count;
+    while (!leave_one_out && drawn.size() < std::min(count, all)) {
+        Replaced flags(segments);
+        std::generate(flags.begin(), flags.end(), [&] { return static_cast<uint8_t>(bits() & 1); });
+        if (seen.insert(std::string(flags.begin(), flags.end())).second || segments >= ENUMERATED_MOST) {
+            drawn.push_back(flags);
+        }
+    }
+    return drawn;
+}
+
 /* Which segments a sample replaces. */
 Replaced replaced_by(const met_sample &s, size_t segments) {
     return s.kind == MET_IDENTITY ? Replaced(segments, 0) : Replaced(s.replaced, s.replaced + segments);
@@ -197,9 +219,8 @@ SegmentPools::SegmentPools(const Subject &subject)
         throw Declined(MET_DECLINE_NOTHING_SHARED, "all samples are copies of their images");
     }
     count_ = std::max<size_t>(subject.trial.count, 1);
-    const size_t segments = example->segments->count;
     const Image &image = image_of(static_cast<int64_t>(example->image), *example->segments);
-    needed_ = simulated(image, leave_one_out && segments > 2, segments, count_);
+    needed_ = simulated(image, leave_one_out && image.segments > 2, count_);
     const double part = static_cast<double>(needed_) / static_cast<double>(count_);
     if (part > EVALUATED_MOST && !subject.trial.always) {
         throw Declined(
@@ -314,30 +335,25 @@ SegmentPools::Image &SegmentPools::image_of(int64_t row, const met_segments &seg
 }
 
 /* How many evaluations `count` samples will take, from some that are drawn. */
-size_t SegmentPools::simulated(const Image &image, bool leave_one_out, size_t segments, size_t count) const {
+size_t SegmentPools::simulated(const Image &image, bool leave_one_out, size_t count) const {
     std::vector<Groups> groups = image.groups;
     std::vector<Groups *> values;
     for (Groups &of_pool : groups) {
         values.push_back(&of_pool);
     }
     std::vector<int64_t> rows(groups.size(), 0);
-    std::mt19937 bits(0);
-    const size_t drawn = std::min(count, SIMULATED_MOST);
+    const std::vector<Replaced> drawn =
+        drawn_coalitions(image.segments, leave_one_out, std::min(count, SIMULATED_MOST));
     size_t needed = 0, late = 0;
-    for (size_t from = 0; from < drawn; from += SIMULATED_CHUNK) {
-        std::vector<Replaced> asked;
-        for (size_t i = from; i < std::min(drawn, from + SIMULATED_CHUNK); i++) {
-            Replaced flags(segments, 0);
-            for (size_t s = 0; s < segments && i > 0; s++) {
-                flags[s] = leave_one_out ? s + 1 == i : bits() & 1;
-            }
-            asked.push_back(flags);
-        }
-        const size_t more = plan_coalitions(values, asked, rows).coalitions.size();
+    for (size_t from = 0; from < drawn.size(); from += SIMULATED_CHUNK) {
+        const auto first = drawn.begin() + static_cast<std::ptrdiff_t>(from);
+        const auto chunk = static_cast<std::ptrdiff_t>(std::min(drawn.size() - from, SIMULATED_CHUNK));
+        const size_t more = plan_coalitions(values, {first, first + chunk}, rows).coalitions.size();
         needed += more;
-        late += from >= drawn / 2 ? more : 0;
+        late += from >= drawn.size() / 2 ? more : 0;
     }
-    return needed + (count - drawn) * late / std::max<size_t>(1, drawn - drawn / 2);
+    return needed +
+           (count - std::min(count, drawn.size())) * late / std::max<size_t>(1, drawn.size() - drawn.size() / 2);
 }
 
 /* Samples in which some segments take the baseline's values. */

@@ -47,7 +47,7 @@ class SegmentPools : public Features {
     void find_pools();
     void cut_at(size_t position, const std::vector<SpatialPool> &all, const std::vector<int> &pool_of_value);
     Image &image_of(int64_t row, const met_segments &segments);
-    size_t simulated(const Image &image, bool leave_one_out, size_t segments, size_t count) const;
+    size_t simulated(const Image &image, bool leave_one_out, size_t count) const;
     void learn(Image &image, int64_t row, const std::vector<Replaced> &asked);
     void evaluate(Image &image, int64_t row, const Plan &plan, size_t from, size_t to);
     at::Tensor render(const Image &image, int64_t row, const Plan &plan, size_t from, size_t to) const;

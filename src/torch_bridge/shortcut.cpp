@@ -91,6 +91,10 @@ std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, 
     std::unique_ptr<Recorded> recorded(new Recorded{{inputs, model.device}, {}});
     at::Tensor y = call(model, x, {inputs.begin() + 1, inputs.end()});
     recorded->trace.stop(y);
+    if (!recorded->trace.unreadable.empty()) {
+        throw Declined(MET_DECLINE_STRUCTURE,
+                       "an operator of the model can't be recorded (" + recorded->trace.unreadable + ")");
+    }
     recorded->y = y.detach();
     if (y.dim() == 0 || y.size(0) != samples.size(0)) {
         throw Declined(MET_DECLINE_STRUCTURE, "the model gives one number for a whole batch");

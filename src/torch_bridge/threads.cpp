@@ -161,6 +161,8 @@ int fitting(int threads) {
 
 namespace {
 
+thread_local std::weak_ptr<Schedule> of_this_thread; /* of the latest run in it */
+
 double seconds_of(clockid_t clock) {
     timespec now{};
     clock_gettime(clock, &now);
@@ -169,29 +171,35 @@ double seconds_of(clockid_t clock) {
 
 } // namespace
 
-Schedule *Threads::schedule() {
 #ifdef _OPENMP
-    if (measured && !at::in_parallel_region()) {
-        if (!schedule_) {
-            const int most = at::get_num_threads();
-            schedule_ = std::make_unique<Schedule>(
-                Schedule::Settings{most, most > 1 ? fitting(most) : most, samples, curious, alone});
-        }
-        return schedule_.get();
+
+void Threads::measure(bool samples, bool curious) {
+    const int most = at::get_num_threads();
+    if (most > 1 && !at::in_parallel_region()) {
+        schedule_ = std::make_shared<Schedule>(Schedule::Settings{most, fitting(most), samples, curious, alone});
+        of_this_thread = schedule_;
     }
+}
+
+#else
+
+void Threads::measure(bool, bool) {}
+
 #endif
-    return nullptr;
+
+ThreadsBeside::ThreadsBeside() {
+    if (auto schedule = of_this_thread.lock()) {
+        limit_ = std::make_unique<ThreadLimit>(schedule->threads());
+    }
 }
 
 Turn::Turn(Threads &threads, const Work &work)
-    : schedule_(threads.schedule()), work_(work), exceptions_(std::uncaught_exceptions()) {
+    : schedule_(threads.schedule_.get()), work_(work), exceptions_(std::uncaught_exceptions()) {
     if (schedule_ == nullptr) {
         return;
     }
     way_ = schedule_->next(work_);
-    if (way_.threads < at::get_num_threads()) {
-        limit_ = std::make_unique<ThreadLimit>(way_.threads);
-    }
+    limit_ = std::make_unique<ThreadLimit>(way_.threads);
     start_ = seconds_of(CLOCK_MONOTONIC);
     start_running_ = seconds_of(CLOCK_THREAD_CPUTIME_ID);
 }

@@ -31,14 +31,24 @@ void run_over_threads(size_t n, const std::function<void(size_t, size_t)> &body)
 /* The threads of one run: as many as the caller's torch uses, or measured while it goes on (schedule.h). */
 class Threads {
   public:
-    bool measured = false; /* false: always the caller's */
-    bool samples = false;  /* evaluations can give samples to threads */
-    bool curious = false;
+    /*
+     * Measure from now on, for a run in the calling thread. `samples`: evaluations can give samples to threads. `curious`
+     * as in schedule.h.
+     */
+    void measure(bool samples = false, bool curious = false);
 
   private:
     friend class Turn;
-    Schedule *schedule(); /* nullptr: nothing to choose */
-    std::unique_ptr<Schedule> schedule_;
+    std::shared_ptr<Schedule> schedule_; /* empty: nothing to choose */
+};
+
+/* The same for what the run in the calling thread does beside evaluations, as long as its Threads live. */
+class ThreadsBeside {
+  public:
+    ThreadsBeside();
+
+  private:
+    std::unique_ptr<ThreadLimit> limit_;
 };
 
 /*
@@ -55,7 +65,7 @@ class Turn {
     bool over_samples() const { return way_.samples; }
 
   private:
-    Schedule *schedule_;
+    Schedule *schedule_; /* nullptr: nothing to choose */
     Work work_;
     Way way_;
     std::unique_ptr<ThreadLimit> limit_;

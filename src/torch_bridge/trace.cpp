@@ -187,20 +187,28 @@ std::unique_ptr<at::ObserverContext> Trace::on_start(const at::RecordFunction &f
     }
     const auto op = c10::Dispatcher::singleton().findSchema(*name);
     if (op) {
-        context->kept = true;
-        current->start(*op, function.inputs());
+        try { /* what is thrown here would not reach anybody */
+            current->start(*op, function.inputs());
+            context->kept = true;
+        } catch (const std::exception &) {
+            current->unreadable = c10::toString(*name);
+        }
     }
     return context;
 }
 
 void Trace::on_end(const at::RecordFunction &function, at::ObserverContext *context) {
     const auto *observed = static_cast<const Observed *>(context);
-    if (current == nullptr || !observed->counted) {
+    if (current == nullptr || observed == nullptr || !observed->counted) {
         return;
     }
     current->depth_--;
     if (observed->kept) {
-        current->end({function.outputs().begin(), function.outputs().end()});
+        try {
+            current->end({function.outputs().begin(), function.outputs().end()});
+        } catch (const std::exception &) {
+            current->unreadable = current->steps.back().op.schema().name();
+        }
     }
 }
 

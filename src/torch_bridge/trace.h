@@ -68,6 +68,7 @@ class Trace {
     std::vector<Step> steps;
     std::vector<Taped> given;
     Taped output;
+    std::string unreadable; /* an operator whose tensors can't be looked at; empty: there is none */
     size_t slots() const { return tensors_.size(); }
     size_t storages() const { return memory_.size(); }
     /* Whether memory was there before the run. */

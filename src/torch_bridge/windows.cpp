@@ -48,13 +48,7 @@ class Windows : public Features {
         if (subject.only_planned) {
             return;
         }
-        const std::vector<int> wanted = regions_.wanted();
-        std::vector<at::Tensor> known = values_of(subject, subject.images, wanted, stop, false);
-        std::vector<at::Tensor> values(subject.program.values.size());
-        for (size_t i = 0; i < wanted.size(); i++) {
-            values[static_cast<size_t>(wanted[i])] = known[i];
-        }
-        regions_.keep(std::move(values), subject.baselines);
+        regions_.keep(values_of(subject, subject.images, regions_.wanted(), stop, false), subject.baselines);
     }
 
     std::string name() const override {

@@ -14,11 +14,13 @@ from torch.nn import functional
 
 import meteors_c as mt
 from meteors_c.attr import FeatureAblation, KernelShap, Lime, ShapleyValueSampling
+from meteors_c.models.linear import SkLearnLinearRegression
 from tests.toys import assert_declined, assert_shortcut, each_pair, explainable
 
 BANDS, ROWS, COLUMNS = 6, 24, 20
 ROW, COLUMN = torch.arange(ROWS)[:, None], torch.arange(COLUMNS)[None]
 SIX = ROW // 8 * 2 + COLUMN // 10  # superpixels in a grid of 3 x 2
+THIRTY = ROW // 4 * 5 + COLUMN // 4  # 6 x 5
 
 
 def image(seed: int = 0, dtype: torch.dtype = torch.float64, **fields: Any) -> mt.HSI:
@@ -157,9 +159,10 @@ def explained(method: Any, model: Any, hsi: Any, mask: Any, shortcuts: Any = "al
     arguments = {"target": 1, "baseline": 0.1, **arguments}
     with mt.options(shortcuts=shortcuts), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        explainer = method(explainable(model))
+        explainer = method(explainable(model), *([SkLearnLinearRegression()] if method is Lime else []))
         if method is FeatureAblation:
-            return explainer.attribute(hsi, feature_mask=mask, **arguments)
+            masks = [one.squeeze(0) for one in mask] if isinstance(mask, list) else mask.squeeze(0)
+            return explainer.attribute(hsi, feature_mask=masks, **arguments)
         return explainer.get_spatial_attributes(hsi, mask, **arguments)
 
 
@@ -186,30 +189,30 @@ def test_all_coalitions_cost_few_evaluations(function, most):
 
 
 METHODS = [
-    (KernelShap, {}),
-    (KernelShap, {"n_samples": 40}),
-    (Lime, {"n_samples": 100}),
-    (ShapleyValueSampling, {"n_samples": 12}),
-    (FeatureAblation, {}),
+    (KernelShap, SIX, {}),
+    (KernelShap, SIX, {"n_samples": 40}),
+    (Lime, SIX, {"n_samples": 100}),
+    (ShapleyValueSampling, SIX, {"n_samples": 12}),
+    (FeatureAblation, THIRTY, {}),
 ]
 
 
 @pytest.mark.parametrize(("method", "function"), each_pair(METHODS, [pixelwise, convolutions, channels_last, two_pools]))
 def test_methods(method, function):
-    method, arguments = method
+    method, mask, arguments = method
     model, hsi = made(function), image()
-    got = explained(method, model, hsi, SIX[None], **arguments)
+    got = explained(method, model, hsi, mask[None], **arguments)
     assert_shortcut(got.report)
-    assert_same(got, explained(method, model, hsi, SIX[None], False, **arguments))
+    assert_same(got, explained(method, model, hsi, mask[None], False, **arguments))
 
 
 @pytest.mark.parametrize(("function", "most"), [(pixelwise, 3), (convolutions, 11)])
 def test_superpixels_far_apart_are_left_out_together(function, most):
-    mask = (ROW // 4 * 5 + COLUMN // 4)[None]  # 6 x 5
     model, hsi = made(function), image()
-    got = explained(FeatureAblation, model, hsi, mask)
+    got = explained(FeatureAblation, model, hsi, THIRTY[None])
+    assert_shortcut(got.report)
     assert expected(got.report) <= most
-    assert_same(got, explained(FeatureAblation, model, hsi, mask, False))
+    assert_same(got, explained(FeatureAblation, model, hsi, THIRTY[None], False))
 
 
 @pytest.mark.parametrize("function", [attention, global_context, wide, instance_statistics])
@@ -226,11 +229,16 @@ def test_declined_without_a_pool():
     assert_declined(got.report, "structure")
 
 
-@pytest.mark.parametrize("method", [KernelShap, FeatureAblation])
-def test_images_with_masks_of_their_own(method):
+OWN = [
+    (KernelShap, [SIX[None], (ROW // 12 * 2 + COLUMN // 7)[None].clamp(max=4), (ROW // 4 + 0 * COLUMN)[None]]),
+    (FeatureAblation, [THIRTY[None], (ROW // 6 * 5 + COLUMN // 4)[None], (ROW // 4 * 4 + COLUMN // 5)[None]]),
+]
+
+
+@pytest.mark.parametrize(("method", "masks"), OWN)
+def test_images_with_masks_of_their_own(method, masks):
     model = made(convolutions)
     images = [image(0), image(1), image(2)]
-    masks = [SIX[None], (ROW // 12 * 2 + COLUMN // 7)[None].clamp(max=4), (ROW // 4 + 0 * COLUMN)[None]]
     got = explained(method, model, images, masks)
     assert all(one.report.shortcut for one in got)
     assert_same(got, explained(method, model, images, masks, False))

@@ -82,7 +82,7 @@ void test_schedule_leaves_threads_that_wait(void) {
 void test_schedule_begins_with_few_threads_beside_others(void) {
     machine_is_quiet = false;
     const Machine hundredfold = {[](const Way &way) { return way.threads > 1 ? 0.1 : 0.001; }, busy.waited};
-    for (int evaluations : {1, 10, 1000, 30000}) {
+    for (int evaluations : {1, 10, 100, 400, 1000, 3500, 30000}) {
         Schedule schedule({2, 1, false, false, alone});
         CHECK(run(schedule, hundredfold, evaluations) <= 1.15 * 0.001 * evaluations);
     }
@@ -104,13 +104,14 @@ void test_schedule_takes_all_threads_when_others_are_gone(void) {
 void test_schedule_tries_all_threads_without_a_sign_in_the_end(void) {
     Schedule schedule({2, 1, false, false, nullptr});
     Way last;
-    run(schedule, quiet, 200, 1, &last);
+    run(schedule, quiet, 2000, 1, &last);
     CHECK_INT(last.threads, 2);
 }
 
 void test_schedule_is_not_misled_by_a_model_that_sleeps(void) {
     const Machine sleepy = {quiet.seconds, [](const Way &) { return 0.6; }};
     Schedule schedule({2, 2, false, false, alone});
+    CHECK(run(schedule, sleepy, 10) <= 1.1 * 0.05 * 10);
     CHECK(run(schedule, sleepy, 1000) <= 1.01 * 0.05 * 1000);
 }
 
@@ -152,8 +153,10 @@ void test_schedule_that_is_curious_finds_what_nothing_tells(void) {
     Way last;
     run(schedule, small, 1000, 1, &last);
     CHECK_INT(last.threads, 1);
+    Schedule brief({2, 2, false, true, alone});
+    CHECK_CLOSE(run(brief, quiet, 50), 50 * 0.05, 1e-9);
     Schedule in_vain({2, 2, false, true, alone});
-    CHECK(run(in_vain, quiet, 2000) <= 1.01 * 0.05 * 2000);
+    CHECK(run(in_vain, quiet, 10000) <= 1.003 * 0.05 * 10000);
 }
 
 void test_schedule_gives_samples_to_threads_where_that_is_faster(void) {
