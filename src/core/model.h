@@ -143,7 +143,8 @@ typedef struct met_trial {
 /*
  * Evaluation from descriptions, without rendering. Every call may return met_declined() with a reason: the engine
  * then takes the plain path, for all samples of these images from the first on.
- *   least     evaluations of an image, of gradients or of outputs alone, that are worth preparing it
+ *   least     evaluations of an image, of gradients or of outputs alone, that are worth preparing it; two are for
+ *             MET_SHORTCUTS_ALWAYS
  *   prepare   caches what all samples of the images x (n, ...) with baselines b (n, ...) share, and verifies on the
  *             trial that the shortcut holds; max_batch is the largest batch that the model may see
  *   forward   outputs of n samples, copies of their image (MET_IDENTITY) among them

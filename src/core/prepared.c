@@ -287,6 +287,17 @@ static bool is_worth_preparing(const engine *e) {
            SAVED_PART * plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * images * alone;
 }
 
+/* Whether an image has too few evaluations for preparing to pay; where shortcuts are always wanted, two can share something. */
+static bool has_too_few_evaluations(const engine *e) {
+    const met_job *job = e->job;
+    const met_shortcut *cut = e->model->shortcut;
+    if (e->options->shortcuts == MET_SHORTCUTS_ALWAYS) {
+        return job->evaluations < 2;
+    }
+    return job->evaluations < (job->gradient ? cut->least_gradients : cut->least_outputs) ||
+           SAVED_PART * (double)job->evaluations <= PREPARE_EVALUATIONS;
+}
+
 /*
  * Render the first sample by itself, or the first two, which tells what the plain path costs, and what the shortcut must
  * give. They count unless a shortcut is taken.
@@ -330,9 +341,7 @@ int met_wants_shortcut(engine *e, bool *wanted) {
     } else if (job->gradient && (job->weight == NULL || job->fold != NULL)) {
         reason = MET_DECLINE_NOTHING_SHARED;
         why = "the method needs the gradient of every sample, not their sum alone";
-    } else if (job->evaluations < (job->gradient ? cut->least_gradients : cut->least_outputs) ||
-               (e->options->shortcuts == MET_SHORTCUTS_WHERE_FASTER &&
-                SAVED_PART * (double)job->evaluations <= PREPARE_EVALUATIONS)) {
+    } else if (has_too_few_evaluations(e)) {
         reason = MET_DECLINE_LITTLE_WORK;
         why = "there are too few evaluations of an image";
     } else {

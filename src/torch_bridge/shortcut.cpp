@@ -260,15 +260,15 @@ void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor
     const auto row = static_cast<int64_t>(trial.samples[0].image);
     sum_gradients(p, trial.samples, {row}, trial.targets, &one);
     at::Tensor program = gradient_sums(p).slice(0, row, row + 1);
-    for (size_t v = 0; v < p.sum.size(); v++) {
-        p.sum[v].zero_();
-    }
     if (!model.defined()) {
         model = at::zeros_like(x);
     }
     at::NoGradGuard off;
     /* Where a value lies on the kink of a ReLU, single entries differ: so the whole is compared. */
     const double scale = model.norm().item<double>(), error = (model - program).norm().item<double>();
+    for (const at::Tensor &sum : p.sum) { /* not before: behind views alone, the gradient is the sum's own memory */
+        sum.zero_();
+    }
     if (!(error <= (wide ? 1e-8 : 1e-2) * scale)) {
         throw Declined(MET_DECLINE_VERIFICATION, "the program does not give the model's gradient");
     }
