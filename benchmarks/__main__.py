@@ -12,7 +12,14 @@ import argparse
 from . import bounds, busy, large_windows, peer, scaling, third_party
 from .table import RESULTS, write_section
 
-PARTS = {"peer": peer, "third": third_party, "windows": large_windows, "bounds": bounds, "scaling": scaling, "busy": busy}
+PARTS = {
+    "peer": peer,
+    "third": third_party,
+    "windows": large_windows,
+    "bounds": bounds,
+    "scaling": scaling,
+    "busy": busy,
+}
 
 
 def main() -> None:

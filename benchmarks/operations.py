@@ -31,9 +31,13 @@ class _Products(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[Product] = []
+        self.moved = 0  # bytes that operators read and write, each by itself
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
+        if not function.is_view:
+            tensors = [value for value in (*args, result) if isinstance(value, torch.Tensor)]
+            self.moved += sum(value.numel() * value.element_size() for value in tensors)
         count = flop_registry.get(function.overloadpacket)
         if count is not None:
             operations = float(count(*args, **(kwargs or {}), out_val=result))
@@ -41,6 +45,13 @@ class _Products(TorchDispatchMode):
             read = args[1] if "addmm" in str(function) else args[0]
             self.found.append(Product(operations, read, result, axis))
         return result
+
+
+def moved_bytes(model: nn.Module, images: torch.Tensor) -> int:
+    """What all operators of a forward run read and write, if none finds in the caches what another one left there."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Products() as recorder:
+        model(images)
+    return recorder.moved
 
 
 def products(model: nn.Module, images: torch.Tensor) -> list[Product]:

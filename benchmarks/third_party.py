@@ -83,9 +83,11 @@ METHODS: dict[str, Attribution] = {
 }
 
 
-def call_of(method: Attribution, scene: Scene, shortcuts: bool, dtype: torch.dtype) -> Callable[[], Any]:
+def call_of(
+    method: Attribution, scene: Scene, model: torch.nn.Module, shortcuts: bool, dtype: torch.dtype = torch.float32
+) -> Callable[[], Any]:
     """The call as a user makes it, with the samples of one seed."""
-    model, (image,) = scene.model().to(dtype), scene.images()
+    (image,) = scene.images()
     hsi = meteors_c.HSI(image=image.to(dtype), wavelengths=scene.wavelengths())
 
     def call() -> Any:
@@ -98,8 +100,9 @@ def call_of(method: Attribution, scene: Scene, shortcuts: bool, dtype: torch.dty
 
 def cell(method: Attribution, scene: Scene, rounds: int, tiny: bool = False) -> dict[str, Any]:
     """Measure one method on one scene."""
-    ours, plain = (call_of(method, scene, shortcuts, torch.float32) for shortcuts in (True, False))
-    exact = call_of(method, scene, False, torch.float64)().attributes.numpy()
+    model = scene.model()
+    ours, plain = (call_of(method, scene, model, shortcuts) for shortcuts in (True, False))
+    exact = call_of(method, scene, scene.model().double(), False, torch.float64)().attributes.numpy()
     turns = in_turns(ours, plain, rounds, most=1 if tiny else 21)
     result = ours()
     largest = float(np.abs(exact).max())

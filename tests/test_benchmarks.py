@@ -177,6 +177,11 @@ def test_reach_over_half_is_the_whole_layer() -> None:
     assert found.rest == second
 
 
+def test_operators_move_what_they_read_and_write() -> None:
+    model, values = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Sigmoid()), torch.rand(2, 3, 5)
+    assert operations.moved_bytes(model, values) == 2 * (2 * 4 * values.numel())
+
+
 def test_needs_of_the_plain_path_are_passes_of_the_model() -> None:
     scene = scene_of("CNN 224", tiny=True)
     total = sum(p.operations for p in operations.products(scene.model(), scene.images()[0][None]))
@@ -203,9 +208,9 @@ def test_bound_is_the_larger_of_arithmetic_and_memory() -> None:
 # ---------------------------------------------------------------- windows, scaling, the page
 
 
-def test_seconds_of_all_windows_follow_from_two_grids() -> None:
-    seconds = [3.0 + 0.5 * large_windows.windows(stride) for stride in (large_windows.COARSE, large_windows.FINE)]
-    assert large_windows.whole_grid(*seconds) == pytest.approx(3.0 + 0.5 * 729)
+def test_seconds_of_all_windows_are_in_proportion_to_evaluations() -> None:
+    assert large_windows.windows(large_windows.STRIDE) == 729
+    assert large_windows.whole_grid(197 * 0.5) == pytest.approx(730 * 0.5)
 
 
 @pytest.mark.parametrize("count", [49, 196])

@@ -225,16 +225,16 @@ Bands::Bands(const Subject &subject) : p_(subject.program), bands_(subject.image
     for (const Apart &one : apart_) {
         wanted.push_back(one.value);
     }
-    const std::vector<at::Tensor> image = values_of(subject, subject.images, wanted, stop, false);
-    const std::vector<at::Tensor> baseline = values_of(subject, subject.baselines, wanted, stop, false);
+    const std::vector<at::Tensor> image = values_of(subject, subject.images, wanted, stop);
+    const std::vector<at::Tensor> baseline = values_of(subject, subject.baselines, wanted, stop);
     size_t i = 0;
     for (Sum &sum : sums_) {
         sum.change = baseline[i] - image[i];
         if (sum.change.dim() == 4) { /* bands lie together: they are taken several times faster */
             sum.change = sum.matrix ? sum.change.contiguous() : sum.change.contiguous(at::MemoryFormat::ChannelsLast);
         }
-        sum.image = image[i + 1];
-        sum.baseline = baseline[i + 1];
+        sum.image = laid_out(subject, {image[i + 1]}, stop)[0];
+        sum.baseline = laid_out(subject, {baseline[i + 1]}, stop)[0];
         i += 2;
     }
     for (Apart &one : apart_) {

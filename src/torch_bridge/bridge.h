@@ -101,6 +101,7 @@ struct Model {
     at::ScalarType input_dtype = at::kFloat; /* of the batches that the model is given */
     std::optional<at::ScalarType> dtype;     /* the same where that is neither float32 nor float64 */
     Threads threads;                         /* of its evaluations */
+    Threads replay_threads;                  /* of its program's */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */

@@ -78,6 +78,7 @@ PyObject *make_model(PyObject *, PyObject *args) {
         model->device = at::Device(device);
         model->input_dtype = dtype_named(dtype);
         if (measure_threads != 0 && model->device.is_cpu()) {
+            model->replay_threads.measure(true, true);
             model->threads.measure();
         }
         if (model->input_dtype == at::kHalf || model->input_dtype == at::kBFloat16) {

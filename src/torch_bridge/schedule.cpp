@@ -2,6 +2,8 @@
 #include "schedule.h"
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 namespace bridge {
 
@@ -123,10 +125,11 @@ size_t Schedule::choose(const Timing &last) {
         quiet_ = settings_.alone() ? quiet_ + 1 : 0;
     }
     if (since_ >= patience_) {
-        if (!rest.samples && rest.threads > 1 && last.waited > IDLE * last.seconds) {
-            return rest_ + 1; /* the next fewer: one thread stands behind all others */
+        if (rest.threads > 1 && last.waited > IDLE * last.seconds) {
+            return rest.samples ? rest_ - 1 : rest_ + 1; /* one thread, the next fewer */
         }
         if (fewer && quiet_ >= 2) {
+            ratio_.assign(ratio_.size(), 0); /* they were seen beside other work */
             return 0;
         }
     }
@@ -151,17 +154,21 @@ double Schedule::price(size_t way, const Timing &last) const {
     return std::max(ratio - 1, 0.1) * std::max(evaluation, GLANCE);
 }
 
-/* The look that costs least, or NONE where even that costs too much. */
+/* The look that costs least, one that was never taken before all others; NONE where even that costs too much. */
 size_t Schedule::cheapest_look(const Timing &last) const {
+    const auto order = [&](size_t way) { return std::pair(ratio_[way] != 0, price(way, last)); };
     size_t best = NONE;
     for (size_t way = 0; way < ways_.size(); way++) {
-        if (way != rest_ && fits(way, work_) && (best == NONE || price(way, last) < price(best, last))) {
+        if (way != rest_ && fits(way, work_) && (best == NONE || order(way) < order(best))) {
             best = way;
         }
     }
     const double budget = ways_[rest_].threads < ways_[0].threads ? BUDGET_ON_FEWER : BUDGET;
-    const double rarer = static_cast<double>(1 << std::min(in_vain_, 20));
-    return best != NONE && since_ * budget >= rarer * price(best, last) ? best : NONE;
+    if (best == NONE) {
+        return NONE;
+    }
+    const double rarer = ratio_[best] == 0 ? 1 : static_cast<double>(1 << std::min(in_vain_, 20));
+    return since_ * budget >= rarer * price(best, last) ? best : NONE;
 }
 
 } // namespace bridge

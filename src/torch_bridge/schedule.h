@@ -9,9 +9,8 @@ namespace bridge {
 
 /* A way to evaluate a batch. */
 struct Way {
-    int threads = 1; /* that work at once */
-    bool samples =
-        false; /* each of them on samples of its own, with serial operators; else together on each operator */
+    int threads = 1;      /* that work at once: */
+    bool samples = false; /* each on samples of its own, with serial operators, or all together on each operator */
 };
 
 /* Evaluations whose times can be compared: what is evaluated, and how many samples at once. */

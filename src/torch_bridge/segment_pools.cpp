@@ -1,8 +1,6 @@
 /* segment_pools.cpp - what superpixels add to the pools of a model, found once for each combination of neighbours. */
 #include "segment_pools.h"
 
-#include "segment_reach.h"
-
 #include <algorithm>
 #include <numeric>
 #include <random>
@@ -24,120 +22,6 @@ const int64_t MASKS_AT_ONCE = 32;
 const int64_t SUMS_MOST = 1 << 24;
 
 using Shape = std::vector<int64_t>;
-
-/* The places of all axes but those of the samples and the channels. */
-Shape last_axes(const Shape &shape, size_t count) {
-    Shape axes(count);
-    std::iota(axes.begin(), axes.end(), static_cast<int64_t>(shape.size() - count));
-    return axes;
-}
-
-int64_t places_along(const Shape &shape, const Shape &axes) {
-    int64_t n = 1;
-    for (int64_t axis : axes) {
-        n *= shape[static_cast<size_t>(axis)];
-    }
-    return n;
-}
-
-/* The axes that argument 1 names, none where that is not clear or those of samples are among them. */
-Shape named_axes(const Node &node, size_t axes) {
-    const auto &schema = node.op.schema().arguments();
-    if (schema.size() < 2 || schema[1].name().rfind("dim", 0) != 0 || node.arguments[1].kind != Argument::Kind::fixed) {
-        return {};
-    }
-    const c10::IValue &given = node.fixed(1);
-    Shape named = given.isInt() ? Shape{given.toInt()} : given.isIntList() ? given.toIntVector() : Shape();
-    for (int64_t &axis : named) {
-        axis += axis < 0 ? static_cast<int64_t>(axes) : 0;
-        if (axis == 0) {
-            return {};
-        }
-    }
-    std::sort(named.begin(), named.end());
-    return named;
-}
-
-/* Whether all spatial axes of the result are of size 1, and the one window is all there is. */
-bool one_window(const Node &node, const Shape &source, const Shape &result, size_t spatial) {
-    for (size_t a = source.size() - spatial; a < source.size(); a++) {
-        if (result[a] != 1) {
-            return false;
-        }
-    }
-    if (node.name.rfind("adaptive", 0) == 0) {
-        return true;
-    }
-    const Shape kernel = node.integers(1, spatial), padding = node.integers(3, spatial);
-    return std::equal(kernel.begin(), kernel.end(), source.end() - static_cast<std::ptrdiff_t>(spatial)) &&
-           std::count(padding.begin(), padding.end(), 0) == static_cast<std::ptrdiff_t>(spatial);
-}
-
-/* A node as a pool over places; no axes where it is none. */
-SpatialPool pool_of(const Program &program, const Node &node, size_t at) {
-    SpatialPool pool;
-    if (node.arguments.empty() || !node.is_value(0) || node.makes.empty() || node.makes[0] < 0 || node.opaque) {
-        return pool;
-    }
-    const Value &source = program.values[static_cast<size_t>(node.arguments[0].value)];
-    const Value &result = program.values[static_cast<size_t>(node.makes[0])];
-    if (!source.dependent || !source.by_sample || !result.by_sample) {
-        return pool;
-    }
-    pool.source = node.arguments[0].value;
-    pool.result = node.makes[0];
-    pool.node = at;
-    const std::string &name = node.name;
-    if (name == "mean" || name == "sum" || name == "amax") {
-        pool.axes = named_axes(node, source.shape.size());
-        pool.maximum = name == "amax";
-        pool.factor = name == "mean" ? 1.0 / static_cast<double>(places_along(source.shape, pool.axes)) : 1.0;
-        return pool;
-    }
-    for (const char *kind : {"adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool"}) {
-        const size_t length = std::string(kind).size();
-        if (name.rfind(kind, 0) != 0 || name.size() != length + 2) {
-            continue;
-        }
-        const auto spatial = static_cast<size_t>(name[length] - '0');
-        if (source.shape.size() == spatial + 2 && one_window(node, source.shape, result.shape, spatial)) {
-            pool.axes = last_axes(source.shape, spatial);
-            pool.maximum = std::string(kind).find("max") != std::string::npos;
-            pool.factor = pool.maximum ? 1.0 : 1.0 / static_cast<double>(places_along(source.shape, pool.axes));
-        }
-        return pool;
-    }
-    return pool;
-}
-
-/* A pool over the result of another one, as one pool; itself where that can't be. */
-SpatialPool joined(const Program &program, const SpatialPool &inner, SpatialPool outer) {
-    if (inner.maximum != outer.maximum) {
-        return outer;
-    }
-    const size_t axes = program.values[static_cast<size_t>(inner.source)].shape.size();
-    const bool stay = program.values[static_cast<size_t>(inner.result)].shape.size() == axes;
-    Shape left; /* axes of the inner pool's source, by those of its result */
-    for (size_t a = 0; a < axes; a++) {
-        if (stay || std::count(inner.axes.begin(), inner.axes.end(), static_cast<int64_t>(a)) == 0) {
-            left.push_back(static_cast<int64_t>(a));
-        }
-    }
-    std::set<int64_t> both(inner.axes.begin(), inner.axes.end());
-    for (int64_t axis : outer.axes) {
-        both.insert(left[static_cast<size_t>(axis)]);
-    }
-    outer.axes.assign(both.begin(), both.end());
-    outer.source = inner.source;
-    outer.node = inner.node;
-    outer.factor *= inner.factor;
-    return outer;
-}
-
-/* Operators that give the values of their first argument, in the same order. */
-const std::set<std::string> same_values = {"view",      "reshape",         "flatten", "unflatten", "squeeze",
-                                           "unsqueeze", "contiguous",      "clone",   "detach",    "alias",
-                                           "dropout",   "feature_dropout", "to"};
 
 /* Values (samples, ...) as (samples, features, places), places along `axes`. */
 at::Tensor by_place(const at::Tensor &values, const Shape &axes) {
@@ -199,9 +83,9 @@ Replaced replaced_by(const met_sample &s, size_t segments) {
 
 SegmentPools::SegmentPools(const Subject &subject)
     : program_(subject.program), model_(subject.model), images_(subject.images), baselines_(subject.baselines),
-      origins_(subject.origins), most_(subject.most) {
+      origins_(subject.origins), most_(subject.most), cut_(cut_at_pools(program_)), reach_(program_) {
     at::NoGradGuard off;
-    find_pools();
+    stop = cut_.stop;
     if (subject.only_planned) {
         return;
     }
@@ -230,68 +114,6 @@ SegmentPools::SegmentPools(const Subject &subject)
     planned = part * subject.cost(0, stop);
 }
 
-/* The last place behind which only pools are read. */
-void SegmentPools::find_pools() {
-    std::vector<SpatialPool> all;
-    std::vector<int> pool_of_value(program_.values.size(), -1);
-    for (size_t i = 0; i < program_.nodes.size(); i++) {
-        const Node &node = program_.nodes[i];
-        if (!node.dependent || !node.needed) {
-            continue;
-        }
-        SpatialPool pool = pool_of(program_, node, i);
-        if (!pool.axes.empty()) {
-            const int before = pool_of_value[static_cast<size_t>(pool.source)];
-            if (before >= 0 && all[static_cast<size_t>(before)].result == pool.source) {
-                pool = joined(program_, all[static_cast<size_t>(before)], pool);
-            }
-            pool_of_value[static_cast<size_t>(pool.result)] = static_cast<int>(all.size());
-            all.push_back(pool);
-        } else if (same_values.count(node.name) != 0 && node.is_value(0) && node.makes.size() == 1 &&
-                   node.makes[0] >= 0) {
-            pool_of_value[static_cast<size_t>(node.makes[0])] =
-                pool_of_value[static_cast<size_t>(node.arguments[0].value)];
-        }
-        if (!all.empty()) {
-            cut_at(i + 1, all, pool_of_value);
-        }
-    }
-    if (live_.empty()) {
-        throw Declined(MET_DECLINE_STRUCTURE, "the model takes no mean, sum or maximum over all places at its end");
-    }
-}
-
-/* Cut where only pools are read from a position on. */
-void SegmentPools::cut_at(size_t position, const std::vector<SpatialPool> &all, const std::vector<int> &pool_of_value) {
-    const std::vector<int> live = program_.live(position);
-    std::vector<int> place(all.size(), -1);
-    std::vector<SpatialPool> used;
-    std::vector<size_t> pool_of_live;
-    for (int value : live) {
-        const int pool = pool_of_value[static_cast<size_t>(value)];
-        if (pool < 0 || !program_.values[static_cast<size_t>(value)].by_sample) {
-            return;
-        }
-        int &at = place[static_cast<size_t>(pool)];
-        if (at < 0) {
-            at = static_cast<int>(used.size());
-            used.push_back(all[static_cast<size_t>(pool)]);
-        }
-        pool_of_live.push_back(static_cast<size_t>(at));
-    }
-    if (live.empty() || !program_.can_cut(position)) {
-        return;
-    }
-    stop = position;
-    live_ = live;
-    pools_ = used;
-    pool_of_live_ = pool_of_live;
-    last_pool_ = 0;
-    for (const SpatialPool &pool : pools_) {
-        last_pool_ = std::max(last_pool_, pool.node);
-    }
-}
-
 SegmentPools::Image &SegmentPools::image_of(int64_t row, const met_segments &segments) {
     auto found = known_.find(row);
     if (found != known_.end()) {
@@ -310,27 +132,27 @@ SegmentPools::Image &SegmentPools::image_of(int64_t row, const met_segments &seg
     image.ids = at::where(ids < 0, count, ids).contiguous().to(images_.device());
 
     std::vector<int> sources;
-    for (const SpatialPool &pool : pools_) {
+    for (const SpatialPool &pool : cut_.pools) {
         sources.push_back(pool.source);
     }
-    std::vector<std::vector<at::Tensor>> reached(pools_.size());
+    std::vector<std::vector<at::Tensor>> reached(cut_.pools.size());
     for (int64_t from = 0; from < count; from += MASKS_AT_ONCE) {
         const int64_t to = std::min(count, from + MASKS_AT_ONCE);
-        const std::vector<Reach> masks = reach_of(program_, reach_in_image(segments, shape, from, to), sources);
-        for (size_t k = 0; k < pools_.size(); k++) {
+        const std::vector<Reach> masks = reach_.of(reach_in_image(segments, shape, from, to), sources);
+        for (size_t k = 0; k < cut_.pools.size(); k++) {
             if (!masks[k].defined()) {
                 throw Declined(MET_DECLINE_STRUCTURE, "the receptive fields of the model's places are not known");
             }
             const Shape &of_source = program_.values[static_cast<size_t>(sources[k])].shape;
-            reached[k].push_back(reached_places(masks[k], of_source, pools_[k].axes));
+            reached[k].push_back(reached_places(masks[k], of_source, cut_.pools[k].axes));
         }
     }
-    for (size_t k = 0; k < pools_.size(); k++) {
+    for (size_t k = 0; k < cut_.pools.size(); k++) {
         image.groups.emplace_back(at::cat(reached[k]));
         image.groups.back().order = image.groups.back().order.to(images_.device());
     }
-    image.rows.assign(pools_.size(), 0);
-    image.sums.resize(pools_.size());
+    image.rows.assign(cut_.pools.size(), 0);
+    image.sums.resize(cut_.pools.size());
     return known_.emplace(row, std::move(image)).first->second;
 }
 
@@ -376,12 +198,12 @@ at::Tensor SegmentPools::render(const Image &image, int64_t row, const Plan &pla
 void SegmentPools::evaluate(Image &image, int64_t row, const Plan &plan, size_t from, size_t to) {
     Run run(program_, model_, std::vector<int64_t>(to - from, origins_[static_cast<size_t>(row)]));
     run.give(program_.input, render(image, row, plan, from, to));
-    for (const SpatialPool &pool : pools_) {
+    for (const SpatialPool &pool : cut_.pools) {
         run.keep(pool.source);
     }
-    run.go(0, last_pool_);
-    for (size_t k = 0; k < pools_.size(); k++) {
-        const SpatialPool &pool = pools_[k];
+    run.go(0, cut_.pooled);
+    for (size_t k = 0; k < cut_.pools.size(); k++) {
+        const SpatialPool &pool = cut_.pools[k];
         const Groups &groups = image.groups[k];
         const at::Tensor values = by_place(run.value(pool.source), pool.axes);
         std::vector<at::Tensor> told; /* (groups, features) of each coalition */
@@ -420,12 +242,12 @@ void SegmentPools::evaluate(Image &image, int64_t row, const Plan &plan, size_t 
 void SegmentPools::learn(Image &image, int64_t row, const std::vector<Replaced> &asked) {
     std::vector<Groups *> values;
     int64_t numbers = 0;
-    for (size_t k = 0; k < pools_.size(); k++) {
+    for (size_t k = 0; k < cut_.pools.size(); k++) {
         values.push_back(&image.groups[k]);
         numbers += image.sums[k].defined() ? image.sums[k].numel() : 0;
     }
     if (numbers > SUMS_MOST) {
-        for (size_t k = 0; k < pools_.size(); k++) {
+        for (size_t k = 0; k < cut_.pools.size(); k++) {
             image.rows[k] = 0;
             for (Group &group : image.groups[k].groups) {
                 group.known.clear();
@@ -451,7 +273,7 @@ at::Tensor SegmentPools::pooled(Image &image, size_t pool, const std::vector<Rep
     }
     const auto n = static_cast<int64_t>(asked.size()), parts = static_cast<int64_t>(groups.groups.size());
     const at::Tensor all = sums.index_select(0, at::tensor(rows).to(sums.device())).reshape({n, parts, sums.size(1)});
-    return pools_[pool].maximum ? all.amax({1}) : all.sum(at::IntArrayRef{1}).mul_(pools_[pool].factor);
+    return cut_.pools[pool].maximum ? all.amax({1}) : all.sum(at::IntArrayRef{1}).mul_(cut_.pools[pool].factor);
 }
 
 std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<int64_t> &rows) {
@@ -461,7 +283,7 @@ std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<
     for (size_t i = 0; i < n; i++) {
         by_image[rows[i]].push_back(static_cast<int64_t>(i));
     }
-    std::vector<at::Tensor> results(pools_.size());
+    std::vector<at::Tensor> results(cut_.pools.size());
     for (const auto &[row, places] : by_image) {
         const met_segments *segments = nullptr;
         for (int64_t i : places) {
@@ -478,7 +300,7 @@ std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<
         }
         learn(image, row, asked);
         const at::Tensor index = at::tensor(places).to(images_.device());
-        for (size_t k = 0; k < pools_.size(); k++) {
+        for (size_t k = 0; k < cut_.pools.size(); k++) {
             const at::Tensor found = pooled(image, k, asked);
             if (!results[k].defined()) {
                 results[k] = at::empty({static_cast<int64_t>(n), found.size(1)}, found.options());
@@ -487,11 +309,11 @@ std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<
         }
     }
     std::vector<at::Tensor> values;
-    for (size_t k = 0; k < live_.size(); k++) {
-        const Value &value = program_.values[static_cast<size_t>(live_[k])];
+    for (size_t k = 0; k < cut_.live.size(); k++) {
+        const Value &value = program_.values[static_cast<size_t>(cut_.live[k])];
         Shape shape = value.shape;
         shape[0] = static_cast<int64_t>(n);
-        values.push_back(results[pool_of_live_[k]].to(value.dtype).reshape(shape));
+        values.push_back(results[cut_.pool_of_live[k]].to(value.dtype).reshape(shape));
     }
     return values;
 }

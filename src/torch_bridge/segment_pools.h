@@ -9,22 +9,15 @@
 #define METEORS_C_SEGMENT_POOLS_H
 
 #include "segment_groups.h"
+#include "segment_reach.h"
 #include "shortcut.h"
+#include "spatial_pools.h"
 
 #include <map>
 #include <string>
 #include <vector>
 
 namespace bridge {
-
-/* A node that takes places of a value together. */
-struct SpatialPool {
-    int source = -1, result = -1; /* values */
-    size_t node = 0;
-    std::vector<int64_t> axes; /* of the source, without that of the samples */
-    bool maximum = false;      /* else a sum, times `factor` */
-    double factor = 1;
-};
 
 class SegmentPools : public Features {
   public:
@@ -44,8 +37,6 @@ class SegmentPools : public Features {
         std::vector<at::Tensor> sums; /* by pool (rows or more, features) in double */
     };
 
-    void find_pools();
-    void cut_at(size_t position, const std::vector<SpatialPool> &all, const std::vector<int> &pool_of_value);
     Image &image_of(int64_t row, const met_segments &segments);
     size_t simulated(const Image &image, bool leave_one_out, size_t count) const;
     void learn(Image &image, int64_t row, const std::vector<Replaced> &asked);
@@ -58,10 +49,8 @@ class SegmentPools : public Features {
     at::Tensor images_, baselines_; /* (images, ...) */
     std::vector<int64_t> origins_;  /* of the images, in the user's call */
     size_t most_;                   /* samples that the model may see at once */
-    std::vector<SpatialPool> pools_;
-    std::vector<size_t> pool_of_live_; /* which pool each live value comes from */
-    std::vector<int> live_;
-    size_t last_pool_ = 0;
+    PoolCut cut_;
+    SegmentReach reach_;
     std::map<int64_t, Image> known_; /* by row of images_ */
     size_t count_ = 1, needed_ = 0;  /* evaluations of an image, and how many are expected in front of the pools */
 };

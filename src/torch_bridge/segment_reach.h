@@ -3,7 +3,9 @@
 #define METEORS_C_SEGMENT_REACH_H
 
 #include "program.h"
+#include "region.h"
 
+#include <memory>
 #include <vector>
 
 namespace bridge {
@@ -18,11 +20,23 @@ using Reach = at::Tensor;
 /* Masks of segments [from, to) in the image, (to - from, axes of the image). */
 Reach reach_in_image(const met_segments &segments, const std::vector<int64_t> &image, int64_t from, int64_t to);
 
-/*
- * The reach of `wanted` values of a program, in that order, for segments that reach `in_image`. Receptive fields are those
- * of the operators; an operator that is not known reaches everywhere.
- */
-std::vector<Reach> reach_of(const Program &program, const Reach &in_image, const std::vector<int> &wanted);
+/* The receptive fields of a program's operators; one that is not known, or not local, reads everything. */
+class SegmentReach {
+  public:
+    explicit SegmentReach(const Program &program);
+
+    /* The reach of `wanted` values, in that order, for segments that reach `in_image`. */
+    std::vector<Reach> of(const Reach &in_image, const std::vector<int> &wanted) const;
+
+  private:
+    void follow(size_t node, int64_t segments, std::vector<Reach> &masks) const;
+    std::vector<Reach> results(size_t node, int64_t segments, const std::vector<Reach> &masks) const;
+    const Value &value(int v) const { return program_.values[static_cast<size_t>(v)]; }
+
+    const Program &program_;
+    Program by_row_; /* the same, with the rows of values such as (samples * pixels, bands) as samples */
+    std::vector<std::unique_ptr<Rule>> rules_; /* by node, where there is one */
+};
 
 } // namespace bridge
 

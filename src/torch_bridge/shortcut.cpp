@@ -14,10 +14,13 @@
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <map>
+#include <mutex>
 
 using bridge::Declined;
 using bridge::Failure;
@@ -83,6 +86,7 @@ std::vector<at::Tensor> inputs_of(const Model &model, const at::Tensor &x, const
 std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, const std::vector<int64_t> &origins,
                                  bool gradient) {
     at::AutoGradMode mode(gradient);
+    const torch::jit::GraphOptimizerEnabledGuard open(false); /* TorchScript would hide operators in compiled parts */
     at::Tensor x = samples.detach().clone();
     if (gradient) {
         x.requires_grad_();
@@ -123,28 +127,47 @@ void compare(const at::Tensor &model, const at::Tensor &program, bool wide, cons
     }
 }
 
-/* Outputs of the program behind the cut. */
-at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &features, const std::vector<int64_t> &rows) {
+/* Outputs of the program behind the cut, for those samples [from, to) of features; all of them as one batch. */
+at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &features, const std::vector<int64_t> &rows,
+                      size_t from, size_t to) {
     std::vector<int64_t> origins;
-    for (int64_t row : rows) {
-        origins.push_back(p.origins[static_cast<size_t>(row)]);
+    for (size_t i = from; i < to; i++) {
+        origins.push_back(p.origins[static_cast<size_t>(rows[i])]);
     }
     Run run(*p.program, *p.model, origins);
+    const bool all = from == 0 && to == rows.size();
     for (size_t i = 0; i < features.size(); i++) {
-        run.give(p.live[i], features[i]);
+        run.give(p.live[i], all ? features[i]
+                                : features[i].slice(0, static_cast<int64_t>(from), static_cast<int64_t>(to)));
     }
     run.go(p.features->stop, p.program->nodes.size());
     return run.value(p.program->output);
 }
 
-/* Features as leaves of autograd's graph. */
-std::vector<at::Tensor> as_leaves(const std::vector<at::Tensor> &features) {
-    std::vector<at::Tensor> leaves;
-    for (const at::Tensor &one : features) {
-        at::Tensor leaf = one.detach();
-        leaves.push_back(at::isFloatingType(leaf.scalar_type()) ? leaf.requires_grad_() : leaf);
+/* Call body(from, to) for all n samples at once, or for a part on each of torch's threads, whichever was found faster. */
+void evaluate(const met_prepared &p, Work::Kind kind, size_t n, const std::function<void(size_t, size_t)> &body) {
+    Turn turn(p.model->replay_threads, {kind, n});
+    if (turn.over_samples()) {
+        run_over_threads(n, body);
+    } else {
+        body(0, n);
     }
-    return leaves;
+}
+
+/* The same, of all samples. */
+at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &features, const std::vector<int64_t> &rows) {
+    std::map<size_t, at::Tensor> parts;
+    std::mutex alone;
+    evaluate(p, Work::Kind::replayed_forward, rows.size(), [&](size_t from, size_t to) {
+        at::Tensor part = outputs_of(p, features, rows, from, to);
+        const std::lock_guard<std::mutex> guard(alone);
+        parts[from] = part;
+    });
+    std::vector<at::Tensor> outputs;
+    for (const auto &part : parts) {
+        outputs.push_back(part.second);
+    }
+    return outputs.size() == 1 ? outputs[0] : at::cat(outputs);
 }
 
 /* Additions in the features' own dtype before they go to the sum in double: torch adds unlike types slowly. */
@@ -186,32 +209,59 @@ void add_gradients(met_prepared &p, const std::vector<at::Tensor> &gradients, co
     }
 }
 
+/* Target outputs of some samples, and their weighted gradients by live value; undefined: they do not depend on it. */
+struct PartGradient {
+    at::Tensor selected;
+    std::vector<at::Tensor> gradients;
+};
+
+PartGradient part_gradient(const met_prepared &p, const std::vector<at::Tensor> &features, const std::vector<int64_t> &rows,
+                           const met_target *const *targets, const double *weight, size_t from, size_t to) {
+    at::AutoGradMode on(true);
+    const auto first = static_cast<int64_t>(from), last = static_cast<int64_t>(to);
+    std::vector<at::Tensor> leaves, wanted;
+    std::vector<size_t> place;
+    for (const at::Tensor &one : features) {
+        leaves.push_back(to - from == rows.size() ? one.detach() : one.detach().slice(0, first, last));
+        if (at::isFloatingType(one.scalar_type())) {
+            place.push_back(leaves.size() - 1);
+            wanted.push_back(leaves.back().requires_grad_());
+        }
+    }
+    const std::vector<int64_t> own(rows.begin() + first, rows.begin() + last);
+    at::Tensor outputs = outputs_of(p, leaves, own, 0, own.size());
+    at::Tensor selected = select_targets(*p.model, outputs, targets + from, own.size());
+    auto weights = at::tensor(at::ArrayRef<double>(weight + from, own.size()), at::kDouble).to(selected.options());
+    auto found = torch::autograd::grad({selected}, wanted, {weights}, false, false, true);
+    PartGradient part{selected.detach(), std::vector<at::Tensor>(leaves.size())};
+    for (size_t i = 0; i < place.size(); i++) {
+        part.gradients[place[i]] = found[i];
+    }
+    return part;
+}
+
 /* Add the weighted gradients of samples at the cut; returns their target outputs. */
 at::Tensor sum_gradients(met_prepared &p, const met_sample *s, const std::vector<int64_t> &rows,
                          const met_target *const *targets, const double *weight) {
-    const size_t n = rows.size();
-    at::AutoGradMode on(true);
-    std::vector<at::Tensor> leaves = as_leaves(p.features->of(s, rows));
-    at::Tensor selected = select_targets(*p.model, outputs_of(p, leaves, rows), targets, n);
-    std::vector<at::Tensor> wanted, found(leaves.size());
-    std::vector<size_t> place;
-    for (size_t v = 0; v < leaves.size(); v++) {
-        if (leaves[v].requires_grad()) {
-            wanted.push_back(leaves[v]);
-            place.push_back(v);
-        }
-    }
-    auto weights = at::tensor(at::ArrayRef<double>(weight, n), at::kDouble).to(selected.options());
-    auto gradients = torch::autograd::grad({selected}, wanted, {weights}, false, false, true);
-    for (size_t i = 0; i < place.size(); i++) { /* undefined: this output does not depend on it, so nothing is added */
-        found[place[i]] = gradients[i];
-    }
+    const std::vector<at::Tensor> features = p.features->of(s, rows);
+    std::map<size_t, PartGradient> parts;
+    std::mutex alone;
+    evaluate(p, Work::Kind::replayed_gradient, rows.size(), [&](size_t from, size_t to) {
+        PartGradient part = part_gradient(p, features, rows, targets, weight, from, to);
+        const std::lock_guard<std::mutex> guard(alone);
+        parts[from] = std::move(part);
+    });
     at::NoGradGuard off;
     if (p.sum.empty()) {
-        start_sums(p, leaves);
+        start_sums(p, features);
     }
-    add_gradients(p, found, rows);
-    return selected.detach();
+    std::vector<at::Tensor> selected;
+    for (const auto &[from, part] : parts) { /* in the order of the samples */
+        const auto first = rows.begin() + static_cast<std::ptrdiff_t>(from);
+        add_gradients(p, part.gradients, {first, first + part.selected.size(0)});
+        selected.push_back(part.selected);
+    }
+    return selected.size() == 1 ? selected[0] : at::cat(selected);
 }
 
 /* The sums at the images, (images, ...). */
@@ -331,16 +381,17 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     trial.tried->evaluated = 1;
     std::vector<double> seconds = seconds_of(*first, 1);
     std::unique_ptr<Program> sketch = program_of(first->trace, 1, first->trace, 1, trial.gradient);
-    features_for({model, *sketch, p.images, baselines, p.origins, trial, bands, p.most, seconds, true});
+    features_for({model, *sketch, p.images, baselines, p.origins, trial, bands, p.most, seconds, true, true});
     const int64_t several = trial.batch.n > 1 && p.most > 1 ? 2 : 1, from = several == 1 && trial.batch.n > 1 ? 1 : 0;
-    auto second = record(model, samples.slice(0, from, from + several),
+    /* The other one comes first: a model that takes a batch's first sample as its scale gives itself away. */
+    auto second = record(model, several == 2 ? samples.slice(0, 0, 2).flip(0) : samples.slice(0, from, from + 1),
                          std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
     trial.tried->evaluated += static_cast<size_t>(several);
     p.program = program_of(first->trace, 1, second->trace, several, trial.gradient);
     std::vector<at::Tensor> known = {first->y};
     if (several == 2) {
-        known.push_back(second->y);
-        compare(first->y, second->y.slice(0, 0, 1), wide, "output where other samples are beside it");
+        known.push_back(second->y.flip(0));
+        compare(first->y, second->y.slice(0, 1, 2), wide, "output where other samples are beside it");
     }
     const std::vector<double> again = seconds_of(*second, several);
     for (size_t i = 0; i < seconds.size(); i++) {
@@ -348,9 +399,22 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     }
     first.reset();
     second.reset();
-    p.features = features_for({model, *p.program, p.images, baselines, p.origins, trial, bands, p.most, seconds, false});
-    p.live = p.program->live(p.features->stop);
-    verify(p, trial, samples, known);
+    for (const bool channels_last : {true, false}) {
+        try {
+            p.features = features_for({model, *p.program, p.images, baselines, p.origins, trial, bands, p.most, seconds,
+                                       false, channels_last});
+            p.live = p.program->live(p.features->stop);
+            attempt([&] { verify(p, trial, samples, known); });
+            break;
+        } catch (const Declined &declined) { /* a model may take features in the usual layout only */
+            const bool layout = declined.reason == MET_DECLINE_FAILURE || declined.reason == MET_DECLINE_VERIFICATION;
+            if (!channels_last || !layout) {
+                throw;
+            }
+            p.sum.clear();
+            p.recent.clear();
+        }
+    }
     p.name = p.features->name();
 }
 

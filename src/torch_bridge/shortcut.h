@@ -21,6 +21,7 @@ struct Subject {
     size_t most;                 /* samples that the model may see at once */
     std::vector<double> seconds; /* that each node takes, for one sample */
     bool only_planned;           /* nothing is to be kept yet */
+    bool channels_last = true;   /* features may be laid out so */
 
     /* The kind of the samples to come. */
     met_kind kind() const;
@@ -54,9 +55,12 @@ bool is_affine(const Program &p, const Node &node);
 /* The arguments of a node that depend on the input. */
 std::vector<size_t> dependent_arguments(const Program &p, const Node &node);
 
-/* A value of a program for all images, in chunks of at most `most`. */
+/* Values of a program for all images, which are evaluated at most `most` at a time up to node `to`. */
 std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &images, const std::vector<int> &wanted,
-                                  size_t to, bool in_double);
+                                  size_t to, bool in_double = false);
+
+/* The same as features from there on: laid out in memory as convolutions behind `to` like it. */
+std::vector<at::Tensor> laid_out(const Subject &subject, std::vector<at::Tensor> values, size_t to);
 
 } // namespace bridge
 

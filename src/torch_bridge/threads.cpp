@@ -20,14 +20,16 @@
 
 #ifdef _OPENMP
 #include <omp.h>
-#endif
 
 /* MKL is linked into some builds of torch. */
 extern "C" __attribute__((weak)) int MKL_Set_Num_Threads_Local(int);
+#endif
 
 namespace bridge {
 
 /* ---- limits */
+
+#ifdef _OPENMP
 
 namespace {
 
@@ -39,8 +41,6 @@ void limit_mkl(int threads) {
 }
 
 } // namespace
-
-#ifdef _OPENMP
 
 ThreadLimit::ThreadLimit(int threads) {
     int now = at::get_num_threads(); /* a thread's first use of torch sets its number: not after us */

@@ -35,7 +35,8 @@ class Windows : public Features {
   public:
     explicit Windows(const Subject &subject)
         : regions_(subject.program, subject.model, examples(subject), subject.seconds,
-                   differences_keep_digits(subject.images, subject.baselines), subject.trial.always) {
+                   differences_keep_digits(subject.images, subject.baselines), subject.trial.always),
+          operators_(subject.program.count(0, subject.program.nodes.size())) {
         stop = regions_.stop();
         planned = regions_.planned_seconds() - subject.cost(stop, subject.program.nodes.size());
         if (stop == 0) {
@@ -48,11 +49,12 @@ class Windows : public Features {
         if (subject.only_planned) {
             return;
         }
-        regions_.keep(values_of(subject, subject.images, regions_.wanted(), stop, false), subject.baselines);
+        regions_.keep(laid_out(subject, values_of(subject, subject.images, regions_.wanted(), stop), 0), subject.baselines);
     }
 
     std::string name() const override {
-        return "incremental inference, " + std::to_string(regions_.local()) + " operators";
+        return "incremental inference, " + std::to_string(regions_.local()) + " of " + std::to_string(operators_) +
+               " operators";
     }
 
     std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override {
@@ -76,6 +78,7 @@ class Windows : public Features {
     }
 
     Regions regions_;
+    size_t operators_;
 };
 
 } // namespace

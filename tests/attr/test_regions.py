@@ -85,7 +85,7 @@ def conv(*given: Any, **more: Any) -> nn.Module:
 
 
 def fixed(*shape: int) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64) - 0.5
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(8)) - 0.5
 
 
 class Constant(nn.Module):
@@ -186,12 +186,13 @@ FAMILIES: dict[str, Callable[[], Body]] = {
     "wrapped around": of(lambda z: F.pad(z, (2, 1, 3, 0), mode="circular")),
     "flipped and rolled": of(lambda z: z.flip(3).roll((2, -3), (2, 3))),
     "nearest": of(lambda z: F.interpolate(F.interpolate(z, scale_factor=2), size=(23, 30), mode="nearest")),
-    "bilinear": of(lambda z: F.interpolate(F.interpolate(z, scale_factor=2, mode="bilinear"), (21, 40), mode="bilinear")),
+    "bilinear": of(lambda z: F.interpolate(F.interpolate(z, (38, 34), mode="bilinear"), (21, 40), mode="bilinear")),
     "bilinear between corners": of(lambda z: F.interpolate(z, (30, 33), mode="bilinear", align_corners=True)),
     "bicubic": of(lambda z: F.interpolate(z, scale_factor=1.5, mode="bicubic")),
+    "by a factor": of(lambda z: F.interpolate(z, scale_factor=(2.3, 1.7), mode="bilinear")),
     "pixel shuffle": of(lambda z: F.pixel_unshuffle(F.pixel_shuffle(z, 2)[:, :, 2:, 1:-1], 4)),
     "permuted": of(lambda z: torch.tanh(z.permute(0, 3, 1, 2).transpose(1, 2).movedim(2, 3))),
-    "reshaped": of(lambda z: torch.tanh(z.reshape(-1, 2, 4, ROWS * COLUMNS).flatten(1, 2)).unflatten(2, (ROWS, COLUMNS))),
+    "reshaped": of(lambda z: torch.tanh(z.reshape(-1, 2, 4, ROWS * COLUMNS).flatten(1, 2)).unflatten(2, (-1, COLUMNS))),
     "new axes": of(lambda z: z.unsqueeze(1).unsqueeze(4).expand(-1, 3, -1, -1, 2, -1).squeeze(1) * 2),
     "linear": seq(nn.Conv2d(CHANNELS, 4, 1), nn.Flatten(2), nn.Linear(ROWS * COLUMNS, 5), nn.Tanh()),
     "linear over channels": constant(lambda z, c: torch.tanh(F.linear(pixels(z), c)), 5, CHANNELS),
@@ -216,7 +217,9 @@ class Excited(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weights = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(2, 1), nn.ReLU(), nn.Conv2d(2, CHANNELS, 1), nn.Sigmoid())
+        self.weights = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), conv(2, 1), nn.ReLU(), nn.Conv2d(2, CHANNELS, 1), nn.Sigmoid()
+        )
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return z * self.weights(z)
@@ -249,3 +252,161 @@ def test_operators_are_followed_and_equal(name: str, window: str) -> None:
     # All of these are known, so the flattening and the head are reached, too.
     local, operators = followed(fast)
     assert local == operators >= 3
+
+
+@pytest.mark.parametrize(("name", "window"), each_pair(DEEP, WINDOWS))
+def test_three_axes_are_followed(name: str, window: str) -> None:
+    model, hsi = make(DEEP[name], lift=True), image()
+    fast = occlude(model, hsi, *WINDOWS[window])
+    assert_same(fast, occlude(model, hsi, *WINDOWS[window], shortcuts=False))
+    local, operators = followed(fast)
+    assert local == operators >= 4
+
+
+class Spectra(nn.Module):
+    """Convolutions along the bands of a mean spectrum, or along the rows of all."""
+
+    def __init__(self, mean: bool) -> None:
+        super().__init__()
+        self.mean = mean
+        self.layers = nn.Sequential(
+            nn.Conv1d(1 if mean else BANDS * COLUMNS, 4, 3, padding=1), nn.BatchNorm1d(4), nn.ReLU(), nn.MaxPool1d(2),
+            nn.Conv1d(4, 4, 2, padding="same"), nn.Upsample(scale_factor=2, mode="linear"),
+            nn.AvgPool1d(2, ceil_mode=True), nn.ConvTranspose1d(4, 2, 3, stride=2),
+        )  # fmt: skip
+        self.head = nn.LazyLinear(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = x.mean((2, 3)).unsqueeze(1) if self.mean else x.permute(0, 1, 3, 2).flatten(1, 2)
+        return self.head(self.layers(z).flatten(1))
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_one_axis_is_followed(mean: bool) -> None:
+    torch.manual_seed(3)
+    model = Spectra(mean)
+    model(torch.rand(2, BANDS, ROWS, COLUMNS))
+    model, hsi = model.double().eval(), image()
+    for window in ((1, 3, 2), (BANDS, 2, 2)):
+        fast = occlude(model, hsi, window, window)
+        assert_same(fast, occlude(model, hsi, window, window, shortcuts=False))
+        local, operators = followed(fast)
+        assert local == operators
+
+
+NET = seq(
+    nn.BatchNorm2d(CHANNELS), nn.ReLU(inplace=True), nn.MaxPool2d(2), conv(4, 3, padding=1), nn.Hardswish(),
+    nn.AvgPool2d(2, ceil_mode=True),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("most", [1, 7, 64, None])
+def test_windows_of_several_shapes_and_images_share_a_batch(most: int | None) -> None:
+    """The last windows of a row are cut at the border, and a batch holds windows of two images."""
+    model, images = make(NET), [image(0), image(1), image(2)]
+    given: dict[str, Any] = {"perturbations_per_eval": most, "baseline": [0.0, image(7).image, None]}
+    fast = occlude(model, images, (4, 5, 4), (3, 4, 3), **given)
+    plain = occlude(model, images, (4, 5, 4), (3, 4, 3), shortcuts=False, **given)
+    for one, other in zip(fast, plain, strict=True):
+        followed(one)
+        assert_same(one, other)
+
+
+def test_all_targets() -> None:
+    model = make(NET)
+    fast = occlude(model, image(), (3, 4, 4), (3, 2, 2), target="all")
+    plain = occlude(model, image(), (3, 4, 4), (3, 2, 2), target="all", shortcuts=False)
+    for target in range(3):
+        followed(fast[target])
+        assert_same(fast[target], plain[target])
+
+
+def test_masked_windows_are_not_evaluated_here_either() -> None:
+    mask = torch.ones(1, ROWS, COLUMNS, dtype=torch.bool)
+    mask[:, 6:] = False
+    hsi = mt.HSI(image=image().image, wavelengths=list(image().wavelengths), binary_mask=mask)
+    model = make(NET)
+    fast = occlude(model, hsi, (6, 2, 2), (6, 2, 2), baseline=0)
+    plain = occlude(model, hsi, (6, 2, 2), (6, 2, 2), baseline=0, shortcuts=False)
+    followed(fast)
+    assert fast.report.evaluations_saved == plain.report.evaluations_saved == 63
+    assert fast.attributes[:, 6:].eq(0).all()
+    assert_same(fast, plain)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_layouts_in_memory(layout: torch.memory_format) -> None:
+    model = make(NET).to(memory_format=layout)
+    fast = occlude(model, image(), (BANDS, 3, 3), (BANDS, 2, 2))
+    followed(fast)
+    assert_same(fast, occlude(model, image(), (BANDS, 3, 3), (BANDS, 2, 2), shortcuts=False))
+
+
+@pytest.mark.parametrize("value", [-9999.0, 1e12])
+@pytest.mark.parametrize("window", [(2, 3, 3), (BANDS, 2, 2)])
+def test_values_that_dwarf_the_others_cost_no_digits(value: float, window: tuple[int, int, int]) -> None:
+    """What is followed are values: a pixel without data is in no window, or in one that replaces it."""
+    values = image().image.float()
+    values[:, 3, 4] = value
+    hsi = mt.HSI(image=values, wavelengths=list(image().wavelengths))
+    exact_hsi = mt.HSI(image=values.double(), wavelengths=list(image().wavelengths))
+    net = seq(nn.Tanh(), conv(4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1))
+    given: dict[str, Any] = {"window": window, "stride": (1, 3, 3)}
+    exact = occlude(make(net), exact_hsi, **given, shortcuts=False).attributes
+    model = make(net, dtype=torch.float32)
+    fast, plain = occlude(model, hsi, **given), occlude(model, hsi, **given, shortcuts=False)
+    followed(fast)
+    error = [float((found.attributes.double() - exact).abs().max()) for found in (fast, plain)]
+    assert error[0] <= 2 * error[1] + 1e-7 * float(exact.abs().max())
+
+
+def test_float32_stays_as_close_to_float64_as_the_plain_path() -> None:
+    given: dict[str, Any] = {"window": (6, 3, 3), "stride": (6, 2, 2)}
+    exact = occlude(make(NET), image(), **given, shortcuts=False).attributes
+    model, hsi = make(NET, dtype=torch.float32), image(0, torch.float32)
+    fast, plain = occlude(model, hsi, **given), occlude(model, hsi, **given, shortcuts=False)
+    followed(fast)
+    error = [float((found.attributes.double() - exact).abs().max()) for found in (fast, plain)]
+    assert error[0] <= 2 * error[1]
+
+
+# Operators that no part can be computed of: what is before them is followed, the rest is run in full.
+UNKNOWN: dict[str, Callable[[], Body]] = {
+    "fourier": of(lambda z: torch.fft.rfft2(torch.tanh(z)).abs()),
+    "attention": of(lambda z: F.scaled_dot_product_attention(*[torch.tanh(z).flatten(2).transpose(1, 2)] * 3)),
+    "gram": of(lambda z: (lambda y: y @ y.mT)(torch.tanh(z).flatten(2))),
+    "windows of the batch": of(lambda z: torch.tanh(z).view(-1, 4, ROWS, COLUMNS).mean((2, 3)).view(-1, 8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_unknown_ends_what_is_followed(name: str) -> None:
+    model = make(UNKNOWN[name])
+    fast = occlude(model, image(), (BANDS, 3, 3), (BANDS, 3, 3))
+    plain = occlude(model, image(), (BANDS, 3, 3), (BANDS, 3, 3), shortcuts=False)
+    local, operators = followed(fast)
+    assert 2 <= local < operators
+    assert_same(fast, plain)
+
+
+def test_a_window_over_all_is_equal_too() -> None:
+    fast = occlude(make(NET), image(), (BANDS, ROWS, COLUMNS), (1, 1, 1))
+    assert_same(fast, occlude(make(NET), image(), (BANDS, ROWS, COLUMNS), (1, 1, 1), shortcuts=False))
+
+
+class Summed(nn.Module):
+    """One number for a whole batch, which a batch of one does not show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = make(NET)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)[:, 1].sum().reshape(1)
+
+
+def test_one_number_for_a_batch_is_declined() -> None:
+    given: dict[str, Any] = {"target": None, "window": (6, 4, 4), "stride": (6, 4, 4)}
+    fast = occlude(Summed().eval(), image(), **given)
+    assert_declined(fast.report, "structure")
+    assert_same(fast, occlude(Summed().eval(), image(), **given, shortcuts=False))

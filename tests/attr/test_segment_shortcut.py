@@ -67,12 +67,6 @@ def residual(net: Network, x: torch.Tensor) -> torch.Tensor:
     return net.head(functional.relu_(net.depthwise(y) + y).mean(-1).mean(-1))
 
 
-def branches(net: Network, x: torch.Tensor) -> torch.Tensor:
-    y = torch.cat([net.pixel(x), torch.tanh(net.pixel(x[:, :, 1:-1]).repeat_interleave(1, 0).mul(2)).sum(2, True)], 2)
-    left, right = functional.pad(y, (1, 0, 2, 1), mode="reflect").chunk(2, 1)
-    return (left * right.sigmoid()).sum((2, 3))
-
-
 def gated(net: Network, x: torch.Tensor) -> torch.Tensor:
     left, right = functional.pad(torch.cat([net.pixel(x), net.mix(net.pixel(x))], 1), (1, 0, 2, 1)).chunk(2, 1)
     return net.head((left * right.sigmoid()).mean((2, 3)))

@@ -168,6 +168,12 @@ void test_schedule_gives_samples_to_threads_where_that_is_faster(void) {
     run(schedule, small, 50, 8, &last);
     CHECK(last.samples);
     CHECK(!schedule.next({Work::Kind::gradient, 1}).samples);
+    machine_is_quiet = false;
+    run(schedule, scaled(busy, 0.01), 50, 8, &last);
+    CHECK_INT(last.threads, 1);
+    machine_is_quiet = true;
+    run(schedule, small, 100, 8, &last);
+    CHECK(last.samples);
     const Machine large = {[](const Way &way) { return way.samples ? 0.006 : 0.005; }, [](const Way &) { return 0.0; }};
     Schedule other({2, 2, true, true, alone});
     CHECK(run(other, large, 1000, 8, &last) <= 1.01 * 0.005 * 8 * 1000);

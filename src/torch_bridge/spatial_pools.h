@@ -1,0 +1,34 @@
+/* spatial_pools.h - where a program takes places together, and reads nothing else from there on. */
+#ifndef METEORS_C_SPATIAL_POOLS_H
+#define METEORS_C_SPATIAL_POOLS_H
+
+#include "program.h"
+
+#include <vector>
+
+namespace bridge {
+
+/* A sum (times a factor) or maximum over places of a value. */
+struct SpatialPool {
+    int source = -1, result = -1; /* values */
+    size_t node = 0;
+    std::vector<int64_t> axes; /* of the source, without that of the samples */
+    bool maximum = false;
+    double factor = 1;
+};
+
+/* A cut of a program behind pools. */
+struct PoolCut {
+    size_t stop = 0;   /* position of the cut */
+    size_t pooled = 0; /* position before which all sources of pools are made */
+    std::vector<SpatialPool> pools;
+    std::vector<int> live;            /* values that are read from `stop` on */
+    std::vector<size_t> pool_of_live; /* which pool's numbers each of them holds, in their order */
+};
+
+/* The cut behind which only pools are read; throws Declined where there is none. */
+PoolCut cut_at_pools(const Program &program);
+
+} // namespace bridge
+
+#endif
