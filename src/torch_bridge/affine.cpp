@@ -13,33 +13,112 @@ namespace {
 
 /* Affine in all tensors together, or in whichever of them depend on the input. */
 const std::unordered_set<std::string> &sums_and_moves() {
-    static const std::unordered_set<std::string> names = {
-        "add", "sub", "rsub", "neg", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "view", "reshape",
-        "_unsafe_view", "view_as", "reshape_as", "permute", "transpose", "t", "mT", "numpy_T", "movedim", "moveaxis",
-        "swapaxes", "swapdims", "flatten", "unflatten", "unsqueeze", "squeeze", "contiguous", "clone", "detach", "alias",
-        "expand", "expand_as", "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "unbind",
-        "index", "index_select", "mean", "sum", "constant_pad_nd", "pad", "reflection_pad1d", "reflection_pad2d",
-        "reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d", "avg_pool1d", "avg_pool2d",
-        "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d",
-        "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d", "upsample_bilinear2d",
-        "upsample_trilinear3d", "upsample_bicubic2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "dropout",
-        "feature_dropout", "roll", "flip", "repeat", "tile", "diff", "cumsum", "unfold", "im2col", "zeros_like",
-        "ones_like", "new_zeros", "new_ones", "to", "_to_copy", "type_as", "float", "double", "lift_fresh"};
+    static const std::unordered_set<std::string> names = {"add",
+                                                          "sub",
+                                                          "rsub",
+                                                          "neg",
+                                                          "cat",
+                                                          "concat",
+                                                          "concatenate",
+                                                          "stack",
+                                                          "hstack",
+                                                          "vstack",
+                                                          "view",
+                                                          "reshape",
+                                                          "_unsafe_view",
+                                                          "view_as",
+                                                          "reshape_as",
+                                                          "permute",
+                                                          "transpose",
+                                                          "t",
+                                                          "mT",
+                                                          "numpy_T",
+                                                          "movedim",
+                                                          "moveaxis",
+                                                          "swapaxes",
+                                                          "swapdims",
+                                                          "flatten",
+                                                          "unflatten",
+                                                          "unsqueeze",
+                                                          "squeeze",
+                                                          "contiguous",
+                                                          "clone",
+                                                          "detach",
+                                                          "alias",
+                                                          "expand",
+                                                          "expand_as",
+                                                          "slice",
+                                                          "select",
+                                                          "narrow",
+                                                          "split",
+                                                          "split_with_sizes",
+                                                          "chunk",
+                                                          "tensor_split",
+                                                          "unbind",
+                                                          "index",
+                                                          "index_select",
+                                                          "mean",
+                                                          "sum",
+                                                          "constant_pad_nd",
+                                                          "pad",
+                                                          "reflection_pad1d",
+                                                          "reflection_pad2d",
+                                                          "reflection_pad3d",
+                                                          "replication_pad1d",
+                                                          "replication_pad2d",
+                                                          "replication_pad3d",
+                                                          "avg_pool1d",
+                                                          "avg_pool2d",
+                                                          "avg_pool3d",
+                                                          "adaptive_avg_pool1d",
+                                                          "adaptive_avg_pool2d",
+                                                          "adaptive_avg_pool3d",
+                                                          "_adaptive_avg_pool2d",
+                                                          "upsample_nearest1d",
+                                                          "upsample_nearest2d",
+                                                          "upsample_nearest3d",
+                                                          "upsample_linear1d",
+                                                          "upsample_bilinear2d",
+                                                          "upsample_trilinear3d",
+                                                          "upsample_bicubic2d",
+                                                          "pixel_shuffle",
+                                                          "pixel_unshuffle",
+                                                          "channel_shuffle",
+                                                          "dropout",
+                                                          "feature_dropout",
+                                                          "roll",
+                                                          "flip",
+                                                          "repeat",
+                                                          "tile",
+                                                          "diff",
+                                                          "cumsum",
+                                                          "unfold",
+                                                          "im2col",
+                                                          "zeros_like",
+                                                          "ones_like",
+                                                          "new_zeros",
+                                                          "new_ones",
+                                                          "to",
+                                                          "_to_copy",
+                                                          "type_as",
+                                                          "float",
+                                                          "double",
+                                                          "lift_fresh"};
     return names;
 }
 
 /* Affine where exactly one of the tensors depends on the input. */
 const std::unordered_set<std::string> &products() {
-    static const std::unordered_set<std::string> names = {"mul", "multiply", "matmul", "mm", "bmm", "einsum", "mv", "dot",
-                                                          "tensordot", "inner"};
+    static const std::unordered_set<std::string> names = {"mul",    "multiply", "matmul", "mm",        "bmm",
+                                                          "einsum", "mv",       "dot",    "tensordot", "inner"};
     return names;
 }
 
 /* Affine in the first tensor alone. */
 const std::unordered_set<std::string> &of_the_first() {
     static const std::unordered_set<std::string> names = {
-        "conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",
-        "div", "divide", "true_divide", "batch_norm", "masked_fill"};
+        "conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+        "linear", "div",    "divide", "true_divide", "batch_norm",       "masked_fill"};
     return names;
 }
 
@@ -68,7 +147,8 @@ bool is_affine(const Program &p, const Node &node) {
             return false;
         }
         for (int read : node.reads) {
-            const Value &from = p.values[static_cast<size_t>(read)], &to = p.values[static_cast<size_t>(v < 0 ? read : v)];
+            const Value &from = p.values[static_cast<size_t>(read)],
+                        &to = p.values[static_cast<size_t>(v < 0 ? read : v)];
             if (from.dependent && at::elementSize(to.dtype) < at::elementSize(from.dtype)) {
                 return false;
             }
@@ -80,9 +160,8 @@ bool is_affine(const Program &p, const Node &node) {
         return !moved_by_values;
     }
     if (products().count(node.name) != 0) {
-        const bool once = std::count_if(node.reads.begin(), node.reads.end(), [&](int v) {
-                              return p.values[static_cast<size_t>(v)].dependent;
-                          }) == 1;
+        const bool once = std::count_if(node.reads.begin(), node.reads.end(),
+                                        [&](int v) { return p.values[static_cast<size_t>(v)].dependent; }) == 1;
         return once && dependent.size() == 1;
     }
     if (of_the_first().count(node.name) != 0) {
@@ -151,29 +230,20 @@ std::vector<at::Tensor> laid_out(const Subject &subject, std::vector<at::Tensor>
     return values;
 }
 
-namespace {
+double bytes_of(const Value &value) {
+    double bytes = static_cast<double>(at::elementSize(value.dtype));
+    for (int64_t size : value.shape) {
+        bytes *= static_cast<double>(size);
+    }
+    return bytes;
+}
 
-/* Seconds to make one value of features for a sample, and to add its gradient to a sum: both are bound by memory. */
-const double SECONDS_A_BYTE = 4e-10;
-
-class Between : public Features {
-  public:
-    explicit Between(const Subject &subject);
-    std::string name() const override { return "affine prefix"; }
-    std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
-
-  private:
-    size_t choose(const Subject &subject);
-    bool is_cheap_in_double(const Subject &subject) const;
-    std::vector<at::Tensor> baseline_, way_; /* (images, ...), of each live value */
-};
-
-size_t Between::choose(const Subject &subject) {
+size_t affine_stop(const Subject &subject, const std::function<double(size_t)> &before) {
     const Program &p = subject.program;
-    double best = subject.cost(0, p.nodes.size());
-    const double plain = best;
+    const double passes = subject.trial.gradient ? PASSES : 1, plain = passes * subject.cost(0, p.nodes.size());
+    double best = plain;
     size_t found = 0;
-    std::string end = "the end";
+    std::string end = "nothing";
     for (size_t i = 0; i < p.nodes.size(); i++) {
         const Node &node = p.nodes[i];
         if (!node.needed || !node.dependent) {
@@ -186,36 +256,45 @@ size_t Between::choose(const Subject &subject) {
         double bytes = 0;
         bool by_sample = true;
         for (int v : p.live(i + 1)) {
-            const Value &value = p.values[static_cast<size_t>(v)];
-            by_sample = by_sample && value.by_sample;
-            double count = static_cast<double>(at::elementSize(value.dtype));
-            for (int64_t size : value.shape) {
-                count *= static_cast<double>(size);
-            }
-            bytes += count;
+            by_sample = by_sample && p.values[static_cast<size_t>(v)].by_sample;
+            bytes += bytes_of(p.values[static_cast<size_t>(v)]);
         }
-        const double cost = subject.cost(i + 1, p.nodes.size()) + SECONDS_A_BYTE * bytes;
+        const double cost = before(i + 1) + passes * subject.cost(i + 1, p.nodes.size()) + SECONDS_A_BYTE * bytes;
         if (by_sample && (cost < best || subject.trial.always) && p.can_cut(i + 1)) {
             best = cost;
             found = i + 1;
-            planned = SECONDS_A_BYTE * bytes;
         }
     }
     if (found == 0 || (best > 0.97 * plain && !subject.trial.always)) {
         throw Declined(MET_DECLINE_STRUCTURE,
-                       p.count(0, found) == 0
-                           ? "no part of the model that is dearer than its outputs is affine in the input: " + end + " is not"
-                           : "the part of the model that is affine in the input is too small a part of it");
+                       found == 0 ? "no part of the model that is worth it is affine in the input: " + end + " is not"
+                                  : "the part of the model that is affine in the input is too small a part of it");
     }
     return found;
 }
 
+namespace {
+
+class Between : public Features {
+  public:
+    explicit Between(const Subject &subject);
+    std::string name() const override { return "affine prefix"; }
+    std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
+
+  private:
+    bool is_cheap_in_double(const Subject &subject) const;
+    std::vector<at::Tensor> baseline_, way_; /* (images, ...), of each live value */
+};
+
 Between::Between(const Subject &subject) {
-    stop = choose(subject);
+    stop = affine_stop(subject, [](size_t) { return 0.0; });
     if (subject.only_planned) {
         return;
     }
     const std::vector<int> live = subject.program.live(stop);
+    for (int v : live) {
+        planned += SECONDS_A_BYTE * bytes_of(subject.program.values[static_cast<size_t>(v)]);
+    }
     at::NoGradGuard off;
     const bool in_double = is_cheap_in_double(subject);
     std::vector<at::Tensor> image = laid_out(subject, values_of(subject, subject.images, live, stop, in_double), stop);
@@ -255,8 +334,8 @@ std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64
     const bool one_run = rows.front() == rows.back();
     for (size_t v = 0; v < way_.size(); v++) {
         if (n == 1) {
-            features.push_back(at::add(baseline_[v].slice(0, rows[0], rows[0] + 1), way_[v].slice(0, rows[0], rows[0] + 1),
-                                       alphas[0]));
+            features.push_back(at::add(baseline_[v].slice(0, rows[0], rows[0] + 1),
+                                       way_[v].slice(0, rows[0], rows[0] + 1), alphas[0]));
             continue;
         }
         std::vector<int64_t> shape(static_cast<size_t>(way_[v].dim()), 1);
@@ -267,8 +346,7 @@ std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64
                                            way_[v].slice(0, rows[0], rows[0] + 1), alpha));
         } else {
             at::Tensor index = at::tensor(rows, at::kLong).to(way_[v].device());
-            features.push_back(
-                at::addcmul(baseline_[v].index_select(0, index), way_[v].index_select(0, index), alpha));
+            features.push_back(at::addcmul(baseline_[v].index_select(0, index), way_[v].index_select(0, index), alpha));
         }
     }
     return features;

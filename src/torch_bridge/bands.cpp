@@ -9,22 +9,29 @@
 #include <unordered_set>
 
 namespace bridge {
+
+/*
+ * A difference of two values keeps few digits of it where the values are very much larger than the rest (-9999 for no
+ * data, say): whether none of them is.
+ */
+bool differences_keep_digits(const at::Tensor &images, const at::Tensor &baselines) {
+    const double limit = images.scalar_type() == at::kDouble ? 1e5 : 256;
+    at::Tensor image = images.flatten(), baseline = baselines.flatten();
+    const int64_t step = std::max<int64_t>(image.numel() / 4096, 1) | 1; /* odd: not the same band every time */
+    at::Tensor some = (baseline.slice(0, 0, baseline.numel(), step) - image.slice(0, 0, image.numel(), step)).abs();
+    some = some.masked_select(some > 0);
+    double largest = 0;
+    for (const at::Tensor &all : {image, baseline}) {
+        const auto [low, high] = at::aminmax(all);
+        largest = std::max({largest, -low.item<double>(), high.item<double>()});
+    }
+    return some.numel() == 0 || largest <= limit * some.median().item<double>();
+}
+
 namespace {
 
 /* Bands are taken in multiples of this: every new number costs oneDNN a convolution to prepare and to keep. */
 const size_t ROUND = 16;
-/* Seconds to copy, or add, a byte of features. */
-const double SECONDS_A_BYTE = 4e-10;
-
-/* Bytes of a value for one sample. */
-double bytes_of(const Value &value) {
-    double bytes = static_cast<double>(at::elementSize(value.dtype));
-    for (int64_t size : value.shape) {
-        bytes *= static_cast<double>(size);
-    }
-    return bytes;
-}
-
 /*
  * Where the bands lie in a value that has each of them apart, and what the operators on the way to it do: each band of the
  * result must be a function of that band of the input alone, whatever it is.
@@ -85,8 +92,9 @@ bool Layout::follow(const Node &node) {
     if (axis < 0 || !to.by_sample || to.dtype != from.dtype) {
         return false;
     }
-    static const std::unordered_set<std::string> by_value = {"add", "sub", "mul", "div", "relu", "neg", "clamp", "log", "exp",
-                                                             "sqrt", "pow", "abs", "log1p", "sigmoid", "tanh"};
+    static const std::unordered_set<std::string> by_value = {"add", "sub",   "mul",   "div",     "relu",
+                                                             "neg", "clamp", "log",   "exp",     "sqrt",
+                                                             "pow", "abs",   "log1p", "sigmoid", "tanh"};
     int after = moved(node, axis);
     if (after < 0 && by_value.count(node.name) != 0 && from.shape == to.shape) {
         after = axis; /* with constants, which may differ from band to band */
@@ -98,14 +106,40 @@ bool Layout::follow(const Node &node) {
     return after >= 0;
 }
 
+/* Which bands of a sample take the baseline's values; none: it is a copy of its image. */
+std::vector<uint8_t> replaced_bands(const met_sample &s, int axis, int64_t bands) {
+    std::vector<uint8_t> flags;
+    if (s.kind == MET_BANDS) {
+        flags.assign(s.replaced, s.replaced + bands);
+    } else if (s.kind == MET_BOX) {
+        flags.assign(static_cast<size_t>(bands), 0);
+        std::fill(flags.begin() + static_cast<std::ptrdiff_t>(s.box.start[axis]),
+                  flags.begin() + static_cast<std::ptrdiff_t>(s.box.stop[axis]), 1);
+    }
+    return flags;
+}
+
+/* An image (1, ...) with its bands, along `along`, as a sample has them. */
+at::Tensor without(const met_sample &s, int axis, const at::Tensor &image, const at::Tensor &baseline, int along) {
+    const int64_t bands = image.size(along);
+    const std::vector<uint8_t> replaced = replaced_bands(s, axis, bands);
+    if (replaced.empty()) {
+        return image.clone();
+    }
+    std::vector<int64_t> shape(static_cast<size_t>(image.dim()), 1);
+    shape[static_cast<size_t>(along)] = bands;
+    at::Tensor flags = at::tensor(at::ArrayRef<uint8_t>(replaced), at::kByte).to(image.device(), at::kBool);
+    return at::where(flags.view(shape), baseline, image);
+}
+
 /* A node that sums over all bands: its weights have an axis for them. */
 struct Sum {
     size_t node;
-    int input, output;  /* values */
-    int axis;           /* of the bands in the input */
-    bool matrix;        /* linear: else a convolution */
-    at::Tensor weight;  /* bands along axis 1 */
-    at::Tensor change;  /* (images, ...): input of the baselines less that of the images */
+    int input, output;          /* values */
+    int axis;                   /* of the bands in the input */
+    bool matrix;                /* linear: else a convolution */
+    at::Tensor weight;          /* bands along axis 1 */
+    at::Tensor change;          /* (images, ...): input of the baselines less that of the images */
     at::Tensor image, baseline; /* outputs, (images, ...) */
 };
 
@@ -122,6 +156,7 @@ class Bands : public Features {
     at::Tensor taken(const at::Tensor &change, int axis, const at::Tensor &index);
 
     const Program &p_;
+    const int axis_; /* of the bands in an image */
     int64_t bands_;
     std::vector<Sum> sums_;
     struct Apart { /* a live value that has the bands apart */
@@ -161,12 +196,12 @@ void Bands::find(const Subject &subject) {
     Layout layout(p, p.input, subject.bands + 1);
     int64_t replaced = 0;
     for (size_t i = 0; i < subject.trial.batch.n; i++) {
-        const met_sample &s = subject.trial.samples[i];
-        const int64_t count = s.kind == MET_BANDS ? std::count(s.replaced, s.replaced + bands_, 1) : 0;
+        const std::vector<uint8_t> flags = replaced_bands(subject.trial.samples[i], axis_, bands_);
+        const int64_t count = std::count(flags.begin(), flags.end(), 1);
         replaced = std::max(replaced, std::min(count, bands_ - count));
     }
     const double fraction = static_cast<double>(replaced) / static_cast<double>(bands_);
-    const double plain = subject.cost(0, p.nodes.size());
+    const double passes = subject.trial.gradient ? PASSES : 1, plain = passes * subject.cost(0, p.nodes.size());
     double best = plain, done = 0;
     std::vector<Sum> found;
     std::string end = "its end";
@@ -180,8 +215,9 @@ void Bands::find(const Subject &subject) {
             sums_over(p, node, layout.axis(node.reads[0]), &sum)) {
             sum.node = i;
             found.push_back(sum);
-            done += fraction * subject.seconds[i] + SECONDS_A_BYTE * (fraction * bytes_of(p.values[static_cast<size_t>(sum.input)]) +
-                                                                      bytes_of(p.values[static_cast<size_t>(sum.output)]));
+            done += fraction * subject.seconds[i] +
+                    SECONDS_A_BYTE * (fraction * bytes_of(p.values[static_cast<size_t>(sum.input)]) +
+                                      bytes_of(p.values[static_cast<size_t>(sum.output)]));
         } else if (!layout.follow(node) || (subject.trial.gradient && !is_affine(p, node))) {
             end = node.full_name();
             break;
@@ -192,7 +228,7 @@ void Bands::find(const Subject &subject) {
             copied += layout.axis(v) >= 0 ? 2 * SECONDS_A_BYTE * bytes_of(p.values[static_cast<size_t>(v)]) : 0;
             whole = whole && p.values[static_cast<size_t>(v)].by_sample;
         }
-        const double cost = done + copied + subject.cost(i + 1, p.nodes.size());
+        const double cost = done + copied + passes * subject.cost(i + 1, p.nodes.size());
         if (whole && (cost < best || subject.trial.always)) {
             best = cost;
             stop = i + 1;
@@ -201,8 +237,9 @@ void Bands::find(const Subject &subject) {
         }
     }
     if (stop == 0 || (best > 0.97 * plain && !subject.trial.always)) {
-        throw Declined(MET_DECLINE_STRUCTURE, found.empty() ? "the model does not begin with sums over the bands: " + end
-                                                            : "the sums over the bands are too small a part of the model");
+        throw Declined(MET_DECLINE_STRUCTURE, found.empty()
+                                                  ? "the model does not begin with sums over the bands: " + end
+                                                  : "the sums over the bands are too small a part of the model");
     }
     live_ = p.live(stop);
     for (int v : live_) {
@@ -212,7 +249,8 @@ void Bands::find(const Subject &subject) {
     }
 }
 
-Bands::Bands(const Subject &subject) : p_(subject.program), bands_(subject.images.size(subject.bands + 1)) {
+Bands::Bands(const Subject &subject)
+    : p_(subject.program), axis_(subject.bands), bands_(subject.images.size(subject.bands + 1)) {
     find(subject);
     if (subject.only_planned) {
         return;
@@ -272,20 +310,23 @@ at::Tensor linear_part(const Node &node, bool matrix, const at::Tensor &x, const
     }
     torch::jit::Stack stack;
     for (size_t a = 0; a < node.arguments.size(); a++) {
-        stack.push_back(a == 0 ? c10::IValue(x) : a == 1 ? c10::IValue(weight) : a == 2 ? c10::IValue() : node.fixed(a));
+        stack.push_back(a == 0   ? c10::IValue(x)
+                        : a == 1 ? c10::IValue(weight)
+                        : a == 2 ? c10::IValue()
+                                 : node.fixed(a));
     }
     node.op.callBoxed(stack);
     return stack[0].toTensor();
 }
 
 at::Tensor Bands::sum_of(const Sum &sum, const met_sample &s, int64_t row) {
-    const int64_t count = s.kind == MET_BANDS ? std::count(s.replaced, s.replaced + bands_, 1) : 0;
-    const bool most = 2 * count > bands_;
+    const std::vector<uint8_t> replaced = replaced_bands(s, axis_, bands_);
+    const bool most = 2 * std::count(replaced.begin(), replaced.end(), 1) > bands_;
     at::Tensor whole = (most ? sum.baseline : sum.image).slice(0, row, row + 1);
     std::vector<int64_t> bands;
-    for (int64_t b = 0; b < bands_ && s.kind == MET_BANDS; b++) {
-        if ((s.replaced[b] != 0) != most) {
-            bands.push_back(b);
+    for (size_t b = 0; b < replaced.size(); b++) {
+        if ((replaced[b] != 0) != most) {
+            bands.push_back(static_cast<int64_t>(b));
         }
     }
     if (bands.empty()) {
@@ -312,27 +353,72 @@ std::vector<at::Tensor> Bands::of(const met_sample *s, const std::vector<int64_t
                 samples.push_back(sum_of(*sum, s[i], rows[i]));
                 continue;
             }
-            const auto apart = std::find_if(apart_.begin(), apart_.end(), [&](const Apart &one) { return one.value == v; });
+            const auto apart =
+                std::find_if(apart_.begin(), apart_.end(), [&](const Apart &one) { return one.value == v; });
             at::Tensor image = apart->image.slice(0, rows[i], rows[i] + 1);
-            if (s[i].kind != MET_BANDS) {
-                samples.push_back(image.clone());
-                continue;
-            }
-            std::vector<int64_t> shape(static_cast<size_t>(image.dim()), 1);
-            shape[static_cast<size_t>(apart->axis)] = bands_;
-            at::Tensor flags =
-                at::from_blob(const_cast<uint8_t *>(s[i].replaced), {bands_}, at::kByte).to(image.device(), at::kBool);
-            samples.push_back(at::where(flags.view(shape), apart->baseline.slice(0, rows[i], rows[i] + 1), image));
+            samples.push_back(without(s[i], axis_, image, apart->baseline.slice(0, rows[i], rows[i] + 1), apart->axis));
         }
         features.push_back(samples.size() == 1 ? samples[0] : at::cat(samples));
     }
     return features;
 }
 
+/*
+ * Where gradients are summed: the affine part is run forward for each sample, and backward once for all of them.
+ */
+class Forward : public Features {
+  public:
+    explicit Forward(const Subject &subject) : subject_(subject), model_(subject.model), program_(subject.program) {
+        stop = affine_stop(subject, [&](size_t position) { return subject.cost(0, position); });
+        live_ = program_.live(stop);
+        planned = subject.cost(0, stop);
+    }
+    std::string name() const override { return "affine prefix, backward once"; }
+    std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override {
+        at::NoGradGuard off;
+        std::vector<at::Tensor> samples;
+        std::vector<int64_t> origins;
+        for (size_t i = 0; i < rows.size(); i++) {
+            at::Tensor image = subject_.images.slice(0, rows[i], rows[i] + 1);
+            samples.push_back(without(s[i], subject_.bands, image, subject_.baselines.slice(0, rows[i], rows[i] + 1),
+                                      subject_.bands + 1));
+            origins.push_back(subject_.origins[static_cast<size_t>(rows[i])]);
+        }
+        Run run(program_, model_, origins);
+        run.give(program_.input, samples.size() == 1 ? samples[0] : at::cat(samples));
+        run.go(0, stop);
+        std::vector<at::Tensor> features;
+        for (int v : live_) {
+            features.push_back(laid_out(subject_, {run.value(v)}, stop)[0]);
+        }
+        return features;
+    }
+
+  private:
+    const Subject subject_;
+    const Model &model_;
+    const Program &program_;
+    std::vector<int> live_;
+};
+
 } // namespace
 
 std::unique_ptr<Features> without_bands(const Subject &subject) {
-    return std::make_unique<Bands>(subject);
+    const bool digits = subject.only_planned || differences_keep_digits(subject.images, subject.baselines);
+    if (!subject.trial.gradient) {
+        if (!digits) {
+            throw Declined(MET_DECLINE_VALUES, "the values of the image range too widely to add differences to them");
+        }
+        return std::make_unique<Bands>(subject);
+    }
+    if (!digits) {
+        return std::make_unique<Forward>(subject);
+    }
+    try {
+        return std::make_unique<Bands>(subject);
+    } catch (const Declined &) { /* the bands are not summed first, or that is not what takes the time */
+        return std::make_unique<Forward>(subject);
+    }
 }
 
 } // namespace bridge

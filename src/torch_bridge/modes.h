@@ -13,7 +13,8 @@ namespace bridge {
 class Modes {
   public:
     Modes(const Node &node, at::DeviceType device)
-        : device_(device), was_(at::autocast::is_autocast_enabled(device)), dtype_(at::autocast::get_autocast_dtype(device)),
+        : device_(device), was_(at::autocast::is_autocast_enabled(device)),
+          dtype_(at::autocast::get_autocast_dtype(device)),
           grad_(at::GradMode::is_enabled() && node.mode.get_grad_mode()) {
         if (node.autocast != was_ || (node.autocast && node.autocast_dtype != dtype_)) {
             set(node.autocast, node.autocast_dtype);

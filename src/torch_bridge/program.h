@@ -42,15 +42,15 @@ struct Argument {
  * they belong to. All others are constants, and stand in the arguments as they are.
  */
 struct Value {
-    int slot = -1;    /* values of one tensor, one after the other */
-    int storage = -1; /* slots that share memory; -1: it has none of its own */
-    int made_by = -1; /* node; -1: it is given, before the first node */
-    int last_read = -1;  /* node; the number of nodes for the output */
+    int slot = -1;      /* values of one tensor, one after the other */
+    int storage = -1;   /* slots that share memory; -1: it has none of its own */
+    int made_by = -1;   /* node; -1: it is given, before the first node */
+    int last_read = -1; /* node; the number of nodes for the output */
     bool dependent = false, varying = false;
     bool overwritten = false;   /* by a later node, through whatever tensor of its memory */
     std::vector<int64_t> shape; /* for one sample */
     at::ScalarType dtype = at::kFloat;
-    bool by_sample = false;     /* axis 0 is that of the samples, with one row for each, and no other axis varies */
+    bool by_sample = false; /* axis 0 is that of the samples, with one row for each, and no other axis varies */
 };
 
 /* One call of an operator. */
@@ -59,12 +59,12 @@ struct Node {
     c10::OperatorHandle op;
     std::string name; /* of the function that it computes: "conv2d" for aten::conv2d, "relu" for aten::relu_ */
     std::vector<Argument> arguments;
-    std::vector<int> reads; /* values, in the order of the arguments */
-    std::vector<int> makes; /* values, in the order of its results; -1: no tensor */
+    std::vector<int> reads;  /* values, in the order of the arguments */
+    std::vector<int> makes;  /* values, in the order of its results; -1: no tensor */
     std::vector<int> writes; /* storages that it writes to in place */
-    bool dependent = false; /* some of `reads` is */
-    bool needed = false;    /* for the output, and no constant */
-    bool opaque = false;    /* it writes to memory that is later read through another tensor: no shortcut sees through */
+    bool dependent = false;  /* some of `reads` is */
+    bool needed = false;     /* for the output, and no constant */
+    bool opaque = false; /* it writes to memory that is later read through another tensor: no shortcut sees through */
     c10::AutogradState mode{true, false, true, true};
     bool autocast = false;
     at::ScalarType autocast_dtype = at::kBFloat16;
@@ -77,7 +77,9 @@ struct Node {
     bool is_constant(size_t argument) const {
         return arguments.at(argument).kind == Argument::Kind::fixed && fixed(argument).isTensor();
     }
-    at::Tensor constant(size_t argument) const { return is_constant(argument) ? fixed(argument).toTensor() : at::Tensor(); }
+    at::Tensor constant(size_t argument) const {
+        return is_constant(argument) ? fixed(argument).toTensor() : at::Tensor();
+    }
     /* Numbers of a fixed argument: one number is expanded to `n`; nothing gives `otherwise`. */
     std::vector<int64_t> integers(size_t argument, size_t n, int64_t otherwise = 0) const;
     /* Full name with overload, for reports and tables: "aten::conv2d.padding". */
@@ -89,9 +91,9 @@ class Program {
   public:
     std::vector<Node> nodes;
     std::vector<Value> values;
-    int input = 0;           /* value: the samples, (n, d0, d1, d2) */
-    std::vector<int> extras; /* values: the entries of those extras that have one for each image */
-    int output = -1;         /* value */
+    int input = 0;              /* value: the samples, (n, d0, d1, d2) */
+    std::vector<int> extras;    /* values: the entries of those extras that have one for each image */
+    int output = -1;            /* value */
     std::vector<int> slot_last; /* by slot: the last node that reads it, as Value::last_read */
 
     /* Dependent values that are made before node `position` and read by it or later (or are the output), in order. */

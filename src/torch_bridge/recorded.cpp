@@ -70,7 +70,8 @@ void check_call(const Trace &a, const Step &step) {
         decline(step, "samples influence each other by the statistics of their batch", MET_DECLINE_MODEL_STATE);
     }
     const int statistics = argument_named(step, "running_mean");
-    if (is_true(step, "use_input_stats") && statistics >= 0 && step.arguments[static_cast<size_t>(statistics)].is_tensor) {
+    if (is_true(step, "use_input_stats") && statistics >= 0 &&
+        step.arguments[static_cast<size_t>(statistics)].is_tensor) {
         decline(step, "the model writes its running statistics", MET_DECLINE_MODEL_STATE);
     }
     for (size_t i = 0; i < step.arguments.size(); i++) {
@@ -172,11 +173,11 @@ class Maker {
     int64_t first_, second_;
     bool gradient_;
     std::unique_ptr<Program> p_;
-    std::vector<Made> made_;      /* by value */
-    std::vector<int> current_;    /* by slot: its newest value */
-    std::vector<size_t> fresh_;   /* by slot: how often its memory had been written when that was made */
-    std::vector<size_t> writes_;  /* by storage: how often it was written */
-    std::vector<int> writer_;     /* by storage: the last node that did */
+    std::vector<Made> made_;     /* by value */
+    std::vector<int> current_;   /* by slot: its newest value */
+    std::vector<size_t> fresh_;  /* by slot: how often its memory had been written when that was made */
+    std::vector<size_t> writes_; /* by storage: how often it was written */
+    std::vector<int> writer_;    /* by storage: the last node that did */
 };
 
 int Maker::new_value(const Taped &a, const Taped &b, int made_by) {
@@ -186,8 +187,8 @@ int Maker::new_value(const Taped &a, const Taped &b, int made_by) {
     made.made_by = made_by;
     made.dtype = a.dtype;
     made.shape = a.shape;
-    made.by_sample = !a.shape.empty() && a.shape.size() == b.shape.size() && a.shape[0] == first_ && b.shape[0] == second_ &&
-                     std::equal(a.shape.begin() + 1, a.shape.end(), b.shape.begin() + 1);
+    made.by_sample = !a.shape.empty() && a.shape.size() == b.shape.size() && a.shape[0] == first_ &&
+                     b.shape[0] == second_ && std::equal(a.shape.begin() + 1, a.shape.end(), b.shape.begin() + 1);
     if (made.by_sample) {
         made.shape[0] = 1;
     }
@@ -384,7 +385,8 @@ void Maker::find_varying() {
             bool varies = std::any_of(node.arguments.begin(), node.arguments.end(), has_scales);
             auto touch = [&](int v) {
                 const Value &touched = value(v);
-                varies = varies || touched.varying || (touched.storage >= 0 && replayed[static_cast<size_t>(touched.storage)]);
+                varies = varies || touched.varying ||
+                         (touched.storage >= 0 && replayed[static_cast<size_t>(touched.storage)]);
             };
             for (int v : node.reads) {
                 touch(v);
@@ -535,9 +537,9 @@ std::unique_ptr<Program> Maker::make() {
             }
         }
         auto &reads = p_->nodes[i].reads;
-        reads.erase(std::remove_if(reads.begin(), reads.end(),
-                                   [&](int v) { return !value(v).dependent && !value(v).varying; }),
-                    reads.end());
+        reads.erase(
+            std::remove_if(reads.begin(), reads.end(), [&](int v) { return !value(v).dependent && !value(v).varying; }),
+            reads.end());
     }
     return std::move(p_);
 }

@@ -35,9 +35,7 @@ class Box {
     static constexpr size_t MOST_AXES = 8;
 
     Box() = default;
-    explicit Box(size_t axes) : axes_(axes) {
-        TORCH_CHECK(axes <= MOST_AXES, "a tensor with ", axes + 1, " axes");
-    }
+    explicit Box(size_t axes) : axes_(axes) { TORCH_CHECK(axes <= MOST_AXES, "a tensor with ", axes + 1, " axes"); }
     static Box nothing() { return {}; }
     /* All of a value of that shape for one sample, (1, ...). */
     static Box all(const std::vector<int64_t> &shape);

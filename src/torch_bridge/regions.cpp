@@ -199,8 +199,8 @@ std::vector<std::pair<double, size_t>> Regions::candidates(const std::vector<Rou
             }
         }
         const std::vector<int> live = program_.live(position);
-        const bool known = std::all_of(live.begin(), live.end(),
-                                       [&](int value) { return place_[static_cast<size_t>(value)] >= 0; });
+        const bool known =
+            std::all_of(live.begin(), live.end(), [&](int value) { return place_[static_cast<size_t>(value)] >= 0; });
         if (node.dependent && node.needed && known) {
             found.emplace_back(before + behind + splice_seconds(routes, position), position);
         }

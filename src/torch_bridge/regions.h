@@ -96,7 +96,7 @@ class Regions {
     size_t stop_ = 0;
     double planned_ = 0, full_ = 0;
     std::vector<int> live_, wanted_;
-    std::vector<at::Tensor> base_; /* by value */
+    std::vector<at::Tensor> base_;      /* by value */
     std::vector<at::Tensor> summaries_; /* by step */
     at::Tensor baselines_;
 };

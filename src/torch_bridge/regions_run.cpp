@@ -135,8 +135,7 @@ at::Tensor Regions::updated(const Group &group, size_t i) const {
     }
     const at::Tensor &base = base_of(step.rule->operands[0].value);
     const at::Tensor old = gathered(base, changed, group.rows);
-    const at::Tensor before =
-        gathered(summaries_[i].defined() ? summaries_[i] : base_of(step.value), out, group.rows);
+    const at::Tensor before = gathered(summaries_[i].defined() ? summaries_[i] : base_of(step.value), out, group.rows);
     return step.rule->update({group.fresh[place], old, changed[0], before}, out[0]);
 }
 
@@ -177,9 +176,8 @@ void Regions::compute(Group *group) const {
 at::Tensor Regions::spliced(int value, const std::vector<Group> &groups, const std::vector<int64_t> &rows) const {
     const auto place = static_cast<size_t>(place_[static_cast<size_t>(value)]);
     const Box all = Box::all(program_.values[static_cast<size_t>(value)].shape);
-    const bool whole = std::all_of(groups.begin(), groups.end(), [&](const Group &group) {
-        return group.routes[0]->changed[place] == all;
-    });
+    const bool whole = std::all_of(groups.begin(), groups.end(),
+                                   [&](const Group &group) { return group.routes[0]->changed[place] == all; });
     if (whole && groups.size() == 1) {
         const at::Tensor &x = groups[0].fresh[place];
         return place == 0 ? x.clone() : x;
@@ -190,8 +188,7 @@ at::Tensor Regions::spliced(int value, const std::vector<Group> &groups, const s
     sizes[0] = n;
     at::Tensor x = at::empty(sizes, model.options().memory_format(model.suggest_memory_format()));
     for (size_t i = 0, next = 0; i < rows.size() && !whole; i = next) { /* samples of an image follow each other */
-        for (next = i; next < rows.size() && rows[next] == rows[i]; next++) {
-        }
+        for (next = i; next < rows.size() && rows[next] == rows[i]; next++) {}
         const auto count = static_cast<int64_t>(next - i);
         std::vector<int64_t> several = sizes;
         several[0] = count;

@@ -46,7 +46,8 @@ const at::Tensor &Run::value(int value) const {
 
 /* A fixed argument, in double where the run is. */
 c10::IValue Run::constant(const c10::IValue &value) const {
-    if (double_ && value.isTensor() && value.toTensor().defined() && at::isFloatingType(value.toTensor().scalar_type())) {
+    if (double_ && value.isTensor() && value.toTensor().defined() &&
+        at::isFloatingType(value.toTensor().scalar_type())) {
         return value.toTensor().to(at::kDouble);
     }
     return value;
@@ -59,8 +60,7 @@ c10::IValue Run::argument(const Argument &a, bool dtype) const {
             return static_cast<int64_t>(at::kDouble);
         }
         return constant(a.fixed);
-    case Argument::Kind::value:
-        return slots_[static_cast<size_t>(program_.values[static_cast<size_t>(a.value)].slot)];
+    case Argument::Kind::value: return slots_[static_cast<size_t>(program_.values[static_cast<size_t>(a.value)].slot)];
     case Argument::Kind::integers: return a.at(samples_);
     default: break;
     }

@@ -10,6 +10,7 @@
  * Otherwise the shortcut is declined with the reason.
  */
 #include "shortcut.h"
+#include "rewrite.h"
 #include "trace.h"
 
 #include <torch/csrc/autograd/autograd.h>
@@ -21,6 +22,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <numeric>
 
 using bridge::Declined;
 using bridge::Failure;
@@ -28,12 +30,12 @@ using bridge::Model;
 
 struct met_prepared {
     bridge::Model *model = nullptr;
-    std::vector<int64_t> origins;  /* of the images */
+    std::vector<int64_t> origins; /* of the images */
     std::unique_ptr<bridge::Program> program;
     std::unique_ptr<bridge::Features> features;
-    std::vector<int> live;         /* values at the cut */
+    std::vector<int> live; /* values at the cut */
     std::string name;
-    at::Tensor images;             /* for the pass back */
+    at::Tensor images; /* for the pass back */
     size_t most = 1;
     std::vector<at::Tensor> recent; /* gradients that are not in `sum` yet, in the features' dtype, by live value */
     std::vector<at::Tensor> sum;    /* weighted sums of gradients at the cut, in double */
@@ -74,6 +76,7 @@ void attempt(const std::function<void()> &body) {
 struct Recorded {
     Trace trace;
     at::Tensor y;
+    at::Tensor x, graph; /* the same with autograd's graph, where gradients are recorded, and its leaf */
 };
 
 std::vector<at::Tensor> inputs_of(const Model &model, const at::Tensor &x, const std::vector<int64_t> &origins) {
@@ -92,7 +95,7 @@ std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, 
         x.requires_grad_();
     }
     std::vector<at::Tensor> inputs = inputs_of(model, x, origins);
-    std::unique_ptr<Recorded> recorded(new Recorded{{inputs, model.device}, {}});
+    std::unique_ptr<Recorded> recorded(new Recorded{{inputs, model.device}, {}, {}, {}});
     at::Tensor y = call(model, x, {inputs.begin() + 1, inputs.end()});
     recorded->trace.stop(y);
     if (!recorded->trace.unreadable.empty()) {
@@ -100,6 +103,8 @@ std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, 
                        "an operator of the model can't be recorded (" + recorded->trace.unreadable + ")");
     }
     recorded->y = y.detach();
+    recorded->x = x;
+    recorded->graph = y;
     if (y.dim() == 0 || y.size(0) != samples.size(0)) {
         throw Declined(MET_DECLINE_STRUCTURE, "the model gives one number for a whole batch");
     }
@@ -137,8 +142,8 @@ at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &feat
     Run run(*p.program, *p.model, origins);
     const bool all = from == 0 && to == rows.size();
     for (size_t i = 0; i < features.size(); i++) {
-        run.give(p.live[i], all ? features[i]
-                                : features[i].slice(0, static_cast<int64_t>(from), static_cast<int64_t>(to)));
+        run.give(p.live[i],
+                 all ? features[i] : features[i].slice(0, static_cast<int64_t>(from), static_cast<int64_t>(to)));
     }
     run.go(p.features->stop, p.program->nodes.size());
     return run.value(p.program->output);
@@ -155,7 +160,8 @@ void evaluate(const met_prepared &p, Work::Kind kind, size_t n, const std::funct
 }
 
 /* The same, of all samples. */
-at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &features, const std::vector<int64_t> &rows) {
+at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &features,
+                      const std::vector<int64_t> &rows) {
     std::map<size_t, at::Tensor> parts;
     std::mutex alone;
     evaluate(p, Work::Kind::replayed_forward, rows.size(), [&](size_t from, size_t to) {
@@ -215,8 +221,9 @@ struct PartGradient {
     std::vector<at::Tensor> gradients;
 };
 
-PartGradient part_gradient(const met_prepared &p, const std::vector<at::Tensor> &features, const std::vector<int64_t> &rows,
-                           const met_target *const *targets, const double *weight, size_t from, size_t to) {
+PartGradient part_gradient(const met_prepared &p, const std::vector<at::Tensor> &features,
+                           const std::vector<int64_t> &rows, const met_target *const *targets, const double *weight,
+                           size_t from, size_t to) {
     at::AutoGradMode on(true);
     const auto first = static_cast<int64_t>(from), last = static_cast<int64_t>(to);
     std::vector<at::Tensor> leaves, wanted;
@@ -290,41 +297,41 @@ at::Tensor gradient_sums(met_prepared &p) {
                 gradients.push_back(p.sum[v].slice(0, from, end).to(z.scalar_type()));
             }
         }
-        at::Tensor sum = ends.empty() ? at::Tensor() : torch::autograd::grad(ends, {x}, gradients, false, false, true)[0];
+        at::Tensor sum =
+            ends.empty() ? at::Tensor() : torch::autograd::grad(ends, {x}, gradients, false, false, true)[0];
         sums.push_back(sum.defined() ? sum : at::zeros_like(x).detach());
     }
     return sums.size() == 1 ? sums[0] : at::cat(sums);
 }
 
-/* The gradient of the first trial sample, by the model and by the program. */
-void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor &samples, bool wide) {
+/* The gradient of the first trial sample, which its recorded run has by the model. */
+at::Tensor gradient_of(const met_prepared &p, const Recorded &run, const met_trial &trial, double seconds) {
     at::AutoGradMode on(true);
-    at::Tensor x = samples.slice(0, 0, 1).detach().clone().requires_grad_();
     const auto start = std::chrono::steady_clock::now();
-    at::Tensor y = call(*p.model, x, entries_of(*p.model, {p.origins[trial.samples[0].image]}));
-    at::Tensor selected = select_targets(*p.model, y, trial.targets, 1);
-    at::Tensor model = torch::autograd::grad({selected.sum()}, {x}, {}, false, false, true)[0];
-    trial.tried->seconds_alone = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    trial.tried->evaluated++;
+    at::Tensor selected = select_targets(*p.model, run.graph, trial.targets, 1);
+    at::Tensor gradient = torch::autograd::grad({selected.sum()}, {run.x}, {}, false, false, true)[0];
+    trial.tried->seconds_alone =
+        seconds + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return gradient.defined() ? gradient.detach() : at::zeros_like(run.x).detach();
+}
+
+void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor &model, bool wide) {
     const double one = 1;
     const auto row = static_cast<int64_t>(trial.samples[0].image);
     sum_gradients(p, trial.samples, {row}, trial.targets, &one);
     at::Tensor program = gradient_sums(p).slice(0, row, row + 1);
-    if (!model.defined()) {
-        model = at::zeros_like(x);
-    }
     at::NoGradGuard off;
     /* In float32 values near the kink of a ReLU or a tie of a pool take another side, and single entries differ by all. */
     const double scale = model.norm().item<double>(), error = (model - program).norm().item<double>();
-    for (const at::Tensor &sum : p.sum) { /* not before: behind views alone, the gradient is the sum's own memory */
-        sum.zero_();
-    }
+    p.sum.clear();
+    p.recent.clear();
     if (!(error <= (wide ? 1e-8 : 0.1) * scale)) {
         throw Declined(MET_DECLINE_VERIFICATION, "the program does not give the model's gradient");
     }
 }
 
-void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, const std::vector<at::Tensor> &known) {
+void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, const std::vector<at::Tensor> &known,
+            const at::Tensor &gradient) {
     const auto n = static_cast<int64_t>(trial.batch.n);
     const bool wide = samples.scalar_type() == at::kDouble;
     at::NoGradGuard off;
@@ -345,7 +352,7 @@ void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, 
         from = to;
     }
     if (trial.gradient) {
-        compare_gradients(p, trial, samples, wide);
+        compare_gradients(p, trial, gradient, wide);
     }
 }
 
@@ -380,6 +387,9 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     auto first = record(model, samples.slice(0, 0, 1), {p.origins[0]}, trial.gradient);
     trial.tried->evaluated = 1;
     std::vector<double> seconds = seconds_of(*first, 1);
+    const at::Tensor gradient =
+        trial.gradient ? gradient_of(p, *first, trial, std::accumulate(seconds.begin(), seconds.end(), 0.0))
+                       : at::Tensor();
     std::unique_ptr<Program> sketch = program_of(first->trace, 1, first->trace, 1, trial.gradient);
     features_for({model, *sketch, p.images, baselines, p.origins, trial, bands, p.most, seconds, true, true});
     const int64_t several = trial.batch.n > 1 && p.most > 1 ? 2 : 1, from = several == 1 && trial.batch.n > 1 ? 1 : 0;
@@ -388,6 +398,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
                          std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
     trial.tried->evaluated += static_cast<size_t>(several);
     p.program = program_of(first->trace, 1, second->trace, several, trial.gradient);
+    rewrite(p.program.get(), trial.gradient);
     std::vector<at::Tensor> known = {first->y};
     if (several == 2) {
         known.push_back(second->y.flip(0));
@@ -404,15 +415,13 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
             p.features = features_for({model, *p.program, p.images, baselines, p.origins, trial, bands, p.most, seconds,
                                        false, channels_last});
             p.live = p.program->live(p.features->stop);
-            attempt([&] { verify(p, trial, samples, known); });
+            attempt([&] { verify(p, trial, samples, known, gradient); });
             break;
         } catch (const Declined &declined) { /* a model may take features in the usual layout only */
             const bool layout = declined.reason == MET_DECLINE_FAILURE || declined.reason == MET_DECLINE_VERIFICATION;
             if (!channels_last || !layout) {
                 throw;
             }
-            p.sum.clear();
-            p.recent.clear();
         }
     }
     p.name = p.features->name();

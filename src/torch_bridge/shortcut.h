@@ -4,6 +4,7 @@
 
 #include "program.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,13 +45,30 @@ class Features {
 };
 
 /* For each kind of samples; they throw Declined where nothing is gained. */
-std::unique_ptr<Features> between_points(const Subject &subject); /* MET_LERP: affine.cpp */
-std::unique_ptr<Features> without_bands(const Subject &subject);  /* MET_BANDS: bands.cpp */
-std::unique_ptr<Features> with_windows(const Subject &subject);   /* MET_BOX: windows.cpp */
+std::unique_ptr<Features> between_points(const Subject &subject);   /* MET_LERP: affine.cpp */
+std::unique_ptr<Features> without_bands(const Subject &subject);    /* MET_BANDS: bands.cpp */
+std::unique_ptr<Features> with_windows(const Subject &subject);     /* MET_BOX: windows.cpp */
 std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_pools.cpp */
 
 /* Whether a node computes an affine function of what depends on the input. */
 bool is_affine(const Program &p, const Node &node);
+
+/* Seconds to make, or to add, a byte of features: bound by memory. */
+const double SECONDS_A_BYTE = 4e-10;
+/* A pass forward and back takes about as long as so many forward. */
+const double PASSES = 3;
+
+/* Bytes of a value for one sample. */
+double bytes_of(const Value &value);
+
+/*
+ * The cheapest cut behind operators that are affine in the input. before(position): seconds for one sample of what is done
+ * in front of it. Throws Declined where nothing is gained.
+ */
+size_t affine_stop(const Subject &subject, const std::function<double(size_t)> &before);
+
+/* Whether no value is so much larger than the rest (-9999 for no data, say) that differences lose the others' digits. */
+bool differences_keep_digits(const at::Tensor &images, const at::Tensor &baselines);
 
 /* The arguments of a node that depend on the input. */
 std::vector<size_t> dependent_arguments(const Program &p, const Node &node);

@@ -145,11 +145,12 @@ void Trace::start(const c10::OperatorHandle &op, c10::ArrayRef<const c10::IValue
     step.autocast = at::autocast::is_autocast_enabled(device_.type());
     step.autocast_dtype = at::autocast::get_autocast_dtype(device_.type());
     /* Transforms (vmap, grad of functions), modes of Python and inference mode stand between a call and its kernel. */
-    const c10::DispatchKeySet transforms(
-        {c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::FuncTorchVmapMode, c10::DispatchKey::FuncTorchGradWrapper,
-         c10::DispatchKey::FuncTorchDynamicLayerFrontMode, c10::DispatchKey::Functionalize, c10::DispatchKey::Python});
-    step.foreign_mode = step.mode.get_inference_mode() ||
-                        !(c10::impl::tls_local_dispatch_key_set().included_ & transforms).empty();
+    const c10::DispatchKeySet transforms({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::FuncTorchVmapMode,
+                                          c10::DispatchKey::FuncTorchGradWrapper,
+                                          c10::DispatchKey::FuncTorchDynamicLayerFrontMode,
+                                          c10::DispatchKey::Functionalize, c10::DispatchKey::Python});
+    step.foreign_mode =
+        step.mode.get_inference_mode() || !(c10::impl::tls_local_dispatch_key_set().included_ & transforms).empty();
     if (depends_) { /* whatever is written depends on the input from here on */
         for (size_t i = 0; i < inputs.size(); i++) {
             if (is_written(op, i) && inputs[i].isTensor() && inputs[i].toTensor().defined()) {
@@ -212,8 +213,7 @@ void Trace::on_end(const at::RecordFunction &function, at::ObserverContext *cont
     }
 }
 
-Trace::Trace(const std::vector<at::Tensor> &inputs, at::Device device)
-    : outer_(current), device_(device) {
+Trace::Trace(const std::vector<at::Tensor> &inputs, at::Device device) : outer_(current), device_(device) {
     for (size_t i = 0; i < inputs.size(); i++) {
         depends_ = i == 0;
         given.push_back(make(inputs[i]));

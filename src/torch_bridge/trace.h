@@ -17,13 +17,13 @@ namespace bridge {
 
 /* A tensor as an operator was given it, or gave it. */
 struct Taped {
-    int slot = -1;         /* tensors of the run are numbered as they come; -1: it was there before */
-    int storage = -1;      /* memory is numbered too; -1: a tensor without */
-    bool alias = false;    /* of memory that depends on the input, made by no operator */
-    bool grad = false;     /* whether it required gradients */
-    bool hooked = false;   /* whether something waits for its gradient */
-    uint32_t version = 0;  /* of its memory, which writing counts up */
-    at::Tensor constant;   /* itself, where it does not depend on the input */
+    int slot = -1;        /* tensors of the run are numbered as they come; -1: it was there before */
+    int storage = -1;     /* memory is numbered too; -1: a tensor without */
+    bool alias = false;   /* of memory that depends on the input, made by no operator */
+    bool grad = false;    /* whether it required gradients */
+    bool hooked = false;  /* whether something waits for its gradient */
+    uint32_t version = 0; /* of its memory, which writing counts up */
+    at::Tensor constant;  /* itself, where it does not depend on the input */
     std::vector<int64_t> shape;
     at::ScalarType dtype = at::kFloat;
 };
@@ -106,8 +106,7 @@ class Trace {
  * where they differ in more than how many there are, or where something of them can't be run again.
  *   gradient  whether gradients of the program are wanted
  */
-std::unique_ptr<Program> program_of(const Trace &a, int64_t first, const Trace &b, int64_t second,
-                                    bool gradient);
+std::unique_ptr<Program> program_of(const Trace &a, int64_t first, const Trace &b, int64_t second, bool gradient);
 
 /* Whether an argument of the schema is written. */
 bool is_written(const c10::OperatorHandle &op, size_t argument);

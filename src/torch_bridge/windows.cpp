@@ -16,26 +16,12 @@ Box box_of(const met_sample &s) {
     return box;
 }
 
-/*
- * A difference of two values keeps few digits of it where the values are very much larger than the rest (-9999 for no
- * data, say): whether none of them is.
- */
-bool differences_keep_digits(const at::Tensor &images, const at::Tensor &baselines) {
-    const double limit = images.scalar_type() == at::kDouble ? 1e5 : 256;
-    at::Tensor change = (baselines - images).flatten();
-    const int64_t step = std::max<int64_t>(change.numel() / 4096, 1) | 1; /* odd: not the same band every time */
-    at::Tensor some = change.slice(0, 0, change.numel(), step).abs();
-    some = some.masked_select(some > 0);
-    const auto ends = at::aminmax(change);
-    const double largest = std::max(-std::get<0>(ends).item<double>(), std::get<1>(ends).item<double>());
-    return some.numel() == 0 || largest <= limit * some.median().item<double>();
-}
-
 class Windows : public Features {
   public:
     explicit Windows(const Subject &subject)
         : regions_(subject.program, subject.model, examples(subject), subject.seconds,
-                   differences_keep_digits(subject.images, subject.baselines), subject.trial.always),
+                   !subject.only_planned && differences_keep_digits(subject.images, subject.baselines),
+                   subject.trial.always),
           operators_(subject.program.count(0, subject.program.nodes.size())) {
         stop = regions_.stop();
         planned = regions_.planned_seconds() - subject.cost(stop, subject.program.nodes.size());
@@ -49,7 +35,8 @@ class Windows : public Features {
         if (subject.only_planned) {
             return;
         }
-        regions_.keep(laid_out(subject, values_of(subject, subject.images, regions_.wanted(), stop), 0), subject.baselines);
+        regions_.keep(laid_out(subject, values_of(subject, subject.images, regions_.wanted(), stop), 0),
+                      subject.baselines);
     }
 
     std::string name() const override {
@@ -84,6 +71,20 @@ class Windows : public Features {
 } // namespace
 
 std::unique_ptr<Features> with_windows(const Subject &subject) {
+    bool bands_alone = true;
+    for (size_t i = 0; i < subject.trial.batch.n; i++) {
+        const met_sample &s = subject.trial.samples[i];
+        for (int a = 0; a < MET_AXES && s.kind == MET_BOX; a++) {
+            const bool whole = s.box.start[a] == 0 && static_cast<int64_t>(s.box.stop[a]) == subject.images.size(a + 1);
+            bands_alone = bands_alone && (a == subject.bands || whole);
+        }
+    }
+    if (bands_alone) {
+        try {
+            return without_bands(subject);
+        } catch (const Declined &) { /* they are not summed first: but perhaps neighbours are, along an axis of them */
+        }
+    }
     return std::make_unique<Windows>(subject);
 }
 

@@ -15,8 +15,8 @@ at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, const at::Ten
         padding.push_back(before == behind && before >= 0 ? before : -1);
     }
     const bool alike = std::none_of(padding.begin(), padding.end(), [](int64_t amount) { return amount < 0; });
-    return at::convolution(alike ? x : pad(x, around, 0), weight, bias, stride, alike ? padding : zeros, dilation, false,
-                           zeros, groups);
+    return at::convolution(alike ? x : pad(x, around, 0), weight, bias, stride, alike ? padding : zeros, dilation,
+                           false, zeros, groups);
 }
 
 struct Convolution : Separable {
@@ -95,8 +95,9 @@ bool read_geometry(const Node &node, Convolution *rule) {
 } // namespace
 
 std::unique_ptr<Rule> convolution(const Program &p, const Node &node) {
-    static const std::set<std::string> names = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-                                                "conv_transpose3d", "convolution", "_convolution"};
+    static const std::set<std::string> names = {"conv1d",           "conv2d",           "conv3d",
+                                                "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+                                                "convolution",      "_convolution"};
     if (names.count(node.name) == 0) {
         return nullptr;
     }
@@ -117,8 +118,8 @@ std::unique_ptr<Rule> convolution(const Program &p, const Node &node) {
     }
     rule->operands.push_back(*input);
     rule->shapes.push_back(*shape);
-    std::vector<Axis> along{Axis::blocks(0, input->shape[1], (*shape)[1], input->shape[1] / rule->groups,
-                                         (*shape)[1] / rule->groups)};
+    std::vector<Axis> along{
+        Axis::blocks(0, input->shape[1], (*shape)[1], input->shape[1] / rule->groups, (*shape)[1] / rule->groups)};
     for (size_t d = 0; d < rule->spatial(); d++) {
         const int64_t wide = rule->dilation[d] * (rule->weight.size(static_cast<int64_t>(d) + 2) - 1);
         along.push_back(Axis::window(static_cast<int>(d) + 1, input->shape[d + 2], (*shape)[d + 2], rule->stride[d],

@@ -31,7 +31,8 @@ std::optional<Operand> only_operand(const Program &p, const Node &node, size_t a
     return node.reads.size() == 1 && argument < node.arguments.size() ? operand_of(p, node, argument) : std::nullopt;
 }
 
-std::unique_ptr<Rule> product(const Node &node, const Operand &input, const Ints &shape, size_t argument, size_t whole) {
+std::unique_ptr<Rule> product(const Node &node, const Operand &input, const Ints &shape, size_t argument,
+                              size_t whole) {
     if (whole == 0 || input.shape.size() < 2) {
         return nullptr;
     }
@@ -108,18 +109,18 @@ std::unique_ptr<Rule> einsum(const Program &p, const Node &node) {
     if (letters.size() != entries.size() + 1) {
         return nullptr;
     }
-    const auto at = static_cast<size_t>(std::find_if(entries.begin(), entries.end(), [](const Argument &entry) {
-                                            return entry.kind == Argument::Kind::value;
-                                        }) -
-                                        entries.begin());
+    const auto at =
+        static_cast<size_t>(std::find_if(entries.begin(), entries.end(),
+                                         [](const Argument &entry) { return entry.kind == Argument::Kind::value; }) -
+                            entries.begin());
     const std::optional<Operand> input = at < entries.size() ? operand_of(p, entries[at].value) : std::nullopt;
     const std::string &own = letters[at], &result = letters.back();
     auto others = [&](char letter) { /* how many constants have it */
-        size_t n = 0;
-        for (size_t k = 0; k + 1 < letters.size(); k++) {
-            n += k != at && letters[k].find(letter) != std::string::npos ? 1 : 0;
-        }
-        return n;
+                                     size_t n = 0;
+                                     for (size_t k = 0; k + 1 < letters.size(); k++) {
+                                         n += k != at && letters[k].find(letter) != std::string::npos ? 1 : 0;
+                                     }
+                                     return n;
     };
     if (!input || own.size() != input->shape.size() || result.empty() || result[0] != own[0] || others(own[0]) != 0) {
         return nullptr;

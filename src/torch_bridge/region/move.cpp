@@ -10,7 +10,9 @@ struct ConstantPad : Separable {
     double value = 0;
 
     double beyond() const override { return value; }
-    at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &, size_t) const override { return patches[0]; }
+    at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &, size_t) const override {
+        return patches[0];
+    }
 };
 
 /* Place o of an axis holds what lies at place table[o]. */
@@ -59,7 +61,8 @@ struct Moved : Separable {
 /* The device of an operator's constant tensors. */
 at::Device device_of(const Node &node) {
     for (const Argument &argument : node.arguments) {
-        if (argument.kind == Argument::Kind::fixed && argument.fixed.isTensor() && argument.fixed.toTensor().defined()) {
+        if (argument.kind == Argument::Kind::fixed && argument.fixed.isTensor() &&
+            argument.fixed.toTensor().defined()) {
             return argument.fixed.toTensor().device();
         }
         for (const c10::IValue &entry : argument.kind == Argument::Kind::fixed && argument.fixed.isList()
@@ -77,7 +80,8 @@ at::Device device_of(const Node &node) {
 std::optional<Ints> table_of(const Call &call, const Ints &in, const Ints &out, size_t axis, at::Device device) {
     Ints along(in.size(), 1);
     along[axis] = -1;
-    const at::Tensor places = at::arange(in[axis], at::TensorOptions(at::kDouble).device(device)).view(along).expand(in);
+    const at::Tensor places =
+        at::arange(in[axis], at::TensorOptions(at::kDouble).device(device)).view(along).expand(in);
     at::Tensor moved;
     try {
         moved = call({places.contiguous()}, 1)[0];
@@ -100,11 +104,31 @@ std::optional<Ints> table_of(const Call &call, const Ints &in, const Ints &out, 
 }
 
 bool moves(const Node &node) {
-    static const std::set<std::string> names = {
-        "pad",  "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d", "replication_pad2d",
-        "flip", "roll", "replication_pad3d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "index",
-        "_pad_circular", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d",
-        "index_select", "repeat_interleave", "repeat", "fliplr", "flipud", "rot90", "tile", "_pad_enum"};
+    static const std::set<std::string> names = {"pad",
+                                                "reflection_pad1d",
+                                                "reflection_pad2d",
+                                                "reflection_pad3d",
+                                                "replication_pad1d",
+                                                "replication_pad2d",
+                                                "flip",
+                                                "roll",
+                                                "replication_pad3d",
+                                                "upsample_nearest1d",
+                                                "upsample_nearest2d",
+                                                "upsample_nearest3d",
+                                                "index",
+                                                "_pad_circular",
+                                                "_upsample_nearest_exact1d",
+                                                "_upsample_nearest_exact2d",
+                                                "_upsample_nearest_exact3d",
+                                                "index_select",
+                                                "repeat_interleave",
+                                                "repeat",
+                                                "fliplr",
+                                                "flipud",
+                                                "rot90",
+                                                "tile",
+                                                "_pad_enum"};
     return names.count(node.name) != 0;
 }
 

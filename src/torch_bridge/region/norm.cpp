@@ -18,7 +18,8 @@ struct BatchNorm : Separable {
         auto part = [&](const at::Tensor &t) {
             return t.defined() && out[0].size() != t.size(0) ? t.slice(0, out[0].first, out[0].last) : t;
         };
-        return at::batch_norm(patches[0], part(weight), part(bias), part(mean), part(variance), false, 0, epsilon, cudnn);
+        return at::batch_norm(patches[0], part(weight), part(bias), part(mean), part(variance), false, 0, epsilon,
+                              cudnn);
     }
 };
 
@@ -52,9 +53,9 @@ Ints whole_axes(const Node &node, const Ints &shape) {
             axes.push_back(static_cast<int64_t>(d));
         }
     } else {
-        static const std::set<std::string> names = {"softmax",     "log_softmax", "_softmax", "_log_softmax",
-                                                    "cumsum",      "glu",         "cumprod",  "logcumsumexp",
-                                                    "softmin",     "sort",        "cummax",   "cummin"};
+        static const std::set<std::string> names = {"softmax", "log_softmax", "_softmax", "_log_softmax",
+                                                    "cumsum",  "glu",         "cumprod",  "logcumsumexp",
+                                                    "softmin", "sort",        "cummax",   "cummin"};
         axes = names.count(node.name) != 0 ? axes_of(node, "dim", rank) : Ints{};
         if (node.name == "glu" && axes.empty()) {
             axes = {static_cast<int64_t>(rank) - 1};

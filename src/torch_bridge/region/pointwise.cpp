@@ -7,7 +7,9 @@ namespace bridge::region {
 namespace {
 
 struct Identity : Separable {
-    at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &, size_t) const override { return patches[0]; }
+    at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &, size_t) const override {
+        return patches[0];
+    }
 };
 
 struct Pointwise : Separable {
@@ -82,20 +84,20 @@ bool fits(const Ints &shape, const Ints &out) {
 
 bool is_pointwise(const Node &node) {
     static const std::set<std::string> names = {
-        "relu",      "relu6",   "gelu",       "silu",        "hardswish",   "hardsigmoid", "hardtanh",  "elu",
-        "selu",      "celu",    "leaky_relu", "sigmoid",     "tanh",        "softplus",    "mish",      "log_sigmoid",
-        "threshold", "clamp",   "where",      "masked_fill", "nan_to_num",  "softsign",    "softshrink", "hardshrink",
-        "tanhshrink", "square", "rsub",       "addcmul",     "addcdiv",     "lerp",        "logit",     "clip",
-        "floor_divide"};
+        "relu",     "relu6",       "gelu",       "silu",       "hardswish",   "hardsigmoid", "hardtanh",
+        "elu",      "selu",        "celu",       "leaky_relu", "sigmoid",     "tanh",        "softplus",
+        "mish",     "log_sigmoid", "threshold",  "clamp",      "where",       "masked_fill", "nan_to_num",
+        "softsign", "softshrink",  "hardshrink", "tanhshrink", "square",      "rsub",        "addcmul",
+        "addcdiv",  "lerp",        "logit",      "clip",       "floor_divide"};
     return names.count(node.name) != 0 || node.op.hasTag(at::Tag::pointwise);
 }
 
 } // namespace
 
 std::unique_ptr<Rule> identity(const Program &p, const Node &node) {
-    static const std::set<std::string> names = {"contiguous", "clone",   "detach",  "alias",  "to",
-                                                "_to_copy",   "dropout", "type_as", "lift_fresh", "feature_dropout",
-                                                "alpha_dropout", "positive", "detach_copy", "alias_copy"};
+    static const std::set<std::string> names = {
+        "contiguous", "clone",      "detach",          "alias",         "to",       "_to_copy",    "dropout",
+        "type_as",    "lift_fresh", "feature_dropout", "alpha_dropout", "positive", "detach_copy", "alias_copy"};
     const std::optional<Ints> shape = shape_of(p, node);
     const std::optional<Operand> input =
         node.arguments.empty() || !node.is_value(0) ? std::nullopt : operand_of(p, node, 0);

@@ -36,9 +36,25 @@ struct Reduction : Separable {
 } // namespace
 
 std::unique_ptr<Rule> reduction(const Program &p, const Node &node) {
-    static const std::set<std::string> names = {"mean", "sum", "amax", "amin", "linalg_vector_norm", "norm", "logsumexp",
-                                                "var", "std", "prod", "nansum", "any", "all", "argmax", "argmin", "max",
-                                                "min", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+    static const std::set<std::string> names = {"mean",
+                                                "sum",
+                                                "amax",
+                                                "amin",
+                                                "linalg_vector_norm",
+                                                "norm",
+                                                "logsumexp",
+                                                "var",
+                                                "std",
+                                                "prod",
+                                                "nansum",
+                                                "any",
+                                                "all",
+                                                "argmax",
+                                                "argmin",
+                                                "max",
+                                                "min",
+                                                "adaptive_avg_pool1d",
+                                                "adaptive_avg_pool2d",
                                                 "adaptive_avg_pool3d"};
     const std::optional<Operand> input = lone_operand(p, node);
     const std::optional<Ints> shape = shape_of(p, node);

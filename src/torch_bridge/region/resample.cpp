@@ -8,8 +8,8 @@ namespace {
 
 struct Resampled : Separable {
     struct Weights {
-        Ints first;                             /* of each place, the first one that counts */
-        std::vector<std::vector<double>> taps;  /* [tap][place] */
+        Ints first;                            /* of each place, the first one that counts */
+        std::vector<std::vector<double>> taps; /* [tap][place] */
     };
     std::vector<Weights> weights; /* of each spatial axis, the last ones */
 
@@ -71,7 +71,8 @@ std::optional<double> scale_of(const Node &node, size_t d, size_t n) {
 }
 
 /* What each place of an axis is a sum of: the operator itself, given ones at one place after the other. */
-at::Tensor matrix(const Node &node, bool cubic, int64_t in, int64_t out, std::optional<double> scale, at::ScalarType dtype) {
+at::Tensor matrix(const Node &node, bool cubic, int64_t in, int64_t out, std::optional<double> scale,
+                  at::ScalarType dtype) {
     const bool corners = flag_of(node, "align_corners");
     const at::Tensor eye = at::eye(in, dtype == at::kDouble ? at::kDouble : at::kFloat).unsqueeze(0);
     const at::Tensor y =

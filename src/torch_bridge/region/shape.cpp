@@ -189,7 +189,8 @@ struct Reshape : Rule {
         }
         at::Tensor x = patches[0].reshape(merged);
         for (size_t k = 0; k < groups.size(); k++) {
-            const int64_t first = position(out, groups[k].out, shape, false) - position(in, groups[k].in, from(), false);
+            const int64_t first =
+                position(out, groups[k].out, shape, false) - position(in, groups[k].in, from(), false);
             int64_t size = 1;
             for (size_t d : groups[k].out) {
                 size *= out[d].size();
@@ -238,7 +239,7 @@ std::unique_ptr<Rule> view(const Program &p, const Node &node) {
 }
 
 std::unique_ptr<Rule> reshape(const Program &p, const Node &node) {
-    static const std::set<std::string> names = {"view",    "reshape",   "flatten", "unflatten",     "_unsafe_view",
+    static const std::set<std::string> names = {"view",    "reshape",   "flatten", "unflatten",  "_unsafe_view",
                                                 "squeeze", "unsqueeze", "view_as", "reshape_as", "_reshape_alias"};
     const std::optional<Operand> input = lone_operand(p, node);
     const std::optional<Ints> shape = shape_of(p, node);
