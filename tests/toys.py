@@ -181,11 +181,11 @@ def name_of(value: Any) -> str:
 
 REASONS = {
     "switched_off",  # by options(shortcuts=False)
-    "not_offered",  # TorchScript, functions, Python calls, half precision: the provider has no shortcut
+    "not_offered",  # Python calls, half precision: the provider has no shortcut
     "nothing_shared",  # samples or moments that need every sample by itself
     "little_work",  # too few evaluations, or too fast ones
-    "model_state",  # train mode, hooks, a replaced forward
-    "structure",  # nothing at the model's input that a shortcut knows
+    "model_state",  # train mode, random numbers, a model that writes to its own tensors
+    "structure",  # rules in Python, samples that influence each other; nothing at the model's input that a shortcut knows
     "values",  # the image's values would lose digits
     "verification",  # the model behind the shortcut gives other numbers
     "failure",  # the model failed while it was being verified

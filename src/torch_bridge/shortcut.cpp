@@ -314,12 +314,12 @@ void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor
         model = at::zeros_like(x);
     }
     at::NoGradGuard off;
-    /* Where a value lies on the kink of a ReLU, single entries differ: so the whole is compared. */
+    /* In float32 values near the kink of a ReLU or a tie of a pool take another side, and single entries differ by all. */
     const double scale = model.norm().item<double>(), error = (model - program).norm().item<double>();
     for (const at::Tensor &sum : p.sum) { /* not before: behind views alone, the gradient is the sum's own memory */
         sum.zero_();
     }
-    if (!(error <= (wide ? 1e-8 : 1e-2) * scale)) {
+    if (!(error <= (wide ? 1e-8 : 0.1) * scale)) {
         throw Declined(MET_DECLINE_VERIFICATION, "the program does not give the model's gradient");
     }
 }

@@ -297,18 +297,18 @@ def test_keep_gradient_keeps_the_dtype(baseline: Any) -> None:
         torch.testing.assert_close(kept.detach(), plain)
 
 
-# ---------------------------------------------------------------- shortcuts are proved, or declined with a reason
+# ---------------------------------------------------------------- shortcuts are verified, or declined with a reason
 
 
 class TwoReaders(nn.Module):
-    """The input is read again behind the stem."""
+    """The input is read again behind the first layer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(5, 4, 1).double()
+        self.first = nn.Conv2d(5, 4, 1).double()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(self.stem(x)).sum((1, 2, 3)) + (x**2).sum((1, 2, 3))
+        return torch.tanh(self.first(x)).sum((1, 2, 3)) + (x**2).sum((1, 2, 3))
 
 
 class Twice(nn.Module):
@@ -316,10 +316,10 @@ class Twice(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(5, 5, 1).double()
+        self.first = nn.Conv2d(5, 5, 1).double()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(self.stem(torch.tanh(self.stem(x)))).sum((1, 2, 3))
+        return torch.tanh(self.first(torch.tanh(self.first(x)))).sum((1, 2, 3))
 
 
 def hooked() -> nn.Module:
@@ -328,29 +328,33 @@ def hooked() -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        (TwoReaders(), "structure"),
-        (Twice(), "structure"),
-        (hooked(), "model_state"),
-        (nn.Sequential(nn.Tanh(), convolutional()), "structure"),
-        (traced(convolutional()), "not_offered"),
-    ],
-    ids=["two readers", "layer twice", "hooks", "not affine", "TorchScript"],
-)
-def test_shortcuts_are_declined_and_the_numbers_are_right(model: nn.Module, reason: str) -> None:
+def check_both_paths(model: nn.Module, *, taken: bool) -> None:
     targets = None if isinstance(model, TwoReaders | Twice) else 0
     with mt.options(shortcuts="always"):
         found = attribute(model, cube(), 0.3, targets, return_convergence_delta=True)
-    assert_declined(found.report, reason)
+    if taken:
+        assert_shortcut(found.report, "affine prefix")
+    else:
+        assert_declined(found.report, "structure")
     assert found.score == pytest.approx(0, abs=1e-10)
     with mt.options(shortcuts=False):
         plain = attribute(model, cube(), 0.3, targets)
     torch.testing.assert_close(found.attributes, plain.attributes, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.filterwarnings("ignore:.*train mode")
+@pytest.mark.parametrize(
+    "model",
+    [TwoReaders(), Twice(), hooked(), traced(convolutional())],
+    ids=["two readers", "layer twice", "hooks", "TorchScript"],
+)
+def test_shortcuts_are_taken_however_the_model_is_written(model: nn.Module) -> None:
+    check_both_paths(model, taken=True)
+
+
+def test_shortcuts_are_declined_and_the_numbers_are_right() -> None:
+    check_both_paths(nn.Sequential(nn.Tanh(), convolutional()), taken=False)
+
+
 def test_train_mode_declines_the_shortcut() -> None:
     model = nn.Sequential(convolutional(), nn.Dropout(0.0))
     with mt.options(shortcuts="always"):

@@ -244,6 +244,29 @@ void test_shortcut_of_little_work(void) {
     }
 }
 
+/* Where shortcuts are always wanted, as few as two samples of an image share something. */
+void test_shortcut_of_two_samples(void) {
+    static const met_shortcuts wanted[] = {MET_SHORTCUTS_WHERE_FASTER, MET_SHORTCUTS_ALWAYS};
+    for (int k = 0; k < 8; k++) {
+        const bool gradient = k % 2 != 0, always = k / 2 % 2 != 0;
+        const size_t evaluations = k < 4 ? 1 : 2;
+        script m;
+        toy t;
+        met_report report = slow;
+        const met_options options = {.max_batch_size = 4, .shortcuts = wanted[always]};
+        script_make_inputs();
+        met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
+        job.evaluations = evaluations;
+        toy_init(&t, true);
+        REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+        const bool taken = always && evaluations == 2;
+        CHECK_STR(report.shortcut, taken ? "toy stem" : "");
+        CHECK_INT(report.decline_reason, taken ? MET_DECLINE_NONE : MET_DECLINE_LITTLE_WORK);
+        CHECK_INT(report.shortcut_evaluations, taken ? IMAGES * evaluations : 0);
+        check_finished(&report, &t);
+    }
+}
+
 /* A model that takes 4 ms: the sample that was timed is among those of the shortcut, and gives the same. */
 void test_shortcut_that_pays(void) {
     for (int gradient = 0; gradient < 2; gradient++) {
