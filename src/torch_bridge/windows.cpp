@@ -49,7 +49,8 @@ class Windows : public Features {
         if (subject.only_planned) {
             return;
         }
-        regions_.keep(laid_out(subject, values_of(subject, subject.images, regions_.wanted(), stop), 0), subject.baselines);
+        regions_.keep(laid_out(subject, values_of(subject, subject.images, regions_.wanted(), stop), 0),
+                      {subject.images, subject.baselines, subject.origins});
     }
 
     std::string name() const override {
