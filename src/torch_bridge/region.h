@@ -112,6 +112,10 @@ class Rule {
     virtual at::Tensor update(const Update &, const Box & /* out */) const { return {}; }
 };
 
+/* Tensors (n, ...) with `value` around them, by so much before and behind along each axis, the last axes if there are
+ * more; less of them where an amount is negative. */
+at::Tensor pad(const at::Tensor &x, const std::vector<std::pair<int64_t, int64_t>> &around, double value);
+
 /* The rule of a node; NULL: it is not local, or unknown, and all behind it is run in full. */
 std::unique_ptr<Rule> rule_of(const Program &program, const Node &node);
 

@@ -4,6 +4,8 @@
 
 #include "region.h"
 
+#include <mutex>
+
 namespace bridge {
 
 /* What one changed box of the image reaches, step by step. */
@@ -12,6 +14,12 @@ struct Route {
     std::vector<Box> reads;    /* of all operands of the steps; undefined where a step computes nothing */
     std::vector<bool> updates; /* by step: whether its result is updated */
     std::vector<int64_t> key;  /* the same for samples that can be computed together */
+};
+
+/* What samples are made from. */
+struct Images {
+    at::Tensor images, baselines; /* (images, d0, d1, d2) */
+    std::vector<int64_t> origins; /* in the user's call */
 };
 
 /* How a program is evaluated where parts of the image change, up to a position behind which it is run in full. */
@@ -38,8 +46,8 @@ class Regions {
 
     /* Values that must be known for whole images. */
     const std::vector<int> &wanted() const { return wanted_; }
-    /* These, (images, ...), in the same order, and the baselines (images, d0, d1, d2). */
-    void keep(const std::vector<at::Tensor> &values, at::Tensor baselines);
+    /* These, (images, ...), in the same order. */
+    void keep(const std::vector<at::Tensor> &values, Images images);
 
     /*
      * The values that are live at the cut, in the order of Program::live, for n samples.
@@ -82,6 +90,7 @@ class Regions {
     at::Tensor updated(const Group &group, size_t step) const;
     at::Tensor gathered(const at::Tensor &base, const std::vector<Box> &at, const std::vector<int64_t> &rows) const;
     const at::Tensor &base_of(int value) const;
+    at::Tensor before(size_t step) const;
     at::Tensor spliced(int value, const std::vector<Group> &groups, const std::vector<int64_t> &rows) const;
 
     const Program &program_;
@@ -96,9 +105,10 @@ class Regions {
     size_t stop_ = 0;
     double planned_ = 0, full_ = 0;
     std::vector<int> live_, wanted_;
-    std::vector<at::Tensor> base_;      /* by value */
-    std::vector<at::Tensor> summaries_; /* by step */
-    at::Tensor baselines_;
+    Images images_;
+    mutable std::mutex mutex_;                  /* of what follows */
+    mutable std::vector<at::Tensor> base_;      /* by value */
+    mutable std::vector<at::Tensor> summaries_; /* by step */
 };
 
 } // namespace bridge

@@ -25,7 +25,8 @@ std::vector<int64_t> memory_order(const at::Tensor &x) {
     return order;
 }
 
-std::vector<std::pair<int64_t, int64_t>> missing(const Box &reads, const Box &inside) {
+/* How far a box that is read goes beyond the borders. */
+std::vector<std::pair<int64_t, int64_t>> outside(const Box &reads, const Box &inside) {
     std::vector<std::pair<int64_t, int64_t>> around;
     for (size_t d = 0; d < reads.axes(); d++) {
         around.emplace_back(inside[d].first - reads[d].first, reads[d].last - inside[d].last);
@@ -33,41 +34,48 @@ std::vector<std::pair<int64_t, int64_t>> missing(const Box &reads, const Box &in
     return around;
 }
 
-/* Tensors (n, ...) with `value` where the box that is read goes beyond the borders. */
-at::Tensor beyond(const at::Tensor &x, const Box &reads, const Box &inside, double value) {
-    std::vector<int64_t> amounts;
-    for (const auto &[before, behind] : missing(reads, inside)) {
-        amounts.insert(amounts.begin(), {before, behind}); /* the last axis comes first */
-    }
-    const bool any = std::any_of(amounts.begin(), amounts.end(), [](int64_t amount) { return amount != 0; });
-    return any ? at::constant_pad_nd(x, amounts, value) : x;
-}
-
 } // namespace
 
-void Regions::keep(const std::vector<at::Tensor> &values, at::Tensor baselines) {
+void Regions::keep(const std::vector<at::Tensor> &values, Images images) {
     const at::NoGradGuard off;
+    images_ = std::move(images);
     base_.assign(program_.values.size(), {});
+    summaries_.assign(steps_.size(), {});
     for (size_t i = 0; i < values.size(); i++) {
         base_[static_cast<size_t>(wanted_[i])] = values[i];
     }
-    baselines_ = std::move(baselines);
-    summaries_.assign(steps_.size(), {});
-    for (size_t i = 0; i < steps_.size() && steps_[i].node < stop_; i++) {
-        const Step &step = steps_[i];
-        const int value = step.rule->operands[0].value;
-        if (value >= 0 && base_[static_cast<size_t>(value)].defined()) {
-            summaries_[i] = step.rule->summary(base_[static_cast<size_t>(value)]);
-        }
-    }
 }
 
+/* A value for whole images; one that the examples did not tell is made now. */
 const at::Tensor &Regions::base_of(int value) const {
-    const at::Tensor &base = base_[static_cast<size_t>(value)];
-    if (!base.defined()) { /* examples did not tell that it would be read */
-        throw Declined(MET_DECLINE_STRUCTURE, "samples differ too much from those that the regions were planned for");
+    const std::lock_guard<std::mutex> lock(mutex_);
+    at::Tensor &base = base_[static_cast<size_t>(value)];
+    if (!base.defined()) {
+        std::vector<at::Tensor> parts;
+        for (int64_t i = 0; i < images_.images.size(0); i++) {
+            Run run(program_, model_, {images_.origins[static_cast<size_t>(i)]});
+            run.keep(value);
+            run.give(program_.input, images_.images.narrow(0, i, 1));
+            run.go(0, stop_);
+            parts.push_back(run.value(value));
+        }
+        base = parts.size() == 1 ? parts[0] : at::cat(parts);
     }
     return base;
+}
+
+/* What the result of a step is updated from. */
+at::Tensor Regions::before(size_t i) const {
+    const at::Tensor &base = base_of(steps_[i].rule->operands[0].value);
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        at::Tensor &known = summaries_[i];
+        known = known.defined() ? known : steps_[i].rule->summary(base);
+        if (known.defined()) {
+            return known;
+        }
+    }
+    return base_of(steps_[i].value);
 }
 
 /* Parts of the same size of rows of a tensor (rows, ...), one for each sample, in new memory. */
@@ -109,7 +117,8 @@ at::Tensor Regions::patch(const Group &group, const Step &step, size_t k) const 
     const bool any = changed != nullptr && !changed->empty();
     if (any && changed->holds(inside)) {
         const at::Tensor &fresh = group.fresh[static_cast<size_t>(step.places[k])];
-        return beyond(*changed == inside ? fresh : cut(fresh, inside, *changed), reads, inside, step.rule->beyond());
+        return pad(*changed == inside ? fresh : cut(fresh, inside, *changed), outside(reads, inside),
+                   step.rule->beyond());
     }
     std::vector<Box> at;
     for (const Route *route : group.routes) {
@@ -122,7 +131,7 @@ at::Tensor Regions::patch(const Group &group, const Step &step, size_t k) const 
     if (!part.empty()) {
         cut(x, part, inside).copy_(cut(group.fresh[static_cast<size_t>(step.places[k])], part, *changed));
     }
-    return beyond(x, reads, inside, step.rule->beyond());
+    return pad(x, outside(reads, inside), step.rule->beyond());
 }
 
 at::Tensor Regions::updated(const Group &group, size_t i) const {
@@ -135,8 +144,7 @@ at::Tensor Regions::updated(const Group &group, size_t i) const {
     }
     const at::Tensor &base = base_of(step.rule->operands[0].value);
     const at::Tensor old = gathered(base, changed, group.rows);
-    const at::Tensor before = gathered(summaries_[i].defined() ? summaries_[i] : base_of(step.value), out, group.rows);
-    return step.rule->update({group.fresh[place], old, changed[0], before}, out[0]);
+    return step.rule->update({group.fresh[place], old, changed[0], gathered(before(i), out, group.rows)}, out[0]);
 }
 
 void Regions::compute(Group *group) const {
@@ -237,7 +245,7 @@ std::vector<at::Tensor> Regions::features(const std::vector<Box> &changed, const
                 values.push_back(fresh[i]);
             }
         }
-        group.fresh[0] = fresh.empty() ? gathered(baselines_, boxes, group.rows) : at::cat(values);
+        group.fresh[0] = fresh.empty() ? gathered(images_.baselines, boxes, group.rows) : at::cat(values);
         compute(&group);
     }
     std::vector<at::Tensor> found;

@@ -36,7 +36,7 @@ class Windows : public Features {
             return;
         }
         regions_.keep(laid_out(subject, values_of(subject, subject.images, regions_.wanted(), stop), 0),
-                      subject.baselines);
+                      {subject.images, subject.baselines, subject.origins});
     }
 
     std::string name() const override {

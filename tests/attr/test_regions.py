@@ -160,9 +160,10 @@ FAMILIES: dict[str, Callable[[], Body]] = {
     "instance norm": seq(nn.InstanceNorm2d(CHANNELS), nn.Tanh()),
     "rms norm": of(lambda z: F.rms_norm(pixels(z), (CHANNELS,))),
     "functions": seq(
-        nn.ELU(0.7), nn.LeakyReLU(0.2), nn.Hardswish(), nn.Softplus(), nn.Hardtanh(-0.2, 0.4), nn.Mish(), nn.Dropout(),
-        nn.Sigmoid(), nn.ReLU6(), nn.Identity(), nn.LogSigmoid(), nn.Hardsigmoid(), nn.CELU(), nn.SELU(),
+        nn.ELU(0.7), nn.LeakyReLU(0.2), nn.Hardswish(), nn.Softplus(), nn.Hardtanh(-2, 4), nn.Mish(), nn.Dropout(),
+        nn.Identity(), nn.CELU(), nn.SELU(),
     ),
+    "functions with bounds": seq(nn.ReLU6(), nn.Sigmoid(), nn.LogSigmoid(), nn.Hardsigmoid(), nn.GELU("tanh")),
     "more functions": of(lambda z: (z.abs() + 1).sqrt().exp().clamp(0.1, 4).pow(2).neg().to(z.dtype).contiguous()),
     "prelu": seq(nn.PReLU(CHANNELS), nn.PReLU()),
     "glu": seq(nn.GLU(1)),

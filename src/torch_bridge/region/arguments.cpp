@@ -102,18 +102,18 @@ std::vector<at::Tensor> Call::operator()(const std::vector<at::Tensor> &tensors,
             stack.push_back(argument.kind == Argument::Kind::value ? c10::IValue(at::Tensor()) : argument.at(samples));
             continue;
         }
-        c10::List<at::Tensor> list;
+        c10::impl::GenericList list(argument.fixed.toList().elementType());
         for (const Argument &entry : argument.entries) {
-            list.push_back(entry.kind == Argument::Kind::fixed ? entry.fixed.toTensor() : at::Tensor());
+            list.push_back(entry.kind == Argument::Kind::fixed ? entry.fixed : c10::IValue(at::Tensor()));
         }
-        stack.push_back(list);
+        stack.emplace_back(list);
     }
     for (size_t k = 0; k < places.size(); k++) {
         const auto [argument, entry] = places[k];
         if (entry < 0) {
             stack[argument] = tensors[k];
         } else {
-            stack[argument].toTensorList().set(static_cast<size_t>(entry), tensors[k]);
+            stack[argument].toList().set(static_cast<size_t>(entry), tensors[k]);
         }
     }
     op.callBoxed(stack);
@@ -127,16 +127,6 @@ std::vector<at::Tensor> Call::operator()(const std::vector<at::Tensor> &tensors,
         }
     }
     return results;
-}
-
-at::Tensor pad(const at::Tensor &x, const std::vector<std::pair<int64_t, int64_t>> &around, double value) {
-    std::vector<int64_t> amounts;
-    for (size_t d = around.size(); d-- > 0;) { /* the last axis comes first */
-        amounts.push_back(around[d].first);
-        amounts.push_back(around[d].second);
-    }
-    const bool any = std::any_of(amounts.begin(), amounts.end(), [](int64_t amount) { return amount != 0; });
-    return any ? at::constant_pad_nd(x, amounts, value) : x;
 }
 
 } // namespace bridge::region

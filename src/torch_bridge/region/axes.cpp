@@ -76,6 +76,16 @@ Box common(const Box &a, const Box &b) {
     return box;
 }
 
+at::Tensor pad(const at::Tensor &x, const std::vector<std::pair<int64_t, int64_t>> &around, double value) {
+    std::vector<int64_t> amounts;
+    for (size_t d = around.size(); d-- > 0;) { /* the last axis comes first */
+        amounts.push_back(around[d].first);
+        amounts.push_back(around[d].second);
+    }
+    const bool any = std::any_of(amounts.begin(), amounts.end(), [](int64_t amount) { return amount != 0; });
+    return any ? at::constant_pad_nd(x, amounts, value) : x;
+}
+
 namespace region {
 namespace {
 

@@ -59,18 +59,13 @@ struct Moved : Separable {
 };
 
 /* The device of an operator's constant tensors. */
-at::Device device_of(const Node &node) {
-    for (const Argument &argument : node.arguments) {
-        if (argument.kind == Argument::Kind::fixed && argument.fixed.isTensor() &&
-            argument.fixed.toTensor().defined()) {
-            return argument.fixed.toTensor().device();
-        }
-        for (const c10::IValue &entry : argument.kind == Argument::Kind::fixed && argument.fixed.isList()
-                                            ? argument.fixed.toListRef()
-                                            : c10::ArrayRef<c10::IValue>()) {
-            if (entry.isTensor() && entry.toTensor().defined()) {
-                return entry.toTensor().device();
-            }
+at::Device device_of(const std::vector<Argument> &arguments) {
+    for (const Argument &argument : arguments) {
+        const bool constant = argument.kind == Argument::Kind::fixed && argument.fixed.isTensor();
+        const at::Device device = constant && argument.fixed.toTensor().defined() ? argument.fixed.toTensor().device()
+                                                                                  : device_of(argument.entries);
+        if (!device.is_cpu()) {
+            return device;
         }
     }
     return at::kCPU;
@@ -168,7 +163,7 @@ std::unique_ptr<Rule> moved(const Program &p, const Node &node) {
     auto rule = std::make_unique<Moved>();
     std::vector<Axis> along;
     for (size_t d = 1; d < shape->size(); d++) {
-        std::optional<Ints> table = table_of(call, input->shape, *shape, d, device_of(node));
+        std::optional<Ints> table = table_of(call, input->shape, *shape, d, device_of(node.arguments));
         if (!table) {
             return nullptr;
         }

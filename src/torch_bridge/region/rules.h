@@ -92,9 +92,6 @@ struct Call {
     std::vector<at::Tensor> operator()(const std::vector<at::Tensor> &tensors, int64_t samples) const;
 };
 
-/* Tensors that have zeros, or what else is given, around them; less of them where an amount is negative. */
-at::Tensor pad(const at::Tensor &x, const std::vector<std::pair<int64_t, int64_t>> &around, double value);
-
 /* ---- the families: NULL where a node is not one of theirs, or is not local */
 
 using Maker = std::unique_ptr<Rule> (*)(const Program &p, const Node &node);

@@ -37,11 +37,19 @@ Ints strides_of(const Ints &shape) {
 }
 
 /* What a view does to a tensor with such strides. */
-std::vector<at::Tensor> probe(const Node &node, const Ints &shape, at::ScalarType dtype) {
-    const at::Tensor x = at::empty_strided(shape, strides_of(shape), at::TensorOptions(at::kMeta).dtype(dtype));
+std::vector<at::Tensor> probe(const Node &node, const Ints &shape, const std::optional<Ints> &like,
+                              at::ScalarType dtype) {
+    const auto options = at::TensorOptions(at::kMeta).dtype(dtype);
+    const at::Tensor x = at::empty_strided(shape, strides_of(shape), options);
+    Call call{node.op, &node, {{0, -1}}};
+    std::vector<at::Tensor> tensors{x};
+    if (like) {
+        call.places.emplace_back(1, -1);
+        tensors.push_back(at::empty(*like, options));
+    }
     std::vector<at::Tensor> found;
     try {
-        found = Call{node.op, &node, {{0, -1}}}({x}, 1);
+        found = call(tensors, 1);
     } catch (const c10::Error &) { /* the axes do not fit together in such a tensor */
         return {};
     }
@@ -212,15 +220,23 @@ struct Shuffle : Separable {
     }
 };
 
+/* The value that is viewed; of another one, if there is one, only the shape is read: "view_as", "expand_as". */
+std::optional<Operand> shaped_operand(const Program &p, const Node &node) {
+    const bool as_another = node.name.size() > 3 && node.name.compare(node.name.size() - 3, 3, "_as") == 0;
+    return as_another && node.reads.size() == 2 ? operand_of(p, node, 0) : lone_operand(p, node);
+}
+
 } // namespace
 
 std::unique_ptr<Rule> view(const Program &p, const Node &node) {
-    const std::optional<Operand> input = lone_operand(p, node);
+    const std::optional<Operand> input = shaped_operand(p, node);
     const auto &returns = node.op.schema().returns();
     if (!input || returns.size() != 1 || returns[0].alias_info() == nullptr || returns[0].alias_info()->isWrite()) {
         return nullptr;
     }
-    const std::vector<at::Tensor> found = probe(node, input->shape, p.values[static_cast<size_t>(input->value)].dtype);
+    const std::optional<Ints> like = node.reads.size() > 1 ? shape_of(p, node) : std::nullopt;
+    const std::vector<at::Tensor> found =
+        probe(node, input->shape, like, p.values[static_cast<size_t>(input->value)].dtype);
     if (found.empty() || found.size() != node.makes.size()) {
         return nullptr;
     }
@@ -241,7 +257,7 @@ std::unique_ptr<Rule> view(const Program &p, const Node &node) {
 std::unique_ptr<Rule> reshape(const Program &p, const Node &node) {
     static const std::set<std::string> names = {"view",    "reshape",   "flatten", "unflatten",  "_unsafe_view",
                                                 "squeeze", "unsqueeze", "view_as", "reshape_as", "_reshape_alias"};
-    const std::optional<Operand> input = lone_operand(p, node);
+    const std::optional<Operand> input = shaped_operand(p, node);
     const std::optional<Ints> shape = shape_of(p, node);
     if (names.count(node.name) == 0 || !input || !shape ||
         c10::multiply_integers(input->shape) != c10::multiply_integers(*shape)) {

@@ -12,10 +12,13 @@ std::unique_ptr<Rule> rule_of(const Program &program, const Node &node) {
     if (node.opaque) {
         return nullptr;
     }
-    for (const Maker make : makers) {
-        if (std::unique_ptr<Rule> rule = make(program, node)) {
-            return rule;
+    try {
+        for (const Maker make : makers) {
+            if (std::unique_ptr<Rule> rule = make(program, node)) {
+                return rule;
+            }
         }
+    } catch (const c10::Error &) { /* arguments of other types than the families know */
     }
     return nullptr;
 }
