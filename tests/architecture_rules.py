@@ -48,10 +48,11 @@ GATES: dict[str, Rule] = {
 
 
 # ---------------------------------------------------------------- values that leave torch's operators
+# Decisions come out alike for any batch, so that results with and without shortcuts can be compared.
 
 
 def by_if(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return y if x.mean() > 0.4 else 3 * y
+    return y if x.mean() > -9 else 3 * y
 
 
 def by_equal(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -69,8 +70,8 @@ def by_list(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 PYTHON: dict[str, Rule] = {
     "if": Rule(by_if, "is_nonzero"),
     "item": Rule(lambda m, y, x: y * x.mean().item(), "item"),
-    "float": Rule(lambda m, y, x: y * float(x.amax()), "item"),
-    "int": Rule(lambda m, y, x: y * (1 + int(10 * x[0, 0, 0, 0])), "item"),
+    "float": Rule(lambda m, y, x: y * float(x.amax() > -9), "item"),
+    "int": Rule(lambda m, y, x: y * (1 + int(x.amax() < 99)), "item"),
     "equal": Rule(by_equal, "equal"),
     "allclose": Rule(lambda m, y, x: y if torch.allclose(x, x.clamp(-9, 9)) else 2 * y, "allclose"),
     "numpy": Rule(by_numpy, "leaves torch"),

@@ -107,7 +107,16 @@ METHODS: list[Callable[[Any, Scene], Any]] = [
     feature_ablation,
 ]
 # At least this share of architectures is taken through a shortcut, for each method.
-FLOOR = {method.__name__: 0.0 for method in METHODS}
+FLOOR = {
+    "integrated_gradients": 0.8,
+    "boxes": 0.8,
+    "spatial": 0.8,
+    "spectral": 0.75,
+    "noise_tunnel": 0.15,
+    "lime": 0.4,
+    "kernel_shap": 0.4,
+    "feature_ablation": 0.4,
+}
 tried: Counter[str] = Counter()
 taken: Counter[str] = Counter()
 
@@ -119,10 +128,18 @@ def result(method: Callable[[Any, Scene], Any], network: torch.nn.Module, scene:
         return method(ExplainableModel(network, "regression"), scene)
 
 
-def difference(fast: Any, plain: Any) -> float:
-    """The largest difference, over the largest attribution; 0 where both are 0."""
+def difference(fast: Any, plain: Any, output: float) -> float:
+    """The largest difference, over the largest attribution.
+
+    Attributions that are tiny beside the output have fewer digits: no more than its rounding leaves them.
+    """
     apart, largest = (fast.attributes - plain.attributes).abs().max().item(), plain.attributes.abs().max().item()
-    return apart / largest if largest else apart
+    return apart / max(largest, 1e-3 * abs(output)) if apart else 0.0
+
+
+def output_of(network: torch.nn.Module, scene: Scene) -> float:
+    with torch.no_grad():
+        return network(scene.hsi.image[None])[0, TARGET].item()
 
 
 def faults(seed: int, architecture: Architecture, method: Callable[[Any, Scene], Any]) -> list[str]:
@@ -135,9 +152,9 @@ def faults(seed: int, architecture: Architecture, method: Callable[[Any, Scene],
         return [f"seed {seed}, {name}: {error!r}\n{architecture.description}"]
     tried[name] += 1
     taken[name] += fast.report.shortcut is not None
-    found = []
-    if not difference(fast, plain) <= 1e-10:
-        found.append(f"{difference(fast, plain):.1e} apart")
+    found, apart = [], difference(fast, plain, output_of(architecture.module, scene))
+    if not apart <= 1e-10:
+        found.append(f"{apart:.1e} apart")
     if (fast.report.shortcut is None) == (fast.report.shortcut_declined is None):
         found.append("neither taken nor declined")
     return [f"seed {seed}, {name}: {', '.join(found)}\n{fast.report}\n{architecture.description}"] if found else []
@@ -198,8 +215,9 @@ def test_rules_make_no_difference(seeds: range) -> None:
             network = with_rule(architecture.module, rule)
             fast = result(method, network, scene, "always")
             plain = result(method, with_rule(architecture.module, rule), scene, False)
-            if rule.repeats and not difference(fast, plain) <= 1e-10:
-                found.append(f"seed {seed}, {name}, {method.__name__}: {difference(fast, plain):.1e}\n{fast.report}")
+            apart = difference(fast, plain, output_of(architecture.module, scene)) if rule.repeats else 0
+            if not apart <= 1e-10:
+                found.append(f"seed {seed}, {name}, {method.__name__}: {apart:.1e}\n{fast.report}")
             if rule.declined and fast.report.shortcut is not None:
                 found.append(f"seed {seed}, {name}, {method.__name__}: taken\n{fast.report}")
     assert not found, "\n\n".join(found)
