@@ -303,7 +303,7 @@ def test_nothing_stays_behind(hsi):
 
 
 def test_nothing_stays_behind_when_the_model_raises_once(hsi):
-    """An exception on the plain path passes unchanged; while a program is recorded or verified it is a reason to decline."""
+    """An exception on the plain path passes unchanged; while a program is made it is a reason to decline."""
     plain = attribute(make(lambda: Rereading(lambda x, y: y)), hsi, shortcuts=False).attributes
 
     def outcome(raising_call):

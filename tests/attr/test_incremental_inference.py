@@ -1,4 +1,4 @@
-"""What a window reaches in a model is computed again, and nothing else: lists, targets and batches; ways to write a model."""
+"""What a window reaches in a model is computed again: lists, targets and batches; ways to write a model."""
 
 from __future__ import annotations
 
