@@ -55,7 +55,7 @@ def by_if(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def by_equal(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return y if torch.equal(x, x.clamp(0, 0.9)) else 2 * y
+    return y if torch.equal(x, x.clamp(-9, 9)) else 2 * y
 
 
 def by_numpy(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -72,9 +72,9 @@ PYTHON: dict[str, Rule] = {
     "float": Rule(lambda m, y, x: y * float(x.amax()), "item"),
     "int": Rule(lambda m, y, x: y * (1 + int(10 * x[0, 0, 0, 0])), "item"),
     "equal": Rule(by_equal, "equal"),
-    "allclose": Rule(lambda m, y, x: y if torch.allclose(x, x.clamp(0, 0.9)) else 2 * y, "allclose"),
-    "numpy": Rule(by_numpy, "detach"),
-    "tolist": Rule(by_list, "tolist|item|_local_scalar_dense|detach|mean"),
+    "allclose": Rule(lambda m, y, x: y if torch.allclose(x, x.clamp(-9, 9)) else 2 * y, "allclose"),
+    "numpy": Rule(by_numpy, "leaves torch"),
+    "tolist": Rule(by_list, "leaves torch"),
 }
 
 

@@ -16,7 +16,7 @@ from tests.architecture_layers import LAYERS, Draw, Function, Shape, settle
 
 OUTPUTS = 3
 EXAMPLES = 4  # images that a network is tried with while it is made
-MAX_CHANNELS, MAX_SIDE, MAX_SIZE = 24, 18, 2500
+MAX_CHANNELS, MAX_SIDE, MAX_SIZE = 24, 18, 4000
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,9 @@ bool same_others(const c10::IValue &a, const c10::IValue &b) {
     if (a.tagKind() != b.tagKind()) {
         return false;
     }
+    if (a.isTensor()) { /* there is none: tensors are compared elsewhere */
+        return !a.toTensor().defined() && !b.toTensor().defined();
+    }
     if (a.isGenerator() || a.isObject() || a.isCapsule()) {
         return a.is(b);
     }
@@ -308,6 +311,10 @@ void Maker::results(const Step &step, const TapedValue &a, const TapedValue &b, 
     }
     if (a.tensor.slot != b.tensor.slot) {
         decline(step, OTHERWISE);
+    }
+    const int64_t size = c10::multiply_integers(a.tensor.shape), other = c10::multiply_integers(b.tensor.shape);
+    if (node->dependent && size * second_ != other * first_) {
+        decline(step, "samples influence each other", MET_DECLINE_VERIFICATION);
     }
     const int v = new_value(a.tensor, b.tensor, static_cast<int>(p_->nodes.size()));
     value(v).dependent = node->dependent;

@@ -72,8 +72,9 @@ c10::IValue Run::argument(const Argument &a, bool dtype) const {
         return list;
     }
     c10::impl::GenericList list(a.fixed.toList().elementType());
-    for (const Argument &entry : a.entries) {
-        list.push_back(argument(entry, false));
+    for (const Argument &entry : a.entries) { /* of optional tensors, say: those that are not there have no tensor */
+        const c10::IValue value = argument(entry, false);
+        list.push_back(value.isTensor() && !value.toTensor().defined() ? c10::IValue() : value);
     }
     return list;
 }
@@ -101,7 +102,12 @@ void Run::execute(size_t i) {
     const auto start = std::chrono::steady_clock::now();
     {
         const Modes modes(node, model_.device.type());
-        node.op.callBoxed(stack);
+        try {
+            node.op.callBoxed(stack);
+        } catch (c10::Error &error) {
+            error.add_context("in " + node.full_name());
+            throw;
+        }
     }
     if (seconds_ != nullptr) {
         (*seconds_)[i] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -19,7 +19,7 @@ const size_t ENUMERATED_MOST = 12;
 /* Masks of segments that are followed through the model at a time. */
 const int64_t MASKS_AT_ONCE = 32;
 /* What is known of an image is forgotten beyond this many numbers. */
-const int64_t SUMS_MOST = 1 << 24;
+const int64_t SUMS_MOST = 1 << 23;
 
 using Shape = std::vector<int64_t>;
 
@@ -183,10 +183,8 @@ at::Tensor SegmentPools::render(const Image &image, int64_t row, const Plan &pla
     const auto segments = static_cast<int64_t>(plan.coalitions[0].size());
     at::Tensor flags = at::zeros({static_cast<int64_t>(to - from), segments + 1}, at::kBool);
     for (size_t i = from; i < to; i++) {
-        for (size_t s = 0; s < plan.coalitions[i].size(); s++) {
-            flags.data_ptr<bool>()[(i - from) * plan.coalitions[i].size() + (i - from) + s] =
-                plan.coalitions[i][s] != 0;
-        }
+        bool *of_one = flags.data_ptr<bool>() + static_cast<int64_t>(i - from) * (segments + 1);
+        std::transform(plan.coalitions[i].begin(), plan.coalitions[i].end(), of_one, [](uint8_t f) { return f != 0; });
     }
     Shape sizes = image.ids.sizes().vec();
     sizes.insert(sizes.begin(), static_cast<int64_t>(to - from));
@@ -244,7 +242,7 @@ void SegmentPools::learn(Image &image, int64_t row, const std::vector<Replaced> 
     int64_t numbers = 0;
     for (size_t k = 0; k < cut_.pools.size(); k++) {
         values.push_back(&image.groups[k]);
-        numbers += image.sums[k].defined() ? image.sums[k].numel() : 0;
+        numbers += image.sums[k].defined() ? image.rows[k] * image.sums[k].size(1) : 0;
     }
     if (numbers > SUMS_MOST) {
         for (size_t k = 0; k < cut_.pools.size(); k++) {

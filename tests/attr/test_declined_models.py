@@ -153,7 +153,7 @@ def test_batch_norm_in_train_mode_is_declined(method: Callable[..., Any]) -> Non
         return model
 
     fast = assert_same_numbers(method, make)
-    assert_declined_for(fast.report, "batch_norm|train")
+    assert_declined_for(fast.report, "batch_norm|train|add_")
 
 
 class Quantised(torch.autograd.Function):
@@ -174,7 +174,7 @@ STRAIGHT_THROUGH = Rule(lambda m, y, x: Quantised.apply(y))
 @pytest.mark.parametrize("method", GRADIENTS)
 def test_python_autograd_functions_are_declined_for_gradients(method: Callable[..., Any]) -> None:
     fast = assert_same_numbers(method, lambda: Inside(STRAIGHT_THROUGH))
-    assert_declined_for(fast.report, "Quantised|autograd")
+    assert_declined_for(fast.report, "by Python")
 
 
 @pytest.mark.parametrize("method", FORWARD)

@@ -1,4 +1,4 @@
-"""The shortcut for superpixels: sums over places that the same superpixels reach, in front of a pool over all places."""
+"""The shortcut for superpixels: sums over places that the same superpixels reach in front of a pool."""
 
 from __future__ import annotations
 
@@ -112,10 +112,16 @@ def maximum(net: Network, x: torch.Tensor) -> torch.Tensor:
     return net.head(functional.adaptive_max_pool2d(net.mix(net.pixel(x)), 1).flatten(1))
 
 
+def sums_of_outputs(net: Network, x: torch.Tensor) -> torch.Tensor:
+    y = pixelwise(net, x).tanh()
+    return torch.stack([y.sum(1), y.amax(1)], 1)
+
+
 # With the most samples that may be evaluated in front of the pool for the 64 coalitions of six superpixels.
 TAKEN = [
     (pixelwise, 4), (convolutions, 25), (strides_and_pools, 40), (residual, 25), (gated, 25), (upsampled, 40),
     (nearest, 40), (channels_last, 4), (each_spectrum, 4), (three_axes, 25), (rules, 4), (two_pools, 25), (maximum, 25),
+    (sums_of_outputs, 4),
 ]  # fmt: skip
 
 
@@ -191,13 +197,23 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "function"), each_pair(METHODS, [pixelwise, convolutions, channels_last, two_pools]))
+@pytest.mark.parametrize(
+    ("method", "function"), each_pair(METHODS, [pixelwise, convolutions, channels_last, two_pools])
+)
 def test_methods(method, function):
     method, mask, arguments = method
     model, hsi = made(function), image()
     got = explained(method, model, hsi, mask[None], **arguments)
     assert_shortcut(got.report)
     assert_same(got, explained(method, model, hsi, mask[None], False, **arguments))
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_batch_sizes(size):
+    model, hsi = made(convolutions), image()
+    got = explained(KernelShap, model, hsi, SIX[None], perturbations_per_eval=size)
+    assert got.report.chunk_largest <= size
+    assert_same(got, explained(KernelShap, model, hsi, SIX[None], False))
 
 
 @pytest.mark.parametrize(("function", "most"), [(pixelwise, 3), (convolutions, 11)])
@@ -210,11 +226,11 @@ def test_superpixels_far_apart_are_left_out_together(function, most):
 
 
 @pytest.mark.parametrize("function", [attention, global_context, wide, instance_statistics])
-def test_declined_where_all_superpixels_meet(function):
+def test_nothing_is_shared_where_all_superpixels_meet(function):
     model, hsi = made(function), image()
     got = explained(KernelShap, model, hsi, SIX[None])
-    assert_declined(got.report, "nothing_shared")
-    assert_same(got, explained(KernelShap, model, hsi, SIX[None], False), 0)
+    assert expected(got.report) == 64  # as many as there are coalitions: "always" takes it nevertheless
+    assert_same(got, explained(KernelShap, model, hsi, SIX[None], False))
 
 
 def test_declined_without_a_pool():
