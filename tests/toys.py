@@ -193,8 +193,8 @@ REASONS = {
 
 
 def evaluated(report: Any) -> int:
-    """How many samples a model was given on the plain path: those of the job, and those that verified something."""
-    return report.evaluations + report.evaluations_verifying + report.evaluations_discarded
+    """How many samples a model was given: those of the job that took no shortcut, and those that verified something."""
+    return report.evaluations - report.shortcut_evaluations + report.evaluations_verifying + report.evaluations_discarded
 
 
 def assert_declined(report: Any, reason: str) -> None:

@@ -117,8 +117,8 @@ const std::unordered_set<std::string> &products() {
 /* Affine in the first tensor alone. */
 const std::unordered_set<std::string> &of_the_first() {
     static const std::unordered_set<std::string> names = {
-        "conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-        "linear", "div",    "divide", "true_divide", "batch_norm",       "masked_fill"};
+        "conv1d",           "conv2d", "conv3d", "convolution", "_convolution", "conv_transpose1d", "conv_transpose2d",
+        "conv_transpose3d", "linear", "div",    "divide",      "true_divide",  "batch_norm",       "masked_fill"};
     return names;
 }
 

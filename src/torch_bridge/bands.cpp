@@ -6,6 +6,8 @@
 #include "shortcut.h"
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <unordered_set>
 
 namespace bridge {
@@ -55,9 +57,24 @@ int wrapped(int64_t axis, size_t dimensions) {
     return static_cast<int>(axis < 0 ? axis + static_cast<int64_t>(dimensions) : axis);
 }
 
+/* The axis of the bands after values, in the same order, got another shape: as many before it, and as many along it; -1. */
+int reshaped(const std::vector<int64_t> &from, const std::vector<int64_t> &to, int axis) {
+    const auto bands = static_cast<size_t>(axis);
+    const int64_t before = std::accumulate(from.begin(), from.begin() + axis, int64_t{1}, std::multiplies<>());
+    int64_t count = to[0];
+    for (size_t i = 1; i < to.size(); i++) {
+        if (count == before && to[i] == from[bands]) {
+            return static_cast<int>(i);
+        }
+        count *= to[i];
+    }
+    return -1;
+}
+
 /* The axis of the bands behind a node that only moves values; -1: it does something else. */
 int Layout::moved(const Node &node, int axis) const {
     const Value &from = p_.values[static_cast<size_t>(node.reads[0])];
+    const Value &to = p_.values[static_cast<size_t>(node.makes[0])];
     const size_t n = from.shape.size();
     if (node.name == "permute") {
         const auto order = node.integers(1, n);
@@ -74,6 +91,11 @@ int Layout::moved(const Node &node, int axis) const {
     if (node.name == "unsqueeze") {
         const int at = wrapped(node.fixed(1).toInt(), n + 1);
         return at <= axis ? axis + 1 : axis;
+    }
+    static const std::unordered_set<std::string> reshapes = {"flatten", "unflatten",    "view",
+                                                             "reshape", "_unsafe_view", "squeeze"};
+    if (reshapes.count(node.name) != 0) {
+        return reshaped(from.shape, to.shape, axis);
     }
     if (node.name == "contiguous" || node.name == "clone" || node.name == "detach" || node.name == "alias" ||
         node.name == "to" || node.name == "dropout") {
@@ -169,6 +191,9 @@ class Bands : public Features {
 };
 
 bool is_convolution(const Node &node) {
+    if (node.name == "convolution" || node.name == "_convolution") { /* in TorchScript, say */
+        return !node.fixed(6).toBool(); /* transposed: bands lie along another axis of the weights */
+    }
     return node.name == "conv1d" || node.name == "conv2d" || node.name == "conv3d";
 }
 

@@ -303,7 +303,7 @@ def test_nothing_stays_behind(hsi):
 
 
 def test_nothing_stays_behind_when_the_model_raises_once(hsi):
-    """An exception on the plain path passes unchanged; while a program is recorded or verified it is a reason to decline."""
+    """An exception on the plain path passes unchanged; while a program is made it is a reason to decline."""
     plain = attribute(make(lambda: Rereading(lambda x, y: y)), hsi, shortcuts=False).attributes
 
     def outcome(raising_call):
@@ -330,7 +330,7 @@ def test_nothing_stays_behind_when_the_model_raises_once(hsi):
     unharmed, calls = outcome(0)
     assert unharmed == "affine prefix"
     told = [outcome(raising_call)[0] for raising_call in range(1, calls + 2)]
-    assert set(told[:-1]) == {"my own", "failure"}
+    assert set(told) == {"my own", "failure", "affine prefix"}  # the last also where it is tried in another layout
     assert told[0] == "my own"  # a sample that is evaluated by the model's own calls, to know how long that takes
     assert told[-1] == "affine prefix"
 

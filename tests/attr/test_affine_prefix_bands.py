@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -67,6 +68,13 @@ class Branches(nn.Module):
         return self.head(torch.cat([torch.tanh(self.left(x)), torch.tanh(self.right(x)), x[:, :1] * x[:, 1:2]], 1))
 
 
+def scripted(model: nn.Module) -> nn.Module:
+    model(torch.rand(2, BANDS, ROWS, COLUMNS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.trace(model.eval(), torch.rand(2, BANDS, ROWS, COLUMNS))
+
+
 BANDS_OF = {
     "convolution": lambda: nn.Sequential(
         conv(4, 3, padding=1), nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 2, 3), nn.Tanh(), head()
@@ -75,6 +83,8 @@ BANDS_OF = {
     "normalised bands": lambda: nn.Sequential(nn.BatchNorm2d(BANDS), conv(4, 1), nn.Tanh(), head()),
     "matrix": lambda: Body(lambda x: (x.permute(0, 2, 3, 1) - 0.2) / 3, nn.Linear(BANDS, 4)),
     "pixels as a sequence": lambda: Body(lambda x: x.flatten(2).transpose(1, 2), nn.Linear(BANDS, 4)),
+    "bands in two axes": lambda: Body(lambda x: x.unflatten(2, (1, ROWS)).squeeze(2), conv(4, 3)),
+    "TorchScript": lambda: scripted(BANDS_OF["convolution"]()),
     "branches": Branches,
 }
 

@@ -57,7 +57,7 @@ def by_list(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 BESIDE: dict[str, Rule] = {
     "masked_fill": lambda y, x: y.masked_fill(x[:, 1:2] == 0, 0),
     "where": lambda y, x: torch.where(x[:, 1:2] > 0.4, y, -y),
-    "a comparison": lambda y, x: y * (x.mean((1, 2, 3), keepdim=True) > 0.45),
+    "a comparison": lambda y, x: y * (x.mean((1, 2, 3), keepdim=True) > 0.3),
     "rounding": lambda y, x: y + x.mean((1, 2, 3), keepdim=True).round(decimals=1).detach(),
     "sign": lambda y, x: y * torch.sign(x[:, :1] - 0.5),
     "argmax": lambda y, x: y + x.argmax(1, keepdim=True),
@@ -135,7 +135,7 @@ def test_the_reason_names_the_operator(name: str, operator: str) -> None:
 
 FEATURES: dict[str, Rule] = {
     "nothing": lambda y, x: y,
-    "a comparison of features": lambda y, x: y * (y > 0.1),
+    "a comparison of features": lambda y, x: y * (y > -0.05),
     "in place": lambda y, x: torch.relu_(y.mul_(2)),
     "a branch": lambda y, x: y + y.mean((2, 3), keepdim=True).sigmoid() * y.flip(1),
     "the input's shape": lambda y, x: y * x.shape[1] + torch.zeros(len(x), 1, 1, 1),
@@ -195,12 +195,11 @@ class OtherwiseForMany(nn.Module):
         return self.head(torch.tanh(y if len(x) < 4 else 2 * y).mean((2, 3)))
 
 
-def test_a_rule_for_many_samples_is_seen() -> None:
+def test_a_rule_for_many_samples_gives_the_numbers_of_each_alone() -> None:
     network = OtherwiseForMany().eval()
     model = mt.models.ExplainableModel(network, "regression")
-    results = []
-    for shortcuts in ("always", False):
+    found = []
+    for shortcuts, most in (("always", 8), (False, 1)):
         with mt.options(shortcuts=shortcuts):
-            results.append(IntegratedGradients(model).attribute(scene(), target=0, n_steps=40, internal_batch_size=8))
-    assert results[0].report.shortcut is None, results[0].report
-    assert_same(*results)
+            found.append(IntegratedGradients(model).attribute(scene(), target=0, n_steps=40, internal_batch_size=most))
+    assert_same(found[0], found[1])
