@@ -255,7 +255,6 @@ class BuildChanged(build_ext):
         finally:
             self.compiler.compile = compile_one
 
-
     def precompiled(self, ext: Extension) -> list[str]:
         """Compile torch's headers once, where the compiler is GCC; the arguments by which it takes them.
 

@@ -50,10 +50,11 @@ def options(
 
     Parameters
     ----------
-    shortcuts : bool or "always", default True
+    shortcuts : bool, "always" or "replay", default True
         Whether the engine may evaluate samples without rendering them, where that is verified to give the same
         numbers and the work is large enough to pay for it. ``False`` forces the plain path; ``"always"`` prepares a
-        shortcut for small work too.
+        shortcut for small work too, whatever it costs; ``"replay"`` evaluates whole samples by the model's recorded
+        program, in which batch norms are folded into convolutions, without Python and without reuse.
     native : bool, default True
         Whether torch models are called through torch's C++ interface. ``False`` calls them from Python, without
         shortcuts.
@@ -105,8 +106,8 @@ def options(
         raise ValueError(f"finite must be one of {', '.join(_FINITE_POLICIES)}, not {finite!r}")
     if changes.get("threads", "all") not in _THREADS:
         raise ValueError(f"threads must be one of {', '.join(_THREADS)}, not {threads!r}")
-    if not isinstance(changes.get("shortcuts", True), bool) and changes["shortcuts"] != "always":
-        raise TypeError(f"shortcuts must be True, False or 'always', not {changes['shortcuts']!r}")
+    if not isinstance(changes.get("shortcuts", True), bool) and changes["shortcuts"] not in ("always", "replay"):
+        raise TypeError(f"shortcuts must be True, False, 'always' or 'replay', not {changes['shortcuts']!r}")
     for name in ("native", "tune_allocator"):
         if name in changes and not isinstance(changes[name], bool):
             raise TypeError(f"{name} must be True or False, not {changes[name]!r}")

@@ -185,7 +185,7 @@ REASONS = {
     "nothing_shared",  # samples or moments that need every sample by itself
     "little_work",  # too few evaluations, or too fast ones
     "model_state",  # train mode, random numbers, a model that writes to its own tensors
-    "structure",  # rules in Python, samples that influence each other; nothing at the model's input that a shortcut knows
+    "structure",  # rules in Python, samples that influence each other; nothing that a shortcut knows at the input
     "values",  # the image's values would lose digits
     "verification",  # the model behind the shortcut gives other numbers
     "failure",  # the model failed while it was being verified
@@ -194,7 +194,9 @@ REASONS = {
 
 def evaluated(report: Any) -> int:
     """How many samples a model was given: those of the job that took no shortcut, and those that verified something."""
-    return report.evaluations - report.shortcut_evaluations + report.evaluations_verifying + report.evaluations_discarded
+    return (
+        report.evaluations - report.shortcut_evaluations + report.evaluations_verifying + report.evaluations_discarded
+    )
 
 
 def assert_declined(report: Any, reason: str) -> None:

@@ -27,7 +27,8 @@ from meteors_c.utils import floating_dtype, warn_caller
 __all__ = ["Explainer", "validate_and_transform_baseline"]
 
 Result = TypeVar("Result", bound=HSIAttributes)
-_SHORTCUTS: dict[bool | str, str] = {False: "off", True: "where faster", "always": "always"}  # as the core names them
+# As the core names them.
+_SHORTCUTS: dict[bool | str, str] = {False: "off", True: "where faster", "always": "always", "replay": "replay"}
 
 
 class Computed(NamedTuple):

@@ -43,6 +43,12 @@ class Report:
         The shortcut that was taken; where there is none, `shortcut_declined` says why.
     shortcut_evaluations : int
         Samples that went through it.
+    shortcut_seconds : float
+        Wall time of these.
+    program : str or None
+        Of the operators of the model's recorded run, how many stand in front of the place where the shortcut cuts it
+        (those that are affine in the input told apart), and how many are run in full; and the milliseconds that a
+        sample was planned to take.
     shortcut_declined : str or None
         Why no shortcut was taken, in words.
     decline_reason : str or None
@@ -90,6 +96,8 @@ class Report:
     nonfinite_gradients: int = 0
     nonfinite_results: int = 0
     samples_used: int | None = None
+    program: str | None = None
+    shortcut_seconds: float = 0.0
 
     @property
     def seconds_outside_model(self) -> float:
@@ -104,6 +112,12 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of plain values."""
         return asdict(self)
+
+    def _program_lines(self) -> list[str]:
+        if self.program is None or self.shortcut_evaluations == 0:
+            return []
+        measured = 1e3 * self.shortcut_seconds / self.shortcut_evaluations
+        return [f"  program      {self.program}, measured {measured:.3g} ms"]
 
     def __repr__(self) -> str:
         if self.shortcut is not None:
@@ -131,6 +145,7 @@ class Report:
                 f"{self.seconds_outside_model:.3f} s outside ({100 * self.overhead:.1f} %)",
                 f"  memory       {self.peak_bytes / 1e6:.1f} MB at most in the engine's buffers",
                 f"  shortcut     {shortcut}",
+                *self._program_lines(),
                 *([] if self.shortcut_failed is None else [f"  failed       a shortcut: {self.shortcut_failed}"]),
                 *([] if self.one_at_a_time is None else [f"  batches      one sample at a time: {self.one_at_a_time}"]),
                 *([] if self.nonfinite is None else [f"  not finite   {self.nonfinite}"]),

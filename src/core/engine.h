@@ -82,7 +82,8 @@ typedef enum met_finite {
 typedef enum met_shortcuts {
     MET_SHORTCUTS_OFF,
     MET_SHORTCUTS_WHERE_FASTER, /* where they are offered and the work is worth preparing them */
-    MET_SHORTCUTS_ALWAYS        /* wherever they are offered */
+    MET_SHORTCUTS_ALWAYS,       /* wherever they are offered */
+    MET_SHORTCUTS_REPLAY        /* the model's recorded program on whole samples, wherever that is offered */
 } met_shortcuts;
 
 typedef struct met_options {
@@ -130,6 +131,8 @@ typedef struct met_report {
     double seconds_in_model;     /* its part inside the model */
     met_account memory;          /* the core's own buffers */
     char shortcut[64];           /* what kind; empty: none */
+    char program[160];           /* of its operators, which are done how, and the planned cost; empty: unknown */
+    double shortcut_seconds;     /* in calls through it */
     char shortcut_declined[256]; /* why none was taken, where none was */
     met_decline decline_reason;
     char shortcut_failed[256]; /* what a shortcut gave that the model did not, found while it ran; empty: nothing */

@@ -128,6 +128,7 @@ typedef struct met_tried {
  *   count    evaluations of an image
  *   gradient whether gradients will be asked for
  *   always   prepare whatever the model allows, as far as it allows, without a look at the costs
+ *   replay   evaluate whole samples: nothing is to be shared among them
  *   tried    for the provider to write to, also where it declines
  */
 typedef struct met_trial {
@@ -137,6 +138,7 @@ typedef struct met_trial {
     size_t count;
     bool gradient;
     bool always;
+    bool replay;
     met_tried *tried;
 } met_trial;
 
@@ -151,6 +153,7 @@ typedef struct met_trial {
  *   gradient  adds weight[i] * gradient of sample i to the prepared sum of its image
  *   collect   exports the sums, (images, ...) in the order of prepare(); called once
  *   name      what was prepared, for reports; as long as `p` lives
+ *   program   what of the model's program is done how, and what that was planned to cost, for reports; as `name`, or NULL
  *   release   frees `p`
  */
 typedef struct met_shortcut {
@@ -161,6 +164,7 @@ typedef struct met_shortcut {
     int (*gradient)(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n, met_outputs *y);
     int (*collect)(void *ctx, met_prepared *p, met_batch *dx_sum);
     const char *(*name)(const met_prepared *p);
+    const char *(*program)(const met_prepared *p);
     void (*release)(void *ctx, met_prepared *p);
 } met_shortcut;
 

@@ -45,8 +45,9 @@ void met_note_decline(met_report *report, met_decline reason, const char *why) {
     }
 }
 
-static void note_shortcut(met_report *report, const char *name) {
+static void note_shortcut(met_report *report, const char *name, const char *program) {
     snprintf(report->shortcut, sizeof report->shortcut, "%s", name);
+    snprintf(report->program, sizeof report->program, "%s", program);
     report->shortcut_declined[0] = '\0';
     report->decline_reason = MET_DECLINE_NONE;
 }
@@ -112,6 +113,7 @@ static int run_described(engine *e, size_t n, double *seconds) {
         return status;
     }
     const size_t again = met_count_call(e, 0, n, *seconds);
+    e->report->shortcut_seconds += *seconds;
     if (status == MET_OK && y->value == NULL) {
         return met_fail(MET_EMODEL, "the model answered without outputs");
     }
@@ -268,7 +270,7 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tu
         } else if (status == MET_OK && e->plain_is_best) {
             met_note_decline(r, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");
         } else if (status == MET_OK) {
-            note_shortcut(r, cut->name(e->prepared));
+            note_shortcut(r, cut->name(e->prepared), cut->program != NULL ? cut->program(e->prepared) : "");
         }
     }
     if (e->prepared != NULL) {
@@ -283,7 +285,7 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tu
 static bool is_worth_preparing(const engine *e) {
     const double alone = e->report->seconds_alone, images = (double)e->job->images;
     const double plain = images * (double)e->job->evaluations * part_in_batches(e, 1.0) * alone;
-    return e->options->shortcuts == MET_SHORTCUTS_ALWAYS ||
+    return e->options->shortcuts >= MET_SHORTCUTS_ALWAYS ||
            SAVED_PART * plain > PREPARE_SECONDS + PREPARE_EVALUATIONS * images * alone;
 }
 
@@ -291,7 +293,7 @@ static bool is_worth_preparing(const engine *e) {
 static bool has_too_few_evaluations(const engine *e) {
     const met_job *job = e->job;
     const met_shortcut *cut = e->model->shortcut;
-    if (e->options->shortcuts == MET_SHORTCUTS_ALWAYS) {
+    if (e->options->shortcuts >= MET_SHORTCUTS_ALWAYS) {
         return job->evaluations < 2;
     }
     return job->evaluations < (job->gradient ? cut->least_gradients : cut->least_outputs) ||

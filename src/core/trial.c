@@ -97,7 +97,8 @@ int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_t
                            .targets = e->targets,
                            .count = e->job->evaluations,
                            .gradient = e->job->gradient,
-                           .always = e->options->shortcuts == MET_SHORTCUTS_ALWAYS};
+                           .always = e->options->shortcuts == MET_SHORTCUTS_ALWAYS,
+                           .replay = e->options->shortcuts == MET_SHORTCUTS_REPLAY};
     }
     return status;
 }

@@ -72,7 +72,7 @@ int met_py_choice(PyObject *value, const char *argument, const char *const *name
 
 static int read_options(met_py_call *c, PyObject *options) {
     static const char *const policies[] = {"warn", "raise", "ignore", NULL};
-    static const char *const uses[] = {"off", "where faster", "always", NULL};
+    static const char *const uses[] = {"off", "where faster", "always", "replay", NULL};
     static const char *const dtypes[] = {"float32", "float64", NULL};
     PyObject *item;
     c->options = (met_options){.shortcuts = MET_SHORTCUTS_WHERE_FASTER, .progress = show_progress, .progress_ctx = c};
@@ -330,6 +330,8 @@ PyObject *met_py_report(const met_report *r) {
              put(dict, "seconds_in_model", PyFloat_FromDouble(r->seconds_in_model)) < 0 ||
              put(dict, "peak_bytes", PyLong_FromSize_t(r->memory.peak)) < 0 ||
              put(dict, "shortcut", text_or_none(r->shortcut)) < 0 ||
+             put(dict, "program", text_or_none(r->program)) < 0 ||
+             put(dict, "shortcut_seconds", PyFloat_FromDouble(r->shortcut_seconds)) < 0 ||
              put(dict, "shortcut_declined", text_or_none(r->shortcut_declined)) < 0 ||
              put(dict, "decline_reason", decline_name(r->decline_reason)) < 0 ||
              put(dict, "shortcut_failed", text_or_none(r->shortcut_failed)) < 0 ||

@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -34,7 +35,7 @@ struct met_prepared {
     std::unique_ptr<bridge::Program> program;
     std::unique_ptr<bridge::Features> features;
     std::vector<int> live; /* values at the cut */
-    std::string name;
+    std::string name, text; /* for reports */
     at::Tensor images; /* for the pass back */
     size_t most = 1;
     std::vector<at::Tensor> recent; /* gradients that are not in `sum` yet, in the features' dtype, by live value */
@@ -359,6 +360,9 @@ void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, 
 /* ---- preparing */
 
 std::unique_ptr<Features> features_for(const Subject &subject) {
+    if (subject.trial.replay) {
+        return whole_samples(subject);
+    }
     switch (subject.kind()) {
     case MET_LERP: return between_points(subject);
     case MET_BOX: return with_windows(subject);
@@ -374,6 +378,25 @@ std::vector<double> seconds_of(const Recorded &run, int64_t samples) {
         seconds.push_back(step.seconds / static_cast<double>(samples));
     }
     return seconds;
+}
+
+/* How many operators there are in front of the cut, those that are affine told apart, and behind it; the planned cost. */
+std::string program_text(const met_prepared &p, const std::vector<double> &seconds) {
+    const size_t stop = p.features->stop, end = p.program->nodes.size();
+    size_t affine = 0;
+    double behind = 0;
+    for (size_t i = 0; i < end; i++) {
+        const Node &node = p.program->nodes[i];
+        if (node.needed && node.dependent) {
+            affine += i < stop && is_affine(*p.program, node) ? 1 : 0;
+            behind += i >= stop ? seconds[i] : 0;
+        }
+    }
+    const size_t before = p.program->count(0, stop), full = p.program->count(stop, end);
+    char text[160];
+    std::snprintf(text, sizeof text, "%zu operators: %zu affine and %zu others in front of the cut, %zu in full; planned %.3g ms",
+                  before + full, affine, before - affine, full, 1e3 * (p.features->planned + behind));
+    return text;
 }
 
 /*
@@ -398,7 +421,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
                          std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
     trial.tried->evaluated += static_cast<size_t>(several);
     p.program = program_of(first->trace, 1, second->trace, several, trial.gradient);
-    rewrite(p.program.get(), trial.gradient);
+    rewrite(p.program.get(), trial.gradient && !trial.replay);
     std::vector<at::Tensor> known = {first->y};
     if (several == 2) {
         known.push_back(second->y.flip(0));
@@ -425,6 +448,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
         }
     }
     p.name = p.features->name();
+    p.text = program_text(p, seconds);
 }
 
 int prepare(void *ctx, met_batch *x, met_batch *b, const met_trial *trial, size_t most, met_prepared **out) {
@@ -487,12 +511,16 @@ const char *name(const met_prepared *p) {
     return p->name.c_str();
 }
 
+const char *program(const met_prepared *p) {
+    return p->text.c_str();
+}
+
 void release(void *, met_prepared *p) {
     delete p;
 }
 
 } // namespace
 
-const met_shortcut recorded_program = {3, 16, prepare, forward, gradient, collect, name, release};
+const met_shortcut recorded_program = {3, 16, prepare, forward, gradient, collect, name, program, release};
 
 } // namespace bridge

@@ -48,6 +48,7 @@ class Features {
 std::unique_ptr<Features> between_points(const Subject &subject);   /* MET_LERP: affine.cpp */
 std::unique_ptr<Features> without_bands(const Subject &subject);    /* MET_BANDS: bands.cpp */
 std::unique_ptr<Features> with_windows(const Subject &subject);     /* MET_BOX: windows.cpp */
+std::unique_ptr<Features> whole_samples(const Subject &subject);   /* any of these: rendered.cpp */
 std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_pools.cpp */
 
 /* Whether a node computes an affine function of what depends on the input. */
@@ -66,6 +67,9 @@ double bytes_of(const Value &value);
  * in front of it. Throws Declined where nothing is gained.
  */
 size_t affine_stop(const Subject &subject, const std::function<double(size_t)> &before);
+
+/* A sample of an image (1, ...). `bands`: the axis of the bands in an image. */
+at::Tensor rendered(const met_sample &s, int bands, const at::Tensor &image, const at::Tensor &baseline);
 
 /* Whether no value is so much larger than the rest (-9999 for no data, say) that differences lose the others' digits. */
 bool differences_keep_digits(const at::Tensor &images, const at::Tensor &baselines);

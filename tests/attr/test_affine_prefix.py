@@ -387,3 +387,33 @@ def test_other_threads_see_the_whole_model(hsi):
         thread.join()
     assert_shortcut(result.report, "affine prefix")
     assert not wrong
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_replayed_without_reuse(name, hsi):
+    """The recorded program on whole samples gives the model's numbers, and says so."""
+    model = make(TAKEN[name])
+    replayed, plain = attribute(model, hsi, shortcuts="replay"), attribute(model, hsi, shortcuts=False)
+    assert_shortcut(replayed.report, "replay", 9)
+    assert "operators" in replayed.report.program
+    scale = plain.attributes.abs().max()
+    torch.testing.assert_close(replayed.attributes, plain.attributes, rtol=0, atol=float(1e-12 * scale))
+
+
+@pytest.mark.parametrize("method", ["boxes", "bands", "superpixels"])
+def test_other_samples_are_replayed(method, hsi):
+    explainer = mt.models.ExplainableModel(make(TAKEN["conv and batch norm"]), "regression")
+    mask = torch.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS) // 5
+    calls = {
+        "boxes": lambda: mt.attr.Occlusion(explainer).attribute(
+            hsi, target=0, sliding_window_shapes=(2, 2, 2), strides=(1, 1, 1)
+        ),
+        "bands": lambda: mt.attr.Occlusion(explainer).get_spectral_attributes(hsi, target=0, sliding_window_shapes=1),
+        "superpixels": lambda: mt.attr.KernelShap(explainer).get_spatial_attributes(hsi, mask, target=0),
+    }
+    with mt.options(shortcuts="replay"):
+        replayed = calls[method]()
+    with mt.options(shortcuts=False):
+        plain = calls[method]()
+    assert_shortcut(replayed.report, "replay")
+    torch.testing.assert_close(replayed.attributes, plain.attributes, rtol=0, atol=1e-12)
