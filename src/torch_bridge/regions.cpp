@@ -16,6 +16,16 @@ namespace {
  * values that are copied in a second. */
 const double CALL = 10e-6, SHARE = 0.25, COPIED = 1e9;
 
+/* Values of a node's constant tensors. */
+double constants_of(const Node &node) {
+    double count = 0;
+    for (size_t a = 0; a < node.arguments.size(); a++) {
+        const at::Tensor constant = node.constant(a);
+        count += constant.defined() ? static_cast<double>(constant.numel()) : 0;
+    }
+    return count;
+}
+
 } // namespace
 
 Regions::Regions(const Program &program, const Model &model, const std::vector<Box> &examples,
@@ -169,7 +179,9 @@ double Regions::step_seconds(const Route &route, size_t i) const {
         }
     }
     const Node &node = program_.nodes[step.node];
-    return cost + part * seconds_[step.node] / static_cast<double>(node.makes.size());
+    const double seconds = seconds_[step.node] / static_cast<double>(node.makes.size());
+    const double weights = std::min(seconds, constants_of(node) / COPIED); /* they are read whole for a part, too */
+    return cost + weights + part * (seconds - weights);
 }
 
 /* Copying what is live at a position and putting the new part into it. */

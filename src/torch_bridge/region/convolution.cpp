@@ -21,6 +21,7 @@ at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, const at::Ten
 
 struct Convolution : Separable {
     at::Tensor weight, bias;
+    at::Tensor weight_last; /* the same laid out with channels last: torch would do that in every call */
     Ints stride, padding, dilation;
     int64_t groups = 1;
     bool transposed = false;
@@ -35,13 +36,22 @@ struct Convolution : Separable {
         return {out[0].first / each, out[0].last / each};
     }
 
-    void phase(const Changes &, const Box &out, size_t, Ints *key) const override { key->push_back(out[0].first); }
+    const at::Tensor &weight_for(const at::Tensor &x) const {
+        const bool last = weight_last.defined() && x.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+        return last ? weight_last : weight;
+    }
+
+    void phase(const Changes &changed, const Box &out, size_t, Ints *key) const override {
+        key->push_back(out[0].first);
+        key->push_back(changed[0] == nullptr ? 0 : (*changed[0])[0].first); /* an update reads these columns of the weight */
+    }
 
     at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &out, size_t) const override {
         const Range g = group(out);
         const bool all = g.size() == groups;
         const int64_t rows = weight.size(0) / groups;
-        const at::Tensor w = all ? weight : weight.slice(0, g.first * rows, g.last * rows);
+        const at::Tensor &laid_out = weight_for(patches[0]);
+        const at::Tensor w = all ? laid_out : laid_out.slice(0, g.first * rows, g.last * rows);
         const at::Tensor b = all || !bias.defined() ? bias : bias.slice(0, out[0].first, out[0].last);
         if (!transposed) {
             return convolve(patches[0], w, b, stride, dilation, g.size(),
@@ -69,8 +79,9 @@ struct Convolution : Separable {
         for (size_t d = 1; d < out.axes(); d++) {
             around.emplace_back(u.changed[d].first - from[d].first, from[d].last - u.changed[d].last);
         }
-        const at::Tensor w = weight.slice(1, part.first, part.last);
-        return convolve(u.fresh - u.old, w, {}, stride, dilation, 1, around).add_(u.before);
+        const at::Tensor change = u.fresh - u.old;
+        const at::Tensor w = weight_for(change).slice(1, part.first, part.last);
+        return convolve(change, w, {}, stride, dilation, 1, around).add_(u.before);
     }
 };
 
@@ -109,6 +120,9 @@ std::unique_ptr<Rule> convolution(const Program &p, const Node &node) {
         return nullptr;
     }
     rule->weight = rule->weight.detach();
+    if (rule->weight.dim() == 4) {
+        rule->weight_last = rule->weight.contiguous(at::MemoryFormat::ChannelsLast);
+    }
     rule->bias = constant_of(node, "bias");
     rule->bias = rule->bias.defined() ? rule->bias.detach() : rule->bias;
     rule->transposed = node.name.rfind("conv_transpose", 0) == 0 || flag_of(node, "transposed");

@@ -16,6 +16,10 @@ struct Product : Separable {
         return call(patches, patches[0].size(0))[0];
     }
 
+    void phase(const Changes &changed, const Box &, size_t, Ints *key) const override {
+        key->push_back(changed[0] == nullptr ? 0 : changed[0]->last().first); /* an update reads these columns of the weight */
+    }
+
     bool updates(const Changes &changed, bool differences) const override {
         return differences && weight.defined() && changed[0]->last().size() < weight.size(1);
     }
