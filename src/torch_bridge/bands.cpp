@@ -405,8 +405,7 @@ class Forward : public Features {
         std::vector<int64_t> origins;
         for (size_t i = 0; i < rows.size(); i++) {
             at::Tensor image = subject_.images.slice(0, rows[i], rows[i] + 1);
-            samples.push_back(
-                rendered(s[i], subject_.bands, image, subject_.baselines.slice(0, rows[i], rows[i] + 1)));
+            samples.push_back(rendered(s[i], subject_.bands, image, subject_.baselines.slice(0, rows[i], rows[i] + 1)));
             origins.push_back(subject_.origins[static_cast<size_t>(rows[i])]);
         }
         Run run(program_, model_, origins);

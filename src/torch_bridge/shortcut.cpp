@@ -34,9 +34,9 @@ struct met_prepared {
     std::vector<int64_t> origins; /* of the images */
     std::unique_ptr<bridge::Program> program;
     std::unique_ptr<bridge::Features> features;
-    std::vector<int> live; /* values at the cut */
+    std::vector<int> live;  /* values at the cut */
     std::string name, text; /* for reports */
-    at::Tensor images; /* for the pass back */
+    at::Tensor images;      /* for the pass back */
     size_t most = 1;
     std::vector<at::Tensor> recent; /* gradients that are not in `sum` yet, in the features' dtype, by live value */
     std::vector<at::Tensor> sum;    /* weighted sums of gradients at the cut, in double */
@@ -394,7 +394,8 @@ std::string program_text(const met_prepared &p, const std::vector<double> &secon
     }
     const size_t before = p.program->count(0, stop), full = p.program->count(stop, end);
     char text[160];
-    std::snprintf(text, sizeof text, "%zu operators: %zu affine and %zu others in front of the cut, %zu in full; planned %.3g ms",
+    std::snprintf(text, sizeof text,
+                  "%zu operators: %zu affine and %zu others in front of the cut, %zu in full; planned %.3g ms",
                   before + full, affine, before - affine, full, 1e3 * (p.features->planned + behind));
     return text;
 }

@@ -429,7 +429,8 @@ static const char *name(const met_prepared *p) {
     return "toy stem";
 }
 
-static const met_shortcut toy_shortcut = {3, 3, prepare, shortcut_forward, shortcut_gradient, collect, name, NULL, release};
+static const met_shortcut toy_shortcut = {3,       3,    prepare, shortcut_forward, shortcut_gradient,
+                                          collect, name, NULL,    release};
 
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);

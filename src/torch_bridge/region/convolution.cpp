@@ -43,7 +43,8 @@ struct Convolution : Separable {
 
     void phase(const Changes &changed, const Box &out, size_t, Ints *key) const override {
         key->push_back(out[0].first);
-        key->push_back(changed[0] == nullptr ? 0 : (*changed[0])[0].first); /* an update reads these columns of the weight */
+        key->push_back(
+            changed[0] == nullptr ? 0 : (*changed[0])[0].first); /* an update reads these columns of the weight */
     }
 
     at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &out, size_t) const override {

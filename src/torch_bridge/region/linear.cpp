@@ -17,7 +17,8 @@ struct Product : Separable {
     }
 
     void phase(const Changes &changed, const Box &, size_t, Ints *key) const override {
-        key->push_back(changed[0] == nullptr ? 0 : changed[0]->last().first); /* an update reads these columns of the weight */
+        key->push_back(
+            changed[0] == nullptr ? 0 : changed[0]->last().first); /* an update reads these columns of the weight */
     }
 
     bool updates(const Changes &changed, bool differences) const override {
