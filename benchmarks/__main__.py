@@ -2,7 +2,7 @@
 
 Parts: ``peer`` (every workload in both libraries), ``third`` (models that others wrote, small), ``windows`` (the same
 at full size, small windows), ``bounds`` (what arithmetic and memory allow), ``scaling`` (time and memory as steps,
-windows, sizes, bands and images grow).
+windows, sizes, bands and images grow), ``busy`` (beside a process that keeps a core busy).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import meteors_c as mt
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -216,3 +217,12 @@ def assert_shortcut(report: Any, name: str | None = None, evaluations: int | Non
     assert report.shortcut == (name or report.shortcut), report
     assert report.shortcut_evaluations > 0, report
     assert evaluations in (None, report.shortcut_evaluations), report
+
+
+def occlude(model: nn.Module, hsi: Any, window: Any, stride: Any, shortcuts: bool | str = "always", **more: Any) -> Any:
+    """Attributions of target 1 by occlusion, with the shortcut wherever there is one."""
+    more = {"target": 1, "baseline": 0.4, **more}
+    with mt.options(shortcuts=shortcuts):
+        return mt.attr.Occlusion(explainable(model)).attribute(
+            hsi, sliding_window_shapes=window, strides=stride, **more
+        )

@@ -319,7 +319,7 @@ bool Between::is_cheap_in_double(const Subject &subject) const {
         const bool window = convolution && c10::multiply_integers(node.constant(1).sizes().slice(2)) > 1;
         extra += node.needed ? subject.seconds[i] * (window ? 12 : 2) : 0;
     }
-    const double behind = subject.cost(stop, subject.program.nodes.size()) * (subject.trial.gradient ? 3 : 1);
+    const double behind = subject.cost(stop, subject.program.nodes.size()) * (subject.trial.gradient ? PASSES : 1);
     return subject.images.scalar_type() == at::kFloat && subject.model.device.is_cpu() &&
            2 * extra <= 0.05 * behind * static_cast<double>(subject.trial.count);
 }

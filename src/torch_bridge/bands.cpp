@@ -32,6 +32,35 @@ bool differences_keep_digits(const at::Tensor &images, const at::Tensor &baselin
 
 namespace {
 
+/* Which bands of a sample take the baseline's values; none: it is a copy of its image. */
+std::vector<uint8_t> replaced_bands(const met_sample &s, int axis, int64_t bands) {
+    std::vector<uint8_t> flags;
+    if (s.kind == MET_BANDS) {
+        flags.assign(s.replaced, s.replaced + bands);
+    } else if (s.kind == MET_BOX) {
+        flags.assign(static_cast<size_t>(bands), 0);
+        std::fill(flags.begin() + static_cast<std::ptrdiff_t>(s.box.start[axis]),
+                  flags.begin() + static_cast<std::ptrdiff_t>(s.box.stop[axis]), 1);
+    }
+    return flags;
+}
+
+} // namespace
+
+at::Tensor without(const met_sample &s, int axis, const at::Tensor &image, const at::Tensor &baseline, int along) {
+    const int64_t bands = image.size(along);
+    const std::vector<uint8_t> replaced = replaced_bands(s, axis, bands);
+    if (replaced.empty()) {
+        return image.clone();
+    }
+    std::vector<int64_t> shape(static_cast<size_t>(image.dim()), 1);
+    shape[static_cast<size_t>(along)] = bands;
+    at::Tensor flags = at::tensor(at::ArrayRef<uint8_t>(replaced), at::kByte).to(image.device(), at::kBool);
+    return at::where(flags.view(shape), baseline, image);
+}
+
+namespace {
+
 /* Bands are taken in multiples of this: every new number costs oneDNN a convolution to prepare and to keep. */
 const size_t ROUND = 16;
 /*
@@ -126,32 +155,6 @@ bool Layout::follow(const Node &node) {
     }
     axis_[static_cast<size_t>(node.makes[0])] = after;
     return after >= 0;
-}
-
-/* Which bands of a sample take the baseline's values; none: it is a copy of its image. */
-std::vector<uint8_t> replaced_bands(const met_sample &s, int axis, int64_t bands) {
-    std::vector<uint8_t> flags;
-    if (s.kind == MET_BANDS) {
-        flags.assign(s.replaced, s.replaced + bands);
-    } else if (s.kind == MET_BOX) {
-        flags.assign(static_cast<size_t>(bands), 0);
-        std::fill(flags.begin() + static_cast<std::ptrdiff_t>(s.box.start[axis]),
-                  flags.begin() + static_cast<std::ptrdiff_t>(s.box.stop[axis]), 1);
-    }
-    return flags;
-}
-
-/* An image (1, ...) with its bands, along `along`, as a sample has them. */
-at::Tensor without(const met_sample &s, int axis, const at::Tensor &image, const at::Tensor &baseline, int along) {
-    const int64_t bands = image.size(along);
-    const std::vector<uint8_t> replaced = replaced_bands(s, axis, bands);
-    if (replaced.empty()) {
-        return image.clone();
-    }
-    std::vector<int64_t> shape(static_cast<size_t>(image.dim()), 1);
-    shape[static_cast<size_t>(along)] = bands;
-    at::Tensor flags = at::tensor(at::ArrayRef<uint8_t>(replaced), at::kByte).to(image.device(), at::kBool);
-    return at::where(flags.view(shape), baseline, image);
 }
 
 /* A node that sums over all bands: its weights have an axis for them. */

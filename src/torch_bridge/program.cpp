@@ -1,8 +1,6 @@
 /* program.cpp - the program that two recorded runs have in common: see program.h. */
 #include "program.h"
 
-#include "trace.h"
-
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
@@ -63,18 +61,8 @@ bool Program::can_cut(size_t position) const {
     std::unordered_map<int, std::unordered_set<int>> alive;
     for (const Value &value : values) {
         const bool before = value.made_by < 0 || static_cast<size_t>(value.made_by) < position;
-        if (value.dependent && before && value.storage >= 0 && value.last_read >= static_cast<int>(position)) {
-            alive[value.storage].insert(value.slot);
-        }
-    }
-    for (const Value &value : values) { /* read again behind the cut, but through memory written there */
-        const bool before = value.made_by < 0 || static_cast<size_t>(value.made_by) < position;
-        const bool shared = value.storage >= 0 && before && value.dependent &&
-                            std::any_of(values.begin(), values.end(), [&](const Value &later) {
-                                return later.slot == value.slot && later.made_by >= static_cast<int>(position) &&
-                                       later.last_read >= static_cast<int>(position);
-                            });
-        if (shared) {
+        const bool read = slot_last[static_cast<size_t>(value.slot)] >= static_cast<int>(position);
+        if (value.dependent && before && read && value.storage >= 0) {
             alive[value.storage].insert(value.slot);
         }
     }
@@ -86,6 +74,14 @@ bool Program::can_cut(size_t position) const {
         }
     }
     return true;
+}
+
+void Program::number_slots() {
+    std::fill(slot_last.begin(), slot_last.end(), -1);
+    for (const Value &value : values) {
+        int &last = slot_last[static_cast<size_t>(value.slot)];
+        last = std::max(last, value.last_read);
+    }
 }
 
 size_t Program::count(size_t from, size_t to) const {

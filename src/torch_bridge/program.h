@@ -68,9 +68,8 @@ struct Node {
     c10::AutogradState mode{true, false, true, true};
     bool autocast = false;
     at::ScalarType autocast_dtype = at::kBFloat16;
-    double seconds = 0; /* measured, for one sample */
 
-    /* The number of arguments; a fixed argument, by its place in the operator's schema. */
+    /* A fixed argument, by its place in the operator's schema. */
     const c10::IValue &fixed(size_t argument) const { return arguments.at(argument).fixed; }
     bool is_value(size_t argument) const { return arguments.at(argument).kind == Argument::Kind::value; }
     /* Whether a tensor argument is a constant tensor, and that. */
@@ -100,7 +99,9 @@ class Program {
     std::vector<int> live(size_t position) const;
     /* Whether all that is behind `position` can be run from those values. */
     bool can_cut(size_t position) const;
-    /* Nodes from `position` on that are needed for the output and dependent. */
+    /* Fill slot_last from what the values say. */
+    void number_slots();
+    /* Nodes [from, to) that are needed for the output and dependent. */
     size_t count(size_t from, size_t to) const;
 };
 
@@ -115,8 +116,6 @@ class Run {
     void keep(int value);
     /* Floating constants and numbers as double. */
     void in_double() { double_ = true; }
-    /* Write the seconds of each node to its record. */
-    void time_nodes(std::vector<double> *seconds) { seconds_ = seconds; }
     /* Run what is needed of the nodes [from, to). Autograd records as the thread's grad mode and the program's say. */
     void go(size_t from, size_t to);
     const at::Tensor &value(int value) const;
@@ -136,7 +135,6 @@ class Run {
     std::vector<bool> keeps_;
     size_t done_ = 0; /* nodes of which those that make no dependent value have run */
     bool double_ = false;
-    std::vector<double> *seconds_ = nullptr;
 };
 
 } // namespace bridge

@@ -342,7 +342,6 @@ void Maker::add(size_t i) {
     node.mode = a.mode;
     node.autocast = a.autocast;
     node.autocast_dtype = a.autocast_dtype;
-    node.seconds = a.seconds / static_cast<double>(first_);
     for (size_t j = 0; j < a.arguments.size(); j++) {
         node.arguments.push_back(argument(a, a.arguments[j], b.arguments[j], &node));
         if (is_written(a.op, j) && a.arguments[j].is_tensor) {
@@ -525,11 +524,8 @@ std::unique_ptr<Program> Maker::make() {
     find_varying();
     find_needed();
     check_unread();
-    p_->slot_last.assign(a_.slots(), -1);
-    for (const Value &v : p_->values) {
-        int &last = p_->slot_last[static_cast<size_t>(v.slot)];
-        last = std::max(last, v.last_read);
-    }
+    p_->slot_last.resize(a_.slots());
+    p_->number_slots();
     for (size_t i = 0; i < p_->nodes.size(); i++) {
         for (Argument &argument : p_->nodes[i].arguments) {
             if (p_->nodes[i].needed) {

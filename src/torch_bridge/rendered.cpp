@@ -7,23 +7,11 @@ namespace bridge {
 namespace {
 
 /* Where a sample has the baseline's values, to broadcast with (1, d0, d1, d2). */
-at::Tensor replaced_places(const met_sample &s, int bands, const at::Tensor &image) {
-    std::vector<int64_t> sizes(MET_AXES, 1);
-    if (s.kind == MET_BANDS) {
-        sizes[static_cast<size_t>(bands)] = image.size(bands + 1);
-        at::Tensor flags =
-            at::from_blob(const_cast<uint8_t *>(s.replaced), {image.size(bands + 1)}, at::kByte).to(at::kBool);
-        return flags.view(sizes).to(image.device());
-    }
-    std::vector<int64_t> strides(MET_AXES);
-    for (size_t a = 0; a < MET_AXES; a++) {
-        strides[a] = static_cast<int64_t>(s.segments->strides[a]);
-        sizes[a] = strides[a] == 0 ? 1 : image.size(static_cast<int64_t>(a) + 1);
-    }
+at::Tensor replaced_places(const met_sample &s, const at::Tensor &image) {
     const auto count = static_cast<int64_t>(s.segments->count) + 1; /* -1, which is in none, stands before */
     at::Tensor flags = at::from_blob(const_cast<uint8_t *>(s.replaced - 1), {count}, at::kByte).to(at::kBool);
-    at::Tensor ids = at::from_blob(const_cast<int32_t *>(s.segments->ids), sizes, strides, at::kInt).to(at::kLong) + 1;
-    return flags.index_select(0, ids.flatten()).view(sizes).to(image.device());
+    at::Tensor ids = segment_ids(*s.segments, image.sizes().slice(1)).to(at::kLong) + 1;
+    return flags.index_select(0, ids.flatten()).view(ids.sizes()).to(image.device());
 }
 
 class Rendered : public Features {
@@ -48,12 +36,24 @@ class Rendered : public Features {
 
 } // namespace
 
+at::Tensor segment_ids(const met_segments &segments, at::IntArrayRef image) {
+    std::vector<int64_t> sizes(MET_AXES), strides(MET_AXES);
+    for (size_t a = 0; a < MET_AXES; a++) {
+        sizes[a] = segments.strides[a] == 0 ? 1 : image[a];
+        strides[a] = static_cast<int64_t>(segments.strides[a]);
+    }
+    return at::from_blob(const_cast<int32_t *>(segments.ids), sizes, strides, at::kInt);
+}
+
 at::Tensor rendered(const met_sample &s, int bands, const at::Tensor &image, const at::Tensor &baseline) {
     if (s.kind == MET_LERP) {
         return baseline + (image - baseline) * s.alpha;
     }
-    if (s.kind == MET_BANDS || s.kind == MET_SEGMENTS) {
-        return at::where(replaced_places(s, bands, image), baseline, image);
+    if (s.kind == MET_BANDS) {
+        return without(s, bands, image, baseline, bands + 1);
+    }
+    if (s.kind == MET_SEGMENTS) {
+        return at::where(replaced_places(s, image), baseline, image);
     }
     at::Tensor sample = image.clone(), hidden = sample, by = baseline;
     for (size_t a = 0; a < MET_AXES && s.kind == MET_BOX; a++) {

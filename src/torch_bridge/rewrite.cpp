@@ -56,13 +56,9 @@ at::Tensor numbers(const Node &node, size_t argument, const at::Tensor &like, do
 void leave_out(Program *p, size_t node, int instead) {
     Node &gone = p->nodes[node];
     const int made = gone.makes[0];
-    Value &value = p->values[static_cast<size_t>(instead)];
-    value.last_read = p->values[static_cast<size_t>(made)].last_read;
-    value.overwritten = p->values[static_cast<size_t>(made)].overwritten;
     gone.needed = gone.dependent = false;
     gone.reads.clear();
     gone.makes.clear();
-    p->values[static_cast<size_t>(made)].last_read = -1;
     for (Node &reader : p->nodes) {
         std::replace(reader.reads.begin(), reader.reads.end(), made, instead);
         for (Argument &argument : reader.arguments) {
@@ -129,7 +125,6 @@ bool swap(Program *p, size_t i) {
     Value between = p->values[static_cast<size_t>(pooled)];
     between.slot = static_cast<int>(p->slot_last.size());
     between.storage = -1;
-    between.overwritten = false;
     p->slot_last.push_back(0);
     const int made = static_cast<int>(p->values.size());
     p->values.push_back(between);
@@ -150,8 +145,6 @@ bool swap(Program *p, size_t i) {
     p->nodes[i] = first;
     p->nodes[j] = second;
     p->values[static_cast<size_t>(made)].made_by = static_cast<int>(i);
-    p->values[static_cast<size_t>(made)].last_read = static_cast<int>(j);
-    p->values[static_cast<size_t>(was)].last_read = -1;
     p->values[static_cast<size_t>(was)].dependent = false;
     return true;
 }
@@ -185,6 +178,7 @@ bool free_of_writing(Program *p, size_t i) {
     return same;
 }
 
+/* Who reads and writes over what, anew. */
 void number_reads(Program *p) {
     for (Value &value : p->values) {
         value.last_read = -1;
@@ -195,10 +189,8 @@ void number_reads(Program *p) {
         }
     }
     p->values[static_cast<size_t>(p->output)].last_read = static_cast<int>(p->nodes.size());
-    std::fill(p->slot_last.begin(), p->slot_last.end(), -1);
+    p->number_slots();
     for (Value &value : p->values) {
-        int &last = p->slot_last[static_cast<size_t>(value.slot)];
-        last = std::max(last, value.last_read);
         value.overwritten = false;
         for (size_t i = 0; i < p->nodes.size(); i++) {
             const auto &writes = p->nodes[i].writes;

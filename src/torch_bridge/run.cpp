@@ -2,7 +2,7 @@
 #include "modes.h"
 #include "program.h"
 
-#include <chrono>
+#include <algorithm>
 
 namespace bridge {
 namespace {
@@ -99,7 +99,6 @@ void Run::execute(size_t i) {
     for (size_t a = 0; a < node.arguments.size(); a++) {
         stack.push_back(argument(node.arguments[a], double_ && is_dtype(arguments[a])));
     }
-    const auto start = std::chrono::steady_clock::now();
     {
         const Modes modes(node, model_.device.type());
         try {
@@ -108,9 +107,6 @@ void Run::execute(size_t i) {
             error.add_context("in " + node.full_name());
             throw;
         }
-    }
-    if (seconds_ != nullptr) {
-        (*seconds_)[i] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     }
     for (int v : node.reads) { /* before results are stored: memory is used again */
         const auto slot = static_cast<size_t>(program_.values[static_cast<size_t>(v)].slot);

@@ -123,12 +123,7 @@ SegmentPools::Image &SegmentPools::image_of(int64_t row, const met_segments &seg
     const auto count = static_cast<int64_t>(segments.count);
     Image image;
     image.segments = segments.count;
-    Shape sizes(MET_AXES), strides(MET_AXES);
-    for (size_t a = 0; a < MET_AXES; a++) {
-        sizes[a] = segments.strides[a] == 0 ? 1 : shape[a];
-        strides[a] = static_cast<int64_t>(segments.strides[a]);
-    }
-    const at::Tensor ids = at::from_blob(const_cast<int32_t *>(segments.ids), sizes, strides, at::kInt).to(at::kLong);
+    const at::Tensor ids = segment_ids(segments, shape).to(at::kLong);
     image.ids = at::where(ids < 0, count, ids).contiguous().to(images_.device());
 
     std::vector<int> sources;

@@ -7,6 +7,7 @@
 #include "segment_reach.h"
 
 #include "region/rules.h"
+#include "shortcut.h"
 
 #include <algorithm>
 #include <set>
@@ -14,12 +15,7 @@
 namespace bridge {
 
 Reach reach_in_image(const met_segments &segments, const std::vector<int64_t> &image, int64_t from, int64_t to) {
-    std::vector<int64_t> sizes(MET_AXES), strides(MET_AXES);
-    for (size_t a = 0; a < MET_AXES; a++) {
-        sizes[a] = segments.strides[a] == 0 ? 1 : image[a];
-        strides[a] = static_cast<int64_t>(segments.strides[a]);
-    }
-    at::Tensor ids = at::from_blob(const_cast<int32_t *>(segments.ids), sizes, strides, at::kInt);
+    at::Tensor ids = segment_ids(segments, image);
     at::Tensor which = at::arange(from, to, at::kInt).reshape({-1, 1, 1, 1});
     return ids.unsqueeze(0).eq(which).to(at::kFloat);
 }

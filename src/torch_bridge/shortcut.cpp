@@ -26,7 +26,6 @@
 #include <numeric>
 
 using bridge::Declined;
-using bridge::Failure;
 using bridge::Model;
 
 struct met_prepared {

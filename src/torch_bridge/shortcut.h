@@ -68,6 +68,15 @@ double bytes_of(const Value &value);
  */
 size_t affine_stop(const Subject &subject, const std::function<double(size_t)> &before);
 
+/* The segment of each value of an image of that shape, of size 1 along axes that it does not depend on; a view. */
+at::Tensor segment_ids(const met_segments &segments, at::IntArrayRef image);
+
+/*
+ * Values (1, ...) with the bands apart along axis `along`, as a sample that replaces bands has them. `axis`: of the bands in
+ * an image.
+ */
+at::Tensor without(const met_sample &s, int axis, const at::Tensor &image, const at::Tensor &baseline, int along);
+
 /* A sample of an image (1, ...). `bands`: the axis of the bands in an image. */
 at::Tensor rendered(const met_sample &s, int bands, const at::Tensor &image, const at::Tensor &baseline);
 

@@ -54,7 +54,6 @@ void describe(const at::Tensor &tensor, Taped *out) {
     out->hooked = has_hooks(tensor);
     out->shape = tensor.sizes().vec();
     out->dtype = tensor.scalar_type();
-    out->version = tensor.is_inference() ? 0 : tensor.unsafeGetTensorImpl()->version_counter().current_version();
 }
 
 } // namespace

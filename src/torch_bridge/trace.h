@@ -17,13 +17,12 @@ namespace bridge {
 
 /* A tensor as an operator was given it, or gave it. */
 struct Taped {
-    int slot = -1;        /* tensors of the run are numbered as they come; -1: it was there before */
-    int storage = -1;     /* memory is numbered too; -1: a tensor without */
-    bool alias = false;   /* of memory that depends on the input, made by no operator */
-    bool grad = false;    /* whether it required gradients */
-    bool hooked = false;  /* whether something waits for its gradient */
-    uint32_t version = 0; /* of its memory, which writing counts up */
-    at::Tensor constant;  /* itself, where it does not depend on the input */
+    int slot = -1;       /* tensors of the run are numbered as they come; -1: it was there before */
+    int storage = -1;    /* memory is numbered too; -1: a tensor without */
+    bool alias = false;  /* of memory that depends on the input, made by no operator */
+    bool grad = false;   /* whether it required gradients */
+    bool hooked = false; /* whether something waits for its gradient */
+    at::Tensor constant; /* itself, where it does not depend on the input */
     std::vector<int64_t> shape;
     at::ScalarType dtype = at::kFloat;
 };

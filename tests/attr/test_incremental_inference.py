@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import meteors_c as mt
-from tests.toys import assert_declined, assert_shortcut, explainable
+from tests.toys import assert_declined, assert_shortcut, occlude
 
 BANDS, ROWS, COLUMNS = 6, 19, 17
 
@@ -53,14 +53,6 @@ def make(build: Any) -> nn.Module:
     model = build()
     model(torch.rand(2, BANDS, ROWS, COLUMNS))  # gives the lazy head its size
     return model.double().eval()
-
-
-def occlude(model: nn.Module, hsi: Any, window: Any, stride: Any, shortcuts: bool | str = "always", **more: Any) -> Any:
-    more = {"target": 1, "baseline": 0.4, **more}
-    with mt.options(shortcuts=shortcuts):
-        return mt.attr.Occlusion(explainable(model)).attribute(
-            hsi, sliding_window_shapes=window, strides=stride, **more
-        )
 
 
 def assert_same(fast: Any, plain: Any) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import meteors_c as mt
-from tests.toys import assert_declined, assert_shortcut, each_pair, explainable
+from tests.toys import assert_declined, assert_shortcut, each_pair, occlude
 
 BANDS, ROWS, COLUMNS, CHANNELS = 6, 19, 17, 8
 Body = Callable[[torch.Tensor], torch.Tensor]
@@ -54,14 +54,6 @@ def make(build: Callable[[], Body], lift: bool = False, dtype: torch.dtype = tor
         model(torch.rand(2, BANDS, ROWS, COLUMNS))  # gives the lazy head its size
         randomise(model)
     return model.to(torch.float64).to(dtype)
-
-
-def occlude(model: nn.Module, hsi: Any, window: Any, stride: Any, shortcuts: bool | str = "always", **more: Any) -> Any:
-    more = {"target": 1, "baseline": 0.4, **more}
-    with mt.options(shortcuts=shortcuts):
-        return mt.attr.Occlusion(explainable(model)).attribute(
-            hsi, sliding_window_shapes=window, strides=stride, **more
-        )
 
 
 def assert_same(fast: Any, plain: Any) -> None:

@@ -55,6 +55,18 @@ static void check_folded(const script *m, const met_job *job, const toy *t) {
     CHECK_INT(m->finished, IMAGES);
 }
 
+/* The sums of gradients, or what was folded, are those of the samples. */
+static void check_results(const script *m, const met_job *job, const toy *t, bool gradient) {
+    double want[IMAGES][TOY_SIZE];
+    if (gradient) {
+        script_expect_sums(t, job, want);
+        CHECK_CLOSE_N(m->sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
+        CHECK_INT(m->finished, IMAGES);
+    } else {
+        check_folded(m, job, t);
+    }
+}
+
 /*
  * One job for each number of calls after which the shortcut declines, until it is not reached any more.
  *   shape  0: all samples in order; 1: copies of the image are skipped; 2: images converge half-way
@@ -169,7 +181,6 @@ void test_shortcut_declines_in_one_of_many_groups(void) {
                 const met_options options = {.max_batch_size = 2,
                                              .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double),
                                              .shortcuts = MET_SHORTCUTS_ALWAYS};
-                double want[IMAGES][TOY_SIZE];
                 REQUIRE(at < 100);
                 script_make_inputs();
                 const met_job job = gradient ? script_gradient_job(&m, MET_BANDS) : script_job(&m, MET_BANDS);
@@ -178,12 +189,7 @@ void test_shortcut_declines_in_one_of_many_groups(void) {
                 t.decline_on = stays != 0;
                 REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
                 taken = t.shortcut_calls < at;
-                if (gradient) {
-                    script_expect_sums(&t, &job, want);
-                    CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
-                } else {
-                    check_folded(&m, &job, &t);
-                }
+                check_results(&m, &job, &t, gradient);
                 CHECK(m.in_order);
                 CHECK_INT(report.evaluations, IMAGES * SAMPLES);
                 check_finished(&report, &t);
@@ -274,7 +280,6 @@ void test_shortcut_that_pays(void) {
             script m;
             toy t;
             met_report report = {0};
-            double want[IMAGES][TOY_SIZE];
             const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
             script_make_inputs();
             const met_job job = gradient ? script_gradient_job(&m, MET_BOX) : script_job(&m, MET_BOX);
@@ -282,12 +287,7 @@ void test_shortcut_that_pays(void) {
             t.seconds = 4e-3;
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
             t.seconds = 0;
-            if (gradient) {
-                script_expect_sums(&t, &job, want);
-                CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
-            } else {
-                check_folded(&m, &job, &t);
-            }
+            check_results(&m, &job, &t, gradient);
             CHECK_STR(report.shortcut, "toy stem");
             CHECK_INT(report.decline_reason, MET_DECLINE_NONE);
             CHECK(report.seconds_alone >= 4e-3);
@@ -307,7 +307,6 @@ void test_shortcut_that_is_wrong(void) {
         script m;
         toy t;
         met_report report = {0};
-        double want[IMAGES][TOY_SIZE];
         const met_options options = {.max_batch_size = 4, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
         script_make_inputs();
         const met_job job = gradient ? script_gradient_job(&m, MET_BANDS) : script_job(&m, MET_BANDS);
@@ -316,12 +315,7 @@ void test_shortcut_that_is_wrong(void) {
         t.exaggerate = 0.01;
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
         t.seconds = 0;
-        if (gradient) {
-            script_expect_sums(&t, &job, want);
-            CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
-        } else {
-            check_folded(&m, &job, &t);
-        }
+        check_results(&m, &job, &t, gradient);
         CHECK(m.in_order);
         CHECK_INT(report.decline_reason, MET_DECLINE_VERIFICATION);
         CHECK_STR(report.shortcut, "");
@@ -343,7 +337,6 @@ void test_shortcut_that_is_wrong_now_and_then(void) {
                 script m;
                 toy t;
                 met_report report = slow;
-                double want[IMAGES][TOY_SIZE];
                 const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
                 script_make_inputs();
                 const met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
@@ -358,12 +351,7 @@ void test_shortcut_that_is_wrong_now_and_then(void) {
                     continue;
                 }
                 found++;
-                if (gradient) {
-                    script_expect_sums(&t, &job, want);
-                    CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
-                } else {
-                    check_folded(&m, &job, &t);
-                }
+                check_results(&m, &job, &t, gradient);
                 CHECK(m.in_order);
                 CHECK_INT(report.decline_reason, MET_DECLINE_VERIFICATION);
                 CHECK_STR(report.shortcut_failed, report.shortcut_declined);
@@ -385,7 +373,6 @@ void test_shortcut_that_is_wrong_in_one_of_many_groups(void) {
             script m;
             toy t;
             met_report report = slow;
-            double want[IMAGES][TOY_SIZE];
             const met_options options = {.max_batch_size = 1,
                                          .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double),
                                          .shortcuts = MET_SHORTCUTS_ALWAYS};
@@ -401,12 +388,7 @@ void test_shortcut_that_is_wrong_in_one_of_many_groups(void) {
                 continue;
             }
             found++;
-            if (gradient) {
-                script_expect_sums(&t, &job, want);
-                CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
-            } else {
-                check_folded(&m, &job, &t);
-            }
+            check_results(&m, &job, &t, gradient);
             CHECK(m.in_order);
             CHECK_INT(report.decline_reason, MET_DECLINE_VERIFICATION);
             CHECK_INT(report.evaluations, IMAGES * SAMPLES);
@@ -425,7 +407,6 @@ void test_shortcut_that_is_slow(void) {
             script m;
             toy t;
             met_report report = {0};
-            double want[IMAGES][TOY_SIZE];
             const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
             script_make_inputs();
             met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
@@ -434,13 +415,7 @@ void test_shortcut_that_is_slow(void) {
             t.shortcut_seconds_a_sample = 6e-2;
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
             t.seconds_a_sample = 0;
-            if (gradient) {
-                script_expect_sums(&t, &job, want);
-                CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
-                CHECK_INT(m.finished, IMAGES);
-            } else {
-                check_folded(&m, &job, &t);
-            }
+            check_results(&m, &job, &t, gradient);
             CHECK(m.in_order);
             CHECK_INT(report.decline_reason, MET_DECLINE_LITTLE_WORK);
             CHECK(strstr(report.shortcut_declined, "slower") != NULL);
@@ -461,7 +436,6 @@ void test_shortcut_that_is_faster_after_all(void) {
         script m;
         toy t;
         met_report report = {.seconds_alone = 1e-2};
-        double want[IMAGES][TOY_SIZE];
         const met_options options = {.max_batch_size = 3, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
         script_make_inputs();
         met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
@@ -470,13 +444,7 @@ void test_shortcut_that_is_faster_after_all(void) {
         t.shortcut_seconds_a_sample = 9e-3;
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
         t.seconds_a_sample = 0;
-        if (gradient) {
-            script_expect_sums(&t, &job, want);
-            CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
-            CHECK_INT(m.finished, IMAGES);
-        } else {
-            check_folded(&m, &job, &t);
-        }
+        check_results(&m, &job, &t, gradient);
         CHECK(m.in_order);
         CHECK_STR(report.shortcut, "toy stem");
         CHECK_INT(report.evaluations, IMAGES * SAMPLES);
@@ -491,7 +459,6 @@ void test_shortcut_declined_at_once_costs_nothing(void) {
         script m;
         toy t;
         met_report report = {0};
-        double want[IMAGES][TOY_SIZE];
         const met_options options = {.max_batch_size = 1, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
         script_make_inputs();
         met_job job = gradient ? script_gradient_job(&m, MET_SEGMENTS) : script_job(&m, MET_SEGMENTS);
@@ -502,12 +469,7 @@ void test_shortcut_declined_at_once_costs_nothing(void) {
         t.tried = (met_tried){0};
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
         t.seconds = 0;
-        if (gradient) {
-            script_expect_sums(&t, &job, want);
-            CHECK_CLOSE_N(m.sum[0], want[0], IMAGES * TOY_SIZE, 1e-13);
-        } else {
-            check_folded(&m, &job, &t);
-        }
+        check_results(&m, &job, &t, gradient);
         CHECK(m.in_order);
         CHECK_INT(report.decline_reason, MET_DECLINE_STRUCTURE);
         CHECK_STR(report.shortcut_failed, "");
