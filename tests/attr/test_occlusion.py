@@ -402,7 +402,7 @@ def test_progress_counts_every_window(most: int | None) -> None:
 
 @pytest.mark.parametrize("shortcuts", [False, "always"])
 def test_memory_does_not_depend_on_the_number_of_windows(shortcuts: bool | str) -> None:
-    """Whether a shortcut is tried, which takes the room of one more image, is no matter of how fast the machine is here."""
+    """A shortcut that is tried takes the room of one more image: whether it is must not be left to the machine."""
     hsi = HSI(image=values(0, torch.float32, (16, 48, 48)), wavelengths=list(range(1, 17)))
     with mt.options(shortcuts=shortcuts):
         few = attribute(total, hsi, None, (16, 24, 48), (16, 24, 48), perturbations_per_eval=3).report
