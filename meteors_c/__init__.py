@@ -12,7 +12,7 @@ from meteors_c._options import options
 from meteors_c._version import __version__
 
 if TYPE_CHECKING:
-    from meteors_c import attr, datasets, dropin, exceptions, hub, models, shap, utils, visualize
+    from meteors_c import attr, datasets, dropin, exceptions, hub, models, pages, shap, utils, visualize
     from meteors_c.dropin import install, load_ipython_extension, uninstall, unload_ipython_extension
     from meteors_c.hsi import HSI
 
@@ -28,6 +28,7 @@ __all__ = [
     "load_ipython_extension",
     "models",
     "options",
+    "pages",
     "shap",
     "uninstall",
     "unload_ipython_extension",
@@ -35,7 +36,7 @@ __all__ = [
     "visualize",
 ]
 
-_MODULES = {"attr", "datasets", "dropin", "exceptions", "hub", "models", "shap", "utils", "visualize"}
+_MODULES = {"attr", "datasets", "dropin", "exceptions", "hub", "models", "pages", "shap", "utils", "visualize"}
 _ENTRY_POINTS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
 
 

@@ -198,7 +198,13 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
                 "progress": bar,
             }
             arrays, shape, further, counts = native(images, targets, baselines, core_model.capsule, options, arguments)
-        report = Report(method=self.get_name(), model=core_model.description, images=len(images), **counts)
+        report = Report(
+            method=self.get_name(),
+            model=core_model.description,
+            images=len(images),
+            arguments=_in_words({} if baselines is None else {"baseline": _bare_number(baselines)}, arguments),
+            **counts,
+        )
         _warn(report)
         return Computed(arrays, shape, further, report)
 
@@ -243,6 +249,29 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.chained_explainer or self.explainable_model!r})"
+
+
+def _bare_number(baselines: list[Any]) -> Any:
+    """Return the number that all baselines are; None where they are something else."""
+    numbers = {one for one in baselines if isinstance(one, float)}
+    return numbers.pop() if len(numbers) == 1 and not any(isinstance(one, torch.Tensor) for one in baselines) else None
+
+
+def _in_words(*arguments: dict[str, Any]) -> str:
+    """Return the arguments of a call that are numbers, strings or tuples of such; others are too long to be read."""
+
+    def plain(value: Any) -> bool:
+        if isinstance(value, tuple | list):
+            return len(value) <= 8 and all(map(plain, value))
+        return isinstance(value, bool | int | float | str)
+
+    words = []
+    for name, value in (pair for given in arguments for pair in given.items()):
+        if isinstance(value, tuple) and value and isinstance(value[0], _core.Method):  # what a tunnel runs around
+            words.append(f"{name}={value[0].name}({_in_words(value[1])})")
+        elif plain(value):
+            words.append(f"{name}={value!r}")
+    return ", ".join(words)
 
 
 def _warn(report: Report) -> None:

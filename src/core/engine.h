@@ -93,7 +93,10 @@ typedef struct met_options {
     met_finite finite;
     bool leave_allocator_alone; /* see heap.c */
     const met_parallel *pool;   /* NULL: this thread alone */
-    /* Called between chunks with evaluations done and to do, without any lock held; non-zero stops the run. NULL: none. */
+    /*
+     * Called with evaluations done and to do, before the first one and between chunks, without any lock held; non-zero
+     * stops the run. NULL: none.
+     */
     int (*progress)(void *ctx, size_t done, size_t total);
     void *progress_ctx;
     size_t evaluations_before; /* of runs that went before this one, and of those to come, for progress */

@@ -296,6 +296,16 @@ done:
     return result;
 }
 
+/* For notebooks: written in Python, and imported when one asks. */
+static PyObject *hsi_html(PyObject *object, PyObject *unused) {
+    (void)unused;
+    PyObject *module =
+        met_py_hsi_ready((met_py_hsi *)object) < 0 ? NULL : PyImport_ImportModule("meteors_c.pages._notebook");
+    PyObject *html = module == NULL ? NULL : PyObject_CallMethod(module, "hsi_html", "O", object);
+    Py_XDECREF(module);
+    return html;
+}
+
 /* ------------------------------------------------------------------ memory */
 
 static int hsi_traverse(PyObject *object, visitproc visit, void *arg) {
@@ -360,6 +370,7 @@ static PyMethodDef hsi_methods[] = {
     {"_substitute_bands", met_py_hsi_substitute_bands, METH_NOARGS, substitute_bands_doc},
     {"_extract_central_slice_from_band", KEYWORDS(met_py_hsi_central_slice), central_slice_doc},
     {"model_copy", KEYWORDS(met_py_hsi_model_copy), model_copy_doc},
+    {"_repr_html_", hsi_html, METH_NOARGS, NULL},
     {"__reduce__", met_py_hsi_reduce, METH_NOARGS, NULL},
     {"__setstate__", met_py_hsi_setstate, METH_O, NULL},
     {"__deepcopy__", met_py_hsi_deepcopy, METH_O, NULL},
