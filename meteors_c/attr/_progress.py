@@ -11,7 +11,9 @@ __all__ = ["progress"]
 
 
 @contextmanager
-def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Callable[[int, int], Any] | None]:
+def progress(
+    show: bool | Callable[[int, int], Any], name: str, unit: str = "evaluation"
+) -> Iterator[Callable[[int, int], Any] | None]:
     """Yield what the core calls with the evaluations done and to do, or None.
 
     The first call comes before the first evaluation, so a bar has its total as soon as it is seen. Where a run may stop
@@ -23,6 +25,8 @@ def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Call
         True shows a tqdm bar; a callable is called as ``show(done, total)``.
     name : str
         The bar's label.
+    unit : str, default "evaluation"
+        What is counted.
     """
     if callable(show):
         yield show
@@ -40,7 +44,7 @@ def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Call
     def update(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(desc=name, unit="evaluation", total=total)
+            bar = tqdm(desc=name, unit=unit, total=total)
         elif bar.total != total:
             bar.total = total
             bar.refresh()
