@@ -12,7 +12,9 @@ from meteors_c._options import options
 from meteors_c._version import __version__
 
 if TYPE_CHECKING:
-    from meteors_c import attr, datasets, dropin, exceptions, hub, models, pages, shap, utils, visualize
+    from meteors_c import (  # fmt: skip
+        attr, datasets, dropin, exceptions, hub, io, models, pages, shap, spectral, utils, visualize,
+    )
     from meteors_c.dropin import install, load_ipython_extension, uninstall, unload_ipython_extension
     from meteors_c.hsi import HSI
 
@@ -25,18 +27,33 @@ __all__ = [
     "exceptions",
     "hub",
     "install",
+    "io",
     "load_ipython_extension",
     "models",
     "options",
     "pages",
     "shap",
+    "spectral",
     "uninstall",
     "unload_ipython_extension",
     "utils",
     "visualize",
 ]
 
-_MODULES = {"attr", "datasets", "dropin", "exceptions", "hub", "models", "pages", "shap", "utils", "visualize"}
+_MODULES = {
+    "attr",
+    "datasets",
+    "dropin",
+    "exceptions",
+    "hub",
+    "io",
+    "models",
+    "pages",
+    "shap",
+    "spectral",
+    "utils",
+    "visualize",
+}
 _ENTRY_POINTS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
 
 

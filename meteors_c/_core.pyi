@@ -32,11 +32,37 @@ class HSI:
         self,
         *,
         image: Any,
-        wavelengths: Any,
+        wavelengths: Any = ...,
         orientation: tuple[str, str, str] | list[str] | str = ...,
         device: str | torch.device | None = None,
         binary_mask: Any = None,
+        wavelength_unit: str | None = None,
+        georeference: Any = None,
+        source: str | None = None,
     ) -> None: ...
+    @property
+    def georeference(self) -> Any: ...
+    @georeference.setter
+    def georeference(self, value: Any) -> None: ...
+    @property
+    def source(self) -> str | None: ...
+    @source.setter
+    def source(self, value: str | None) -> None: ...
+    @classmethod
+    def from_xarray(
+        cls,
+        da: Any,
+        spectral: str = "wavelength",
+        *,
+        binary_mask: Any = None,
+        nodata: float | None = None,
+        wavelengths: Any = None,
+        wavelength_unit: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> Self: ...
+    def bands(
+        self, name: str | tuple[float, float] | list[str | tuple[float, float]], /
+    ) -> NDArray[np.int64]: ...
     @property
     def spectral_axis(self) -> int: ...
     @property

@@ -25,6 +25,7 @@ from meteors_c.attr._fields import (
     validate_score,
     validate_shapes,
 )
+from meteors_c.attr._maps import Maps
 from meteors_c.attr._registry import AVAILABLE_ATTRIBUTION_METHODS
 from meteors_c.attr.effects import FeatureEffects
 from meteors_c.exceptions import DeviceError, HSIAttributesError
@@ -52,7 +53,7 @@ _REQUIRED: Any = None
 Self = TypeVar("Self", bound="HSIAttributes")
 
 
-class HSIAttributes:
+class HSIAttributes(Maps):
     """The attributions of one image.
 
     Parameters
