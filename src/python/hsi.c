@@ -6,6 +6,7 @@
 
 #include "hsi_doc.h"
 #include "image.h"
+#include "windows.h"
 
 enum { IMAGE, WAVELENGTHS, ORIENTATION, DEVICE, MASK, FIELDS };
 
@@ -360,6 +361,7 @@ static PyMethodDef hsi_methods[] = {
     {"_substitute_bands", met_py_hsi_substitute_bands, METH_NOARGS, substitute_bands_doc},
     {"_extract_central_slice_from_band", KEYWORDS(met_py_hsi_central_slice), central_slice_doc},
     {"model_copy", KEYWORDS(met_py_hsi_model_copy), model_copy_doc},
+    {"stack", KEYWORDS(met_py_hsi_stack) | METH_CLASS, stack_doc},
     {"__reduce__", met_py_hsi_reduce, METH_NOARGS, NULL},
     {"__setstate__", met_py_hsi_setstate, METH_O, NULL},
     {"__deepcopy__", met_py_hsi_deepcopy, METH_O, NULL},
