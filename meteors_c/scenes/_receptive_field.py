@@ -112,7 +112,7 @@ def measured_tiling(network: Network, texture: Callable[[int, int], torch.Tensor
     ValueError
         If the maps depend on more than 512 x 512 pixels, or can't be moved: no tiles are the same then.
     """
-    size = 64
+    size = 128
     while True:
         reach = _reach(network, texture(size, size), size // 2, size // 2)
         if reach is not None and size // 2 > max(reach) + STEPS + MIDDLE:
@@ -120,9 +120,9 @@ def measured_tiling(network: Network, texture: Callable[[int, int], torch.Tensor
         size *= 2
         if size > LARGEST:
             raise ValueError(
-                "no tiles of the scene give what the whole gives: each pixel of the model's maps depends on all of an "
-                f"input of {LARGEST} x {LARGEST} pixels, as behind global pooling, attention or a normalisation over "
-                "the image. Explain the whole (chunk= as large as the scene), or say with overlap= how many pixels "
+                "no tiles of the scene give what the whole gives: each pixel of the model's maps depends on more than an "
+                f"input of {LARGEST} x {LARGEST} pixels shows, as behind global pooling, attention or a normalisation "
+                "over the image. Explain the whole (chunk= as large as the scene), or say with overlap= how many pixels "
                 "about each tile are enough"
             )
     steps = tuple(_alignment(network, texture, size, axis) for axis in (0, 1))
