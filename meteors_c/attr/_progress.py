@@ -11,7 +11,9 @@ __all__ = ["progress"]
 
 
 @contextmanager
-def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Callable[[int, int], Any] | None]:
+def progress(
+    show: bool | Callable[[int, int], Any], name: str, unit: str = "evaluation"
+) -> Iterator[Callable[[int, int], Any] | None]:
     """Yield what the core calls with the evaluations done and to do, or None.
 
     Parameters
@@ -20,6 +22,8 @@ def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Call
         True shows a tqdm bar; a callable is called as ``show(done, total)``.
     name : str
         The bar's label.
+    unit : str, default "evaluation"
+        What is counted.
     """
     if callable(show):
         yield show
@@ -32,7 +36,7 @@ def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Call
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tqdm warns where a notebook has no widgets; its text bar serves
         from tqdm.auto import tqdm
-    with tqdm(desc=name, unit="evaluation") as bar:
+    with tqdm(desc=name, unit=unit) as bar:
 
         def update(done: int, total: int) -> None:
             bar.total = total

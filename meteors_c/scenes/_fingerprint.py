@@ -11,6 +11,7 @@ import torch
 
 from meteors_c.attr.explainer import Explainer
 from meteors_c.models import ExplainableModel
+from meteors_c.models.explainable import _Postprocessed
 from meteors_c.scenes._source import Scene
 
 __all__ = ["fingerprint_of_scene", "said"]
@@ -26,8 +27,11 @@ def said(value: Any, depth: int = 0) -> str:
         return f"{value.dtype}{value.shape}:{digest}" if value.ndim else repr(value.item())
     if isinstance(value, ExplainableModel):
         networks = [_network(module) for module in value.modules]
-        function = value.forward_func
-        return f"{_name(function)}({', '.join(networks) or said(vars_of(function), depth + 1)})"
+        function: Any = value.forward_func
+        if isinstance(function, _Postprocessed):
+            networks.append(said(function.postprocessing, depth + 1))
+            function = function.model
+        return f"{_name(function)}({', '.join(networks)})"
     if isinstance(value, torch.nn.Module):
         return _network(value)
     if isinstance(value, Explainer):

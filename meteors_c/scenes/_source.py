@@ -204,7 +204,7 @@ def _grid_mapping(place: Any) -> dict[str, str]:
 def kept_attributes(array: Any) -> dict[str, Any]:
     """Return the attributes of a scene that are true of its maps too."""
     return {
-        name: value
+        name: value.item() if isinstance(value, np.generic) else value
         for name, value in array.attrs.items()
         if name not in _DECODING and isinstance(value, str | int | float | np.number)
     }
