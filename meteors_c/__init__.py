@@ -12,8 +12,19 @@ from meteors_c._options import options
 from meteors_c._version import __version__
 
 if TYPE_CHECKING:
-    from meteors_c import (  # fmt: skip
-        attr, datasets, dropin, exceptions, hub, io, models, pages, shap, spectral, utils, visualize,
+    from meteors_c import (
+        attr,
+        datasets,
+        dropin,
+        exceptions,
+        hub,
+        io,
+        models,
+        pages,
+        shap,
+        spectral,
+        utils,
+        visualize,
     )
     from meteors_c.dropin import install, load_ipython_extension, uninstall, unload_ipython_extension
     from meteors_c.hsi import HSI

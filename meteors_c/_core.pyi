@@ -102,6 +102,17 @@ class HSI:
         apply_min_cutoff: bool = False,
         normalize: bool = True,
     ) -> torch.Tensor: ...
+    @classmethod
+    def stack(
+        cls,
+        images: Any,
+        /,
+        *,
+        wavelengths: Any,
+        orientation: tuple[str, str, str] | list[str] | str = ...,
+        device: str | torch.device | None = None,
+        binary_mask: Any = None,
+    ) -> list[Self]: ...
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self: ...
 
 # The bands that have a name: their lowest and highest wavelength, nm, ends included.
@@ -165,4 +176,8 @@ def fit_linear(
     max_iterations: int,
     tolerance: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int, bool]: ...
+def windows(
+    scene: HSI, rows: NDArray[np.int64], columns: NDArray[np.int64], height: int, width: int
+) -> list[HSI]: ...
+def window_spectra(windows: list[torch.Tensor], axis: int, over_window: bool) -> NDArray[np.float64]: ...
 def resolve_targets(targets: Targets, shape: tuple[int, ...]) -> list[int]: ...

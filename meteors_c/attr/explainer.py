@@ -15,8 +15,10 @@ from meteors_c import _core
 from meteors_c._native import make_model, parallel
 from meteors_c._options import current, memory_budget
 from meteors_c.attr._arguments import RunSettings, validate_and_transform_baseline
+from meteors_c.attr._groups import takes_iterators
 from meteors_c.attr._progress import progress
 from meteors_c.attr._registry import name_in_words, register
+from meteors_c.attr._streams import numbers_of
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.report import Report
 from meteors_c.exceptions import HSIAttributesError
@@ -59,6 +61,10 @@ class Computed(NamedTuple):
 class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as users of meteors expect
     """Base of the attribution methods.
 
+    Where a method takes a list of images, it takes an iterator of them too, and then returns an iterator: one result
+    for each image, computed in groups of at most 64 MiB as they are asked for. Images of an array ``(n, C, H, W)`` are
+    ``HSI.stack(array, wavelengths=...)``.
+
     Parameters
     ----------
     callable : ExplainableModel or Explainer
@@ -86,6 +92,9 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
     def __init_subclass__(cls, native: str | None = None, **arguments: Any) -> None:
         """Register a method of the core: `native` is its name there."""
         super().__init_subclass__(**arguments)
+        for name in ("attribute", "get_spatial_attributes", "get_spectral_attributes"):
+            if name in vars(cls):
+                setattr(cls, name, takes_iterators(vars(cls)[name]))
         if native is not None:
             cls.native_method = _core.methods[native]
             register(cls)
@@ -196,6 +205,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
                 "tune_allocator": current().tune_allocator,
                 "parallel": parallel(),
                 "progress": bar,
+                "streams": numbers_of(len(images)),
             }
             arrays, shape, further, counts = native(images, targets, baselines, core_model.capsule, options, arguments)
         report = Report(

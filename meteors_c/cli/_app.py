@@ -170,7 +170,8 @@ def _add_explain(commands: Any) -> None:
     add("--by", choices=("values", "pixels", "bands", "superpixels"), help="what attributions are found for")
     add("--box", metavar="N[,N...]", help="size of the windows of occlusion")
     add("--box-stride", metavar="N[,N...]", help="distance between them")
-    add("--groups", metavar="N|NAMES", help="bands that go together: so many groups of neighbours, or names: R,G,B,N")
+    add("--groups", metavar="N|NAMES", help="bands that go together: so many groups of neighbours, or names: "
+        "regions, sentinel2a, red,NIR or R,G,B,N")
     add("--superpixels", type=_count, metavar="N", help="about how many")
     add("--around", metavar="METHOD", help="the method inside a noise tunnel (saliency)")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="any other argument of the method")

@@ -102,8 +102,8 @@ def _place(scene: Any) -> Iterator[Row]:
 
 
 def _regions(scene: Any) -> Iterator[Row]:
-    from meteors_c.pages._figures import regions_of
+    from meteors_c import spectral
 
     centres = np.asarray(scene["wavelength"].values, dtype=np.float64)
-    names = list(dict.fromkeys(name for name, _, _ in regions_of(centres)))
+    names = list(spectral.groups(centres, list(spectral.regions())))
     yield "regions", ", ".join(names) if names else "none that have a name"

@@ -98,7 +98,8 @@ class Plan:
             count = min(int(self.groups or _GROUPS), bands)
             names, mask = _neighbours(hsi, count)
         else:
-            mask, names = Lime.get_band_mask(hsi, band_names=[name.strip() for name in self.groups.split(",")])
+            listed = [name.strip() for name in self.groups.split(",")]
+            mask, names = Lime.get_band_mask(hsi, band_names=listed if len(listed) > 1 else listed[0])
             mask = mask.movedim(hsi.spectral_axis, 0)[:, 0, 0]
         return {"feature_mask": mask} if ablation else {"band_mask": mask, "band_names": names}
 

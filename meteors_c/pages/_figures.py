@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from meteors_c._core import band_ranges
 from meteors_c.pages._contents import Contents
 
 __all__ = ["band_figure", "map_figure", "pixel_figure", "regions_of"]
@@ -36,12 +35,18 @@ Region = tuple[str, float, float]
 
 
 def regions_of(wavelengths: np.ndarray) -> list[Region]:
-    """Return the named regions that bands lie in, (name, lowest, highest nm), from short to long wavelengths."""
+    """Return the named regions that bands lie in, (name, lowest, highest nm), from short to long wavelengths.
+
+    Those that cover the spectrum side by side, and the absorption bands of gases; a plain installation without the table
+    shows none.
+    """
     try:
-        named = importlib.import_module("meteors_c.spectral").regions()
-    except ImportError:  # the bands that the core knows by name serve
-        named = [(name, low, high) for name, (low, high) in band_ranges.items()]
-    inside = [region for region in named if ((wavelengths >= region[1]) & (wavelengths <= region[2])).any()]
+        spectral = importlib.import_module("meteors_c.spectral")
+    except ImportError:
+        return []
+    names = [*spectral.groups(wavelengths, "regions"), *spectral.groups(wavelengths, "absorption")]
+    ranges = [(name, low, high) for name in names for low, high in spectral.ranges_of(name)]
+    inside = [one for one in ranges if ((wavelengths >= one[1]) & (wavelengths <= one[2])).any()]
     return sorted(inside, key=lambda region: region[1:])
 
 

@@ -18,7 +18,8 @@ typedef struct met_input {
     met_image baseline; /* data NULL: baseline_value everywhere */
     double baseline_value;
     met_target target;
-    size_t origin; /* which image of the user's call it belongs to: the model is told */
+    size_t origin;   /* which image of the user's call it belongs to: the model is told */
+    uint64_t stream; /* what its random draws are numbered by, below 2^24: origin, unless the host numbers otherwise */
 } met_input;
 
 /* What the model said of one sample, valid during fold(). */

@@ -95,7 +95,7 @@ static int sample(lime *m, size_t image, size_t rows) {
     for (size_t r = s->rows; r < rows && status == MET_OK; r++) {
         uint64_t *bits = s->bits + r * c->words;
         if (given == NULL) {
-            met_coalition_draw((met_stream){m->options->seed, m->call->inputs[image].origin}, r, c->features, bits);
+            met_coalition_draw((met_stream){m->options->seed, m->call->inputs[image].stream}, r, c->features, bits);
         } else {
             for (size_t j = 0; j < c->features; j++) {
                 met_coalition_set(bits, j, ((const uint8_t *)given->data)[r * c->features + j] != 0);
@@ -237,7 +237,7 @@ static int fit(lime *m, size_t image, size_t resamples) {
                                      o->positive,         o->max_iterations, o->fit_tolerance};
     const met_surrogate_rows rows = {s->rows, features, m->game.outputs, s->bits, s->value, s->weight};
     const met_pause pause = {pause_between_fits, m};
-    const met_stream stream = {o->seed, RESAMPLE_STREAMS | (uint64_t)m->call->inputs[image].origin << 24};
+    const met_stream stream = {o->seed, RESAMPLE_STREAMS | m->call->inputs[image].stream << 24};
     status = met_surrogate_new(features, m->game.outputs, resamples > 0, &s->fit);
     return status == MET_OK ? met_surrogate_fit(&rows, &options, resamples, stream, &pause, &s->fit) : status;
 }

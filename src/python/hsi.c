@@ -7,6 +7,7 @@
 
 #include "hsi_doc.h"
 #include "image.h"
+#include "windows.h"
 
 enum { IMAGE, WAVELENGTHS, ORIENTATION, DEVICE, MASK, GEOREFERENCE, SOURCE, FIELDS, UNIT = FIELDS, KEYWORDS_TAKEN };
 
@@ -433,6 +434,7 @@ static PyMethodDef hsi_methods[] = {
     {"bands", met_py_hsi_named_bands, METH_O, named_bands_doc},
     {"model_copy", KEYWORDS(met_py_hsi_model_copy), model_copy_doc},
     {"_repr_html_", hsi_html, METH_NOARGS, NULL},
+    {"stack", KEYWORDS(met_py_hsi_stack) | METH_CLASS, stack_doc},
     {"__reduce__", met_py_hsi_reduce, METH_NOARGS, NULL},
     {"__setstate__", met_py_hsi_setstate, METH_O, NULL},
     {"__deepcopy__", met_py_hsi_deepcopy, METH_O, NULL},

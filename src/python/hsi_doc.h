@@ -383,6 +383,37 @@ PyDoc_STRVAR(model_copy_doc,
 "-------\n"
 "HSI");
 
+PyDoc_STRVAR(stack_doc,
+"stack($type, images, /, *, wavelengths, orientation=('C', 'H', 'W'), device=None, binary_mask=None)\n"
+"--\n"
+"\n"
+"The images of one array, as a list that methods take: views, no copies.\n"
+"\n"
+"Parameters\n"
+"----------\n"
+"images : torch.Tensor, numpy.ndarray, DLPack or buffer object\n"
+"    (n, C, H, W), or the last three in the order of orientation.\n"
+"wavelengths, orientation, device\n"
+"    As for HSI, the same for all images.\n"
+"binary_mask : torch.Tensor, numpy.ndarray, 'artificial' or None\n"
+"    As for HSI, for all images; with four axes, one for each.\n"
+"\n"
+"Returns\n"
+"-------\n"
+"list of HSI\n"
+"\n"
+"Raises\n"
+"------\n"
+"ShapeMismatchError\n"
+"    images has not four axes, or there are more or fewer masks.\n"
+"TypeError, ValueError\n"
+"    As for HSI.\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> len(HSI.stack(torch.rand(8, 3, 20, 30), wavelengths=[480.0, 560.0, 650.0]))\n"
+"8");
+
 #undef BAND_PARAMETERS
 
 /* clang-format on */
