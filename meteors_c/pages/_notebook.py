@@ -24,7 +24,7 @@ _STYLE = """<style>
 .meteors-c strong { display: block; font-size: 14px; }
 .meteors-c summary { cursor: pointer; padding: .25em 0; border-top: 1px solid rgba(128,128,128,.3); }
 .meteors-c summary span { opacity: .7; padding-left: .75em; }
-.meteors-c table { margin: 0 0 .5em 1.1em; border-collapse: collapse; }
+.meteors-c table { font-size: inherit; margin: 0 0 .5em 1.1em; border-collapse: collapse; }
 .meteors-c th, .meteors-c td { text-align: left; vertical-align: top; padding: .1em 1em .1em 0; font-weight: normal; }
 .meteors-c th { opacity: .7; white-space: nowrap; }
 </style>"""

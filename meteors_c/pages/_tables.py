@@ -96,7 +96,8 @@ def _numbers(result: HSIAttributes) -> Iterator[tuple[str, str]]:
         yield "attributions", f"{_number(low)} to {_number(high)}"
     if lost:
         yield "not finite", f"{lost} of {values.numel()} attributions are NaN or infinite"
-    if result.standard_error is not None and lost < values.numel():
+    of_features = result.effects is not None and result.effects.standard_errors is not None
+    if result.standard_error is not None and not of_features and lost < values.numel():
         worst, largest = float(result.standard_error.detach().max()), float(values[finite].abs().max())
         yield "standard error", f"{_number(worst)} at most{_part(worst, largest, 'the largest attribution')}"
 

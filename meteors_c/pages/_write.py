@@ -138,7 +138,7 @@ def _page(contents: list[Contents], titles: list[str], share_scale: bool, made: 
         "controls": _controls(contents, share_scale),
         "layout": "single" if len(contents) == 1 else "several",
         "panels": "\n".join(
-            _panel_html(one, number, title, made)
+            _panel_html(one, number, title, made, len(contents) == 1)
             for number, (one, title) in enumerate(zip(contents, titles, strict=True))
         ),
         "contents": data.replace("<", "\\u003c"),  # else a string could end the script
@@ -205,7 +205,7 @@ def _controls(contents: list[Contents], share_scale: bool) -> str:
     return "\n".join(controls)
 
 
-def _panel_html(contents: Contents, number: int, title: str, made: Any) -> str:
+def _panel_html(contents: Contents, number: int, title: str, made: Any, alone: bool) -> str:
     name = escape(title)
     bands = ""
     if contents.by_band is not None:
@@ -220,7 +220,7 @@ def _panel_html(contents: Contents, number: int, title: str, made: Any) -> str:
 <div class="figures">
 <div class="figure"><div class="plot map" id="map-{number}" role="img" aria-label="Map of {name}: the scene with \
 attributions over it; a click chooses a pixel, as the fields for row and column do"></div>
-<p class="note">{_notes(contents)}</p></div>
+<p class="note">{_notes(contents, alone)}</p></div>
 <div class="figure"><div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of the \
 chosen pixel of {name}"></div>
 <p class="readout" id="readout-{number}" aria-live="polite"></p></div>
@@ -241,11 +241,12 @@ def _largest_band(contents: Contents) -> str:
     return f"The largest is {sums[band]:.4g} at {contents.wavelengths[band]:.1f} nm."
 
 
-def _notes(contents: Contents) -> str:
+def _notes(contents: Contents, alone: bool) -> str:
     """Return what must be known to read the map, as escaped text."""
     notes = [_KINDS[contents.kind]]
     if contents.heat is not None:
-        notes.append(f"Own colours end at {contents.limit:.4g}, the 99 % quantile of its magnitudes.")
+        own = "" if alone else " of its own scale"
+        notes.append(f"Colours{own} end at {contents.limit:.4g}, the 99 % quantile of the magnitudes.")
     if contents.block > 1:
         notes.append(f"Picture and map are averaged over {contents.block} x {contents.block} pixels.")
     if contents.spectra.step > 1:
