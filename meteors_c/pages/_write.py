@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -115,13 +116,15 @@ def _titles(titles: Any, results: list[HSIAttributes]) -> list[str]:
 
 
 class _Shared:
-    """Arrays and pictures that several panels show are in the page once."""
+    """Arrays that several panels show are in the page once."""
 
     def __init__(self) -> None:
         self.arrays: list[dict[str, Any]] = []
         self._places: dict[tuple[Any, ...], int] = {}
 
-    def place(self, values: np.ndarray, key: tuple[Any, ...]) -> int:
+    def place(self, values: np.ndarray) -> int:
+        """Return the number of an array in the page; the same for the same values."""
+        key = (values.shape, hashlib.blake2b(np.ascontiguousarray(values)).digest())
         if key not in self._places:
             self._places[key] = len(self.arrays)
             self.arrays.append(encode(values))
@@ -165,7 +168,6 @@ def _plain(value: Any) -> Any:
 
 def _panel_data(contents: Contents, number: int, shared: _Shared) -> dict[str, Any]:
     image, spectra = contents.result.hsi.image, contents.spectra
-    scene = (image.data_ptr(), contents.result.hsi.binary_mask.data_ptr(), *image.shape, *image.stride(), spectra.step)
     return {
         "number": number,
         "kind": contents.kind,
@@ -179,8 +181,8 @@ def _panel_data(contents: Contents, number: int, shared: _Shared) -> dict[str, A
         "wavelengths": np.sort(contents.wavelengths).tolist(),
         "positive": _figures.POSITIVE,
         "negative": _figures.NEGATIVE,
-        "image": shared.place(spectra.image, scene),
-        "attributions": shared.place(spectra.attributions, ("attributions", number)),
+        "image": shared.place(spectra.image),
+        "attributions": shared.place(spectra.attributions),
         "figures": {
             "map": _figures.map_figure(contents, png(contents.picture)),
             "pixel": _figures.pixel_figure(contents),
