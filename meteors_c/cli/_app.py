@@ -144,7 +144,9 @@ def _add_scene(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--bands", metavar="LIST", help="bands to take, counted from 0, or names of regions: 0-99,110 or red,NIR"
     )
-    command.add_argument("--wavelengths", metavar="LIST|FILE", help="of the bands, where the scene has none or wrong ones")
+    command.add_argument(
+        "--wavelengths", metavar="LIST|FILE", help="of the bands, where the scene has none or wrong ones"
+    )
     command.add_argument("--wavelength-unit", metavar="UNIT", help="nm, um, ...")
     command.add_argument("--bad-bands", choices=("drop", "keep"), help="bands that the scene marks as bad")
     command.add_argument("--nodata", type=float, metavar="NUMBER", help="the value that marks missing ones")
@@ -170,8 +172,11 @@ def _add_explain(commands: Any) -> None:
     add("--by", choices=("values", "pixels", "bands", "superpixels"), help="what attributions are found for")
     add("--box", metavar="N[,N...]", help="size of the windows of occlusion")
     add("--box-stride", metavar="N[,N...]", help="distance between them")
-    add("--groups", metavar="N|NAMES", help="bands that go together: so many groups of neighbours, or names: "
-        "regions, sentinel2a, red,NIR or R,G,B,N")
+    add(
+        "--groups",
+        metavar="N|NAMES",
+        help="bands that go together: so many groups of neighbours, or names: regions, sentinel2a, red,NIR or R,G,B,N",
+    )
     add("--superpixels", type=_count, metavar="N", help="about how many")
     add("--around", metavar="METHOD", help="the method inside a noise tunnel (saliency)")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="any other argument of the method")

@@ -38,7 +38,7 @@ def _size(scene: Any) -> Iterator[Row]:
     yield "values", f"{scene.dtype}, {scene.dtype.itemsize * scene.size / 1e6:.1f} MB"
     if "sensor" in scene.attrs:
         yield "sensor", str(scene.attrs["sensor"])
-    if "notes" in scene.attrs and scene.attrs["notes"]:
+    if scene.attrs.get("notes"):
         yield "notes", str(scene.attrs["notes"])
 
 

@@ -236,7 +236,9 @@ def _made(spec: str, device: str | None) -> tuple[Any, int | None]:
         found = getattr(found, part)
     model = found if isinstance(found, nn.Module | ExplainableModel) else found()
     if not callable(model) and not isinstance(model, ExplainableModel):
-        raise UsageError(f"--model: {spec} returned {type(model).__name__}, not a network, function or ExplainableModel")
+        raise UsageError(
+            f"--model: {spec} returned {type(model).__name__}, not a network, function or ExplainableModel"
+        )
     if isinstance(model, nn.Module):
         model.eval()
     if device is not None and isinstance(model, nn.Module | ExplainableModel):

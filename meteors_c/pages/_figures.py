@@ -72,7 +72,12 @@ def map_figure(contents: Contents, picture: str) -> dict[str, Any]:
             colorscale=COLOURS,
             opacity=0.0 if contents.heat is None else 0.8,
             showscale=contents.heat is not None,
-            colorbar={"thickness": 12, "len": 0.9, "outlinewidth": 0, "title": {"text": "attribution", "side": "right"}},
+            colorbar={
+                "thickness": 12,
+                "len": 0.9,
+                "outlinewidth": 0,
+                "title": {"text": "attribution", "side": "right"},
+            },
             hovertemplate="row %{y:.0f}, column %{x:.0f}"
             + ("" if contents.heat is None else "<br>attribution %{z:.4g}")
             + "<extra></extra>",

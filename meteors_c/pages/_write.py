@@ -150,9 +150,7 @@ def _page(contents: list[Contents], titles: list[str], share_scale: bool, made: 
     }
     # Split before anything is put in: what is put in may hold braces of its own.
     pieces = _resource("page.html").split("{{")
-    return pieces[0] + "".join(
-        parts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:])
-    )
+    return pieces[0] + "".join(parts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:]))
 
 
 def _resource(name: str) -> str:
