@@ -106,10 +106,8 @@ def _small(plane: torch.Tensor) -> torch.Tensor:
     return plane[::step, ::step]
 
 
-def _thumbnail(hsi: Any) -> np.ndarray | None:
-    """Return a CHW image in colours, small; None where it has no pixel."""
-    if 0 in hsi.image.shape:
-        return None
+def _thumbnail(hsi: Any) -> np.ndarray:
+    """Return a CHW image in colours, small."""
     step = max(1, -(-max(hsi.image.shape[1:]) // _SIDE))
     small = type(hsi)(
         image=hsi.image.detach()[:, ::step, ::step],

@@ -124,7 +124,7 @@ class _Shared:
 
     def place(self, values: np.ndarray) -> int:
         """Return the number of an array in the page; the same for the same values."""
-        key = (values.shape, hashlib.blake2b(np.ascontiguousarray(values)).digest())
+        key = (values.shape, hashlib.blake2b(values.tobytes()).digest())
         if key not in self._places:
             self._places[key] = len(self.arrays)
             self.arrays.append(encode(values))
@@ -221,8 +221,8 @@ def _panel_html(contents: Contents, number: int, title: str, made: Any, alone: b
 <div class="figure"><div class="plot map" id="map-{number}" role="img" aria-label="Map of {name}: the scene with \
 attributions over it; a click chooses a pixel, as the fields for row and column do"></div>
 <p class="note">{_notes(contents, alone)}</p></div>
-<div class="figure"><div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of the \
-chosen pixel of {name}"></div>
+<div class="figure"><div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of \
+the chosen pixel of {name}"></div>
 <p class="readout" id="readout-{number}" aria-live="polite"></p></div>
 </div>
 {bands}
