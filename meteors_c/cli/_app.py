@@ -24,7 +24,7 @@ _MAIN_HELP = """examples:
 
 exit status: 0 all went well, 1 the run failed, 2 the command line is wrong, 130 interrupted"""
 
-_EXPLAIN_HELP = """models: a program of torch.export (.pt2), a TorchScript file, an ONNX file (methods by outputs alone),
+_EXPLAIN_HELP = """models: a program of torch.export (.pt2), a TorchScript or ONNX file (the latter without gradients),
 or package.module:factory, which is called without arguments and returns a network, a function of a batch, or
 an ExplainableModel. What a file is, is told by its contents. Pickles are refused: reading one runs the code in it.
 
