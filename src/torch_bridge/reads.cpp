@@ -28,7 +28,7 @@ int on_call(PyObject *, PyFrameObject *, int what, PyObject *function) {
     }
     const char *name = reinterpret_cast<PyCFunctionObject *>(function)->m_ml->ml_name;
     PyObject *self = PyCFunction_GET_SELF(function);
-    if (std::strcmp(name, "_to_dlpack") == 0 || std::strcmp(name, "to_dlpack") == 0) { /* whose, it does not tell */
+    if (std::strstr(name, "to_dlpack") != nullptr) { /* of which tensor, is not told */
         watched->read_by_python = name;
     } else if (self != nullptr && THPVariable_Check(self) && gives_values(name) &&
                watched->depends(THPVariable_Unpack(self))) {
