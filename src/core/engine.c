@@ -289,7 +289,8 @@ size_t met_largest_chunk(const engine *e, bool prepared) {
     if (e->options->max_batch_size > 0) {
         return limit;
     }
-    const size_t grown = GROW_BYTES / (prepared && e->job->gradient ? FEATURES : 1) / e->bytes;
+    const size_t bytes = prepared && e->job->gradient ? GROW_BYTES / FEATURES : prepared ? 8 * GROW_BYTES : GROW_BYTES;
+    const size_t grown = bytes / e->bytes;
     return grown > first ? (grown < limit ? grown : limit) : first;
 }
 
