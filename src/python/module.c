@@ -63,6 +63,7 @@ static PyMethodDef functions[] = {
     METHOD(draw_coalitions),
     METHOD(callable_model),
     METHOD(fit_linear),
+    {"experience", met_py_new_experience, METH_NOARGS, met_py_experience_doc},
     {"find_method", find_method, METH_O, find_method_doc},
     {"resolve_targets", resolve_targets, METH_VARARGS, resolve_targets_doc},
     {NULL, NULL, 0, NULL},
