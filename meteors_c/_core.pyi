@@ -124,6 +124,7 @@ class Method:
 
 methods: dict[str, Method]
 
+def experience() -> object: ...
 def find_method(name: str, /) -> Method: ...
 def perturb(
     image: torch.Tensor,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["CoreModel", "bridge", "make_model", "parallel"]
 
 _BUILT_FOR = re.compile(rb"meteors_c was built for torch ([^\0]+)\0")
+_experience: WeakKeyDictionary[ExplainableModel, Any] = WeakKeyDictionary()
 _warned: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # subjects of the warnings given so far
 
 
@@ -214,6 +215,11 @@ def make_model(
         function, model.module, values, per_image, str(device), given, tensor_of, current().threads == "measured"
     )
     return CoreModel(capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch", name)
+
+
+def experience_with(model: ExplainableModel) -> Any:
+    """Return what the core has learned from earlier calls on a model: where shortcuts were in vain."""
+    return _experience.setdefault(model, _core.experience())
 
 
 def _attempt(model: ExplainableModel, batch: torch.Tensor, values: list[Any]) -> torch.Tensor | None:

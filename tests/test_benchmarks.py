@@ -38,7 +38,7 @@ def superpixels(scene: Scene) -> np.ndarray:
 @pytest.mark.parametrize(("name", "scene"), CASES)
 def test_workloads_over_features(name: str, scene: str) -> None:
     small = scene_of(scene, tiny=True)
-    call = library_call("meteors_c", WORKLOADS[name], small, plain=True, half=False, superpixels=superpixels(small))
+    call = library_call("meteors_c", WORKLOADS[name], small, path="plain", half=False, superpixels=superpixels(small))
     (result,) = call()
     assert isinstance(result, meteors_c.attr.HSIAttributes)
     assert len(result.effects.ids) == 3
