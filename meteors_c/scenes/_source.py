@@ -103,7 +103,7 @@ def scene_of(scene: Any, wavelengths: Any = None) -> Scene:
 
     Parameters
     ----------
-    scene : xarray.DataArray, HSI, numpy.ndarray, dask array or torch.Tensor
+    scene : xarray.DataArray, HSI, numpy.ndarray, dask array, torch.Tensor or dataset of h5py
         A DataArray names its dims; arrays are ``(bands, rows, columns)``.
     wavelengths : array-like, optional
         Of the bands, where the scene has none of its own.
@@ -126,6 +126,9 @@ def scene_of(scene: Any, wavelengths: Any = None) -> Scene:
         raise ShapeMismatchError(f"scene must have the axes (bands, rows, columns), not shape {tuple(scene.shape)}")
     if isinstance(scene, np.memmap):
         scene = scene.view(np.ndarray)  # what is read of it is read from the file all the same
+    elif not isinstance(scene, np.ndarray) and not hasattr(scene, "dask"):
+        dask = import_optional("dask.array", "dask", "dask", "scenes in files")
+        scene = dask.from_array(scene, lock=True)
     return _from_array(xarray.DataArray(scene, dims=DIMS), wavelengths)
 
 

@@ -19,7 +19,7 @@ from tests.scenes.models import Counting, convolutions, field, mapper, patch_mod
 
 
 def explain(log: Path, array: xarray.DataArray | None = None, **arguments: Any) -> xarray.Dataset:
-    model = ExplainableModel(Counting(log), "classification")
+    model = ExplainableModel(Counting(log).eval(), "classification")
     given = {"window": 3, "target": [0, 2], "chunk": (4, 5), "values": True, **arguments}
     return attr.explain_scene(attr.Saliency(model), whole() if array is None else array, **given)
 
@@ -147,11 +147,11 @@ torch.set_num_threads(1)
 values = da.random.default_rng(0).random((bands, side, side), chunks=(bands, 128, 128), dtype="float32")
 scene = xarray.DataArray(values, dims=("wavelength", "y", "x"), coords={"wavelength": 400.0 + np.arange(bands)})
 if kind == "tiles":
-    net = nn.Sequential(nn.Conv2d(bands, 2, 1), nn.Tanh())
+    net = nn.Sequential(nn.Conv2d(bands, 2, 1), nn.Tanh()).eval()
     arguments = {"chunk": 128}
 else:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(bands * 9, 2))
-    arguments = {"window": 3, "pixels": np.indices((side, side)).sum(0) % 101 == 0}
+    net = nn.Sequential(nn.Flatten(), nn.Linear(bands * 9, 2)).eval()
+    arguments = {"window": 3, "chunk": 128, "pixels": np.indices((side, side)).sum(0) % 301 == 0}
 explainer = attr.Saliency(ExplainableModel(net, "classification"))
 found = attr.explain_scene(explainer, scene, target=0, values=True, out=out, **arguments)
 assert np.isfinite(found["mean_spectrum"].values).all()
@@ -161,7 +161,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.parametrize("kind", ["tiles", "windows"])
 def test_memory_does_not_grow_with_the_scene(kind: str, tmp_path: Path) -> None:
-    """Sixteen times the pixels, of 13 MB and 210 MB, and values as many again."""
+    """Nine times the pixels, of 13 MB and 118 MB, and values as many again."""
     peaks = [
         int(
             subprocess.run(
@@ -169,6 +169,6 @@ def test_memory_does_not_grow_with_the_scene(kind: str, tmp_path: Path) -> None:
                 capture_output=True, text=True, check=True,
             ).stdout
         )
-        for side in (256, 1024)
+        for side in (256, 768)
     ]  # fmt: skip
-    assert peaks[1] - peaks[0] < 100_000  # KiB
+    assert peaks[1] - peaks[0] < 60_000  # KiB
