@@ -79,11 +79,12 @@ def write(
 
     Examples
     --------
-    >>> import torch
+    >>> import pathlib, tempfile, torch
     >>> from meteors_c import HSI, attr, pages
     >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
     >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.randn(3, 20, 20), attribution_method="Saliency")
-    >>> pages.write("report.html", [result], titles=["Three bands"])
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "report.html"
+    >>> pages.write(path, [result], titles=["Three bands"])
     """
     shown = _results(results)
     names = _titles(titles, shown)
