@@ -98,7 +98,7 @@ def map_figure(contents: Contents, picture: str) -> dict[str, Any]:
     )
     figure.update_layout(
         **_LAYOUT,
-        margin={"l": 45, "r": 10, "t": 10, "b": 40},
+        margin={"l": 45, "r": 10, "t": 32, "b": 40},  # above stands the mode bar
         dragmode="pan",
         images=[
             {
@@ -157,7 +157,7 @@ def pixel_figure(contents: Contents) -> dict[str, Any]:
     )
     figure.update_layout(
         **_LAYOUT,
-        margin={"l": 70, "r": 15, "t": 10, "b": 45},
+        margin={"l": 70, "r": 15, "t": 32, "b": 45},
         xaxis={**_AXIS, "title": {"text": "wavelength (nm)"}, "anchor": "y2", "zeroline": False},
         yaxis={**_AXIS, "domain": [0.56, 1], "title": {"text": "spectrum"}, "zeroline": False},
         yaxis2={**_AXIS, "domain": [0, 0.48], "title": {"text": "attribution"}, "zerolinecolor": "#9aa79f"},
@@ -190,10 +190,10 @@ def band_figure(contents: Contents, groups: list[str] | None) -> dict[str, Any] 
     count = max(lanes, default=-1) + 1
     figure.update_layout(
         **_LAYOUT,
-        margin={"l": 70, "r": 15, "t": 12 + 17 * count, "b": 45},
+        margin={"l": 70, "r": 15, "t": 32 + 17 * count, "b": 45},
         shapes=[_stripe(region, lane) for region, lane in zip(regions, lanes, strict=True)],
         annotations=[_label(region, lane, wavelengths) for region, lane in zip(regions, lanes, strict=True)],
-        xaxis={**_AXIS, "title": {"text": "wavelength (nm)"}, "zeroline": False},
+        xaxis={**_AXIS, "title": {"text": "wavelength (nm)"}, "zeroline": False, "range": _ends(wavelengths)},
         yaxis={**_AXIS, "title": {"text": "attribution"}, "zerolinecolor": "#9aa79f"},
     )
     return figure.to_dict()
@@ -206,6 +206,13 @@ def _widths(sorted_wavelengths: np.ndarray) -> np.ndarray:
     gaps = np.diff(sorted_wavelengths)
     nearest = np.minimum(np.append(gaps, gaps[-1]), np.append(gaps[0], gaps))
     return 0.92 * np.maximum(nearest, 1e-3 * max(float(np.ptp(sorted_wavelengths)), 1e-6))
+
+
+def _ends(wavelengths: np.ndarray) -> list[float]:
+    """Return where the axis ends: half a bar beyond the bands, however far their regions reach."""
+    order = np.sort(wavelengths)
+    half = _widths(order)[[0, -1]] / 1.8
+    return [float(order[0] - half[0]), float(order[-1] + half[1])]
 
 
 def _names_at(wavelength: float, regions: list[Region]) -> str:

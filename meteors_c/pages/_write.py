@@ -252,8 +252,8 @@ def _notes(contents: Contents, alone: bool) -> str:
         notes.append(f"Picture and map are averaged over {contents.block} x {contents.block} pixels.")
     if contents.spectra.step > 1:
         notes.append(
-            f"Spectra are those of every {contents.spectra.step}th row and column: the nearest one is shown, to keep "
-            "the page small."
+            f"Spectra are kept of one in {contents.spectra.step} x {contents.spectra.step} pixels, so that the page "
+            "stays small: the nearest one is shown."
         )
     if contents.picture_note is not None:
         notes.append(f"False colours: {contents.picture_note}.")

@@ -78,8 +78,7 @@ static void close_image(orders *p) {
 /* The order of a sample, or its reverse. */
 static void draw(const shapley_sampling *m, size_t image, size_t sample, bool reverse) {
     orders *p = &m->of[image];
-    met_permute((met_stream){m->options->seed, m->call->inputs[image].stream << 40 | sample}, p->count,
-                p->order);
+    met_permute((met_stream){m->options->seed, m->call->inputs[image].stream << 40 | sample}, p->count, p->order);
     for (size_t i = 0; reverse && i < p->count / 2; i++) {
         const size_t other = p->order[p->count - 1 - i];
         p->order[p->count - 1 - i] = p->order[i];

@@ -129,7 +129,7 @@ def test_large_scenes_make_no_large_files(tmp_path: Path) -> None:
     text, _, data = written(path, full(hsi), max_bytes=4_000_000)
     (panel,) = data["panels"]
     assert panel["step"] > 1
-    assert f"every {panel['step']}th row" in text
+    assert f"one in {panel['step']} x {panel['step']} pixels" in text
     assert sum(floats(one).nbytes for one in data["arrays"]) <= 4_000_000
     assert path.stat().st_size < len(get_plotlyjs()) + 4 / 3 * 4_000_000 + 4 / 3 * 4 * 600 * 500 + 2_000_000
     step, offset = panel["step"], panel["offset"]
