@@ -91,7 +91,7 @@ def options(
     Examples
     --------
     >>> with meteors_c.options(shortcuts=False, finite="raise"):
-    ...     attributes = explainer.attribute(hsi, target=0)
+    ...     attributes = attr.Saliency(model).attribute(hsi, target=0)
     """
     given = {
         "shortcuts": shortcuts,

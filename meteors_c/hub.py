@@ -41,11 +41,26 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 class DownloadError(OSError):
-    """A file can't be fetched; the message names the URL and where to put the file by hand."""
+    """A file can't be fetched; the message names the URL and where to put the file by hand.
+
+    Examples
+    --------
+    >>> issubclass(DownloadError, OSError)
+    True
+    """
 
 
 class ChecksumError(OSError):
-    """A file arrived whole, but its SHA-256 is another one than wanted."""
+    """A file arrived whole, but its SHA-256 is another one than wanted.
+
+    Examples
+    --------
+    >>> try:
+    ...     fetch(url, sha256="0" * 64)
+    ... except ChecksumError:
+    ...     print("the server has another file")
+    the server has another file
+    """
 
 
 class _ConnectionLostError(Exception):
@@ -64,6 +79,11 @@ def cache_dir() -> Path:
     Path
         ``$METEORS_C_CACHE`` if that is set, else ``meteors_c`` in the platform's folder for caches:
         ``$XDG_CACHE_HOME`` or ``~/.cache``, ``~/Library/Caches`` on macOS.
+
+    Examples
+    --------
+    >>> cache_dir().name
+    'cache'
     """
     if own := os.environ.get("METEORS_C_CACHE"):
         return Path(own).expanduser()
@@ -91,6 +111,11 @@ def cached_path(url: str, sha256: str) -> Path:
     ------
     ValidationError
         `url` is no http or https address of a file, or `sha256` no SHA-256.
+
+    Examples
+    --------
+    >>> cached_path("https://example.org/weights.npz", sha256=sha256).name
+    'weights.npz'
     """
     parts = urlsplit(url)
     name = Path(unquote(parts.path)).name
@@ -129,7 +154,9 @@ def fetch(url: str, sha256: str, *, timeout: float = 30.0, progress: bool = Fals
 
     Examples
     --------
-    >>> path = fetch("https://example.org/weights.npz", sha256="9f86d081884c7d65...", progress=True)
+    >>> path = fetch(url, sha256=sha256)  # an address, and the 64 digits of the file's hash
+    >>> path == cached_path(url, sha256)
+    True
     """
     path, wanted = cached_path(url, sha256), _checked_hash(sha256)
     if not timeout > 0:
@@ -166,7 +193,8 @@ def load_weights(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
 
     Examples
     --------
-    >>> network.load_state_dict(load_weights("weights.npz"))
+    >>> network.load_state_dict(load_weights(fetch(url, sha256=sha256)))
+    <All keys matched successfully>
     """
     path = Path(path)
     if not path.is_file():
@@ -222,7 +250,7 @@ def load_model(
 
     Examples
     --------
-    >>> network = load_model(Network(), "https://example.org/weights.npz", sha256="9f86d081884c7d65...")
+    >>> network = load_model(datasets.load_demo_model(), url, sha256=sha256)
     """
     try:
         path = fetch(url, sha256, timeout=timeout, progress=progress)

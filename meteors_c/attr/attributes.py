@@ -176,6 +176,11 @@ class HSIAttributes:
         ------
         DeviceError
             The device is unknown or not there. Nothing has moved then.
+
+        Examples
+        --------
+        >>> result.to("cpu").device
+        device(type='cpu')
         """
         device = resolve_inference_device_attributes(device, None)
         try:
@@ -210,6 +215,11 @@ class HSIAttributes:
         ------
         OrientationError
             The orientation is not a permutation of C, H and W. Nothing has changed then.
+
+        Examples
+        --------
+        >>> result.change_orientation("HWC").attributes.shape
+        torch.Size([48, 48, 150])
         """
         hsi = self.hsi.change_orientation(target_orientation)
         axes = [self.orientation.index(letter) for letter in hsi.orientation]
@@ -220,7 +230,14 @@ class HSIAttributes:
         return result
 
     def model_copy(self: Self) -> Self:
-        """Make a shallow copy: a new object with the same image and tensors."""
+        """Make a shallow copy: a new object with the same image and tensors.
+
+        Examples
+        --------
+        >>> copy = result.model_copy()
+        >>> copy == result, copy.attributes is result.attributes
+        (True, True)
+        """
         return copy.copy(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -246,6 +263,12 @@ class HSIAttributes:
         -----
         Gradients are not saved, nor is the device. An object of a derived class is saved as the class of this module
         that it derives from.
+
+        Examples
+        --------
+        >>> result.save("phosphorus.npz")
+        >>> HSIAttributes.load("phosphorus.npz") == result
+        True
         """
         from meteors_c import io
 
@@ -276,6 +299,12 @@ class HSIAttributes:
             this class.
         DeviceError
             ``device`` is unknown or not there.
+
+        Examples
+        --------
+        >>> spatial.save("windows.npz")
+        >>> type(HSIAttributes.load("windows.npz")).__name__
+        'HSIAttributesSpatial'
         """
         from meteors_c import io
 
