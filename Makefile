@@ -34,7 +34,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-om
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test check asan lint format bench docs clean
+.PHONY: help build demo test check asan lint format bench docs linkcheck clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -98,11 +98,14 @@ format: $(VENV)/.lint  ## put every file into the project's style
 bench: $(VENV)/.bench build $(filter $(PEER)/%,$(METEORS_PEER_PYTHON:$(PEER)/bin/python=$(PEER)/.installed))  ## measure against the peer; writes benchmarks/RESULTS.md
 	METEORS_PEER_PYTHON=$(METEORS_PEER_PYTHON) $(PY) -m benchmarks $(ARGS)
 
-docs: $(VENV)/.docs build  ## make the reference pages in docs/_build
-	$(PY) docs/make.py
+docs: $(VENV)/.docs build  ## build the documentation in docs/_build/html, without the network
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+linkcheck: $(VENV)/.docs build  ## look whether the pages that the documentation links are there
+	$(PY) -m sphinx -q -b linkcheck docs docs/_build/linkcheck
 
 clean:  ## remove what the other targets made, but for the environments
-	rm -rf build out docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache meteors_c/*.so
+	rm -rf build out docs/_build docs/reference docs/gallery docs/costs.md docs/sg_execution_times.rst *.egg-info .pytest_cache .mypy_cache .ruff_cache meteors_c/*.so
 	rm -f $(VENV)/.installed
 	find meteors_c tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -330,7 +330,7 @@ def run_setup(folder: Path, *command: str | Path) -> None:
 
 def test_source_distribution_has_every_source(unpacked: Path) -> None:
     wanted = set(sources())
-    assert {"Makefile", ".ci/run", "src/core/engine.c", "benchmarks/child.py", "docs/make.py"} <= wanted
+    assert {"Makefile", ".ci/run", "src/core/engine.c", "benchmarks/child.py", "docs/conf.py"} <= wanted
     assert [name for name in sorted(wanted) if not (unpacked / name).is_file()] == []
 
 

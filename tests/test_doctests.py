@@ -44,8 +44,12 @@ def is_public(module: ModuleType) -> bool:
 
 
 def methods_of(kind: type) -> Iterator[tuple[str, Any]]:
-    """Yield the public methods that a class defines itself, in Python or in C."""
-    for name, raw in vars(kind).items():
+    """Yield the public methods of a class that are defined in this package, in Python or in C."""
+    own: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__.startswith("meteors_c"):
+            own |= vars(base)
+    for name, raw in own.items():
         value = raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
         if not name.startswith("_") and (inspect.isroutine(value) or inspect.ismethoddescriptor(value)):
             yield name, value
@@ -62,8 +66,10 @@ def public_callables() -> dict[str, tuple[ModuleType, Any]]:
                 continue
             seen.add(id(value))
             found[f"{module.__name__}.{name}"] = module, value
-            if inspect.isclass(value):
-                found |= {f"{module.__name__}.{name}.{own}": (module, method) for own, method in methods_of(value)}
+            for own, method in methods_of(value) if inspect.isclass(value) else ():
+                if id(method) not in seen:
+                    seen.add(id(method))
+                    found[f"{module.__name__}.{name}.{own}"] = module, method
     return found
 
 
@@ -78,9 +84,8 @@ def all_examples() -> dict[str, doctest.DocTest]:
     documents = {test.docstring for test in tests.values()}
     for path, (module, value) in CALLABLES.items():
         text = inspect.getdoc(value) or ""
-        if not isinstance(value, type) and not inspect.isfunction(value) or value.__module__ == "meteors_c._core":
-            if text not in documents and PARSER.get_examples(text):
-                tests[path] = PARSER.get_doctest(text, dict(vars(module)), path, None, 0)
+        if getattr(value, "__doc__", None) not in documents and PARSER.get_examples(text):
+            tests[path] = PARSER.get_doctest(text, dict(vars(module)), path, None, 0)
     return tests
 
 
