@@ -12,7 +12,20 @@ from meteors_c._options import options
 from meteors_c._version import __version__
 
 if TYPE_CHECKING:
-    from meteors_c import attr, datasets, dropin, exceptions, hub, models, shap, utils, visualize
+    from meteors_c import (
+        attr,
+        datasets,
+        dropin,
+        exceptions,
+        hub,
+        io,
+        models,
+        pages,
+        shap,
+        spectral,
+        utils,
+        visualize,
+    )
     from meteors_c.dropin import install, load_ipython_extension, uninstall, unload_ipython_extension
     from meteors_c.hsi import HSI
 
@@ -25,17 +38,33 @@ __all__ = [
     "exceptions",
     "hub",
     "install",
+    "io",
     "load_ipython_extension",
     "models",
     "options",
+    "pages",
     "shap",
+    "spectral",
     "uninstall",
     "unload_ipython_extension",
     "utils",
     "visualize",
 ]
 
-_MODULES = {"attr", "datasets", "dropin", "exceptions", "hub", "models", "shap", "utils", "visualize"}
+_MODULES = {
+    "attr",
+    "datasets",
+    "dropin",
+    "exceptions",
+    "hub",
+    "io",
+    "models",
+    "pages",
+    "shap",
+    "spectral",
+    "utils",
+    "visualize",
+}
 _ENTRY_POINTS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
 
 

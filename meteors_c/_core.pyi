@@ -32,11 +32,37 @@ class HSI:
         self,
         *,
         image: Any,
-        wavelengths: Any,
+        wavelengths: Any = ...,
         orientation: tuple[str, str, str] | list[str] | str = ...,
         device: str | torch.device | None = None,
         binary_mask: Any = None,
+        wavelength_unit: str | None = None,
+        georeference: Any = None,
+        source: str | None = None,
     ) -> None: ...
+    @property
+    def georeference(self) -> Any: ...
+    @georeference.setter
+    def georeference(self, value: Any) -> None: ...
+    @property
+    def source(self) -> str | None: ...
+    @source.setter
+    def source(self, value: str | None) -> None: ...
+    @classmethod
+    def from_xarray(
+        cls,
+        da: Any,
+        spectral: str = "wavelength",
+        *,
+        binary_mask: Any = None,
+        nodata: float | None = None,
+        wavelengths: Any = None,
+        wavelength_unit: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> Self: ...
+    def bands(
+        self, name: str | tuple[float, float] | list[str | tuple[float, float]], /
+    ) -> NDArray[np.int64]: ...
     @property
     def spectral_axis(self) -> int: ...
     @property
@@ -67,6 +93,7 @@ class HSI:
         apply_min_cutoff: bool = False,
         output_channel_axis: int | None = None,
     ) -> tuple[torch.Tensor, str | None]: ...
+    def _repr_html_(self) -> str: ...
     def _substitute_bands(self) -> tuple[int, int, int]: ...
     def _extract_central_slice_from_band(
         self,
@@ -75,6 +102,17 @@ class HSI:
         apply_min_cutoff: bool = False,
         normalize: bool = True,
     ) -> torch.Tensor: ...
+    @classmethod
+    def stack(
+        cls,
+        images: Any,
+        /,
+        *,
+        wavelengths: Any,
+        orientation: tuple[str, str, str] | list[str] | str = ...,
+        device: str | torch.device | None = None,
+        binary_mask: Any = None,
+    ) -> list[Self]: ...
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self: ...
 
 # The bands that have a name: their lowest and highest wavelength, nm, ends included.
@@ -138,4 +176,8 @@ def fit_linear(
     max_iterations: int,
     tolerance: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int, bool]: ...
+def windows(
+    scene: HSI, rows: NDArray[np.int64], columns: NDArray[np.int64], height: int, width: int
+) -> list[HSI]: ...
+def window_spectra(windows: list[torch.Tensor], axis: int, over_window: bool) -> NDArray[np.float64]: ...
 def resolve_targets(targets: Targets, shape: tuple[int, ...]) -> list[int]: ...

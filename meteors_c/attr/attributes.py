@@ -25,6 +25,7 @@ from meteors_c.attr._fields import (
     validate_score,
     validate_shapes,
 )
+from meteors_c.attr._maps import Maps
 from meteors_c.attr._registry import AVAILABLE_ATTRIBUTION_METHODS
 from meteors_c.attr.effects import FeatureEffects
 from meteors_c.exceptions import DeviceError, HSIAttributesError
@@ -52,7 +53,7 @@ _REQUIRED: Any = None
 Self = TypeVar("Self", bound="HSIAttributes")
 
 
-class HSIAttributes:
+class HSIAttributes(Maps):
     """The attributions of one image.
 
     Parameters
@@ -346,6 +347,41 @@ class HSIAttributes:
             f"device={self.device}",
         ]
         return f"{type(self).__name__}({', '.join(fields)})"
+
+    def to_html(self, path: str | os.PathLike[str], title: str | None = None) -> None:
+        """Write a report page: one HTML file with map, spectra and evidence that works without a network.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file. One that is there is replaced in one step.
+        title : str, optional
+            The heading; method and target where None.
+
+        Raises
+        ------
+        ImportError
+            The package plotly is missing.
+        OSError
+            The file can't be written.
+
+        See Also
+        --------
+        meteors_c.pages.write : Several results side by side.
+
+        Examples
+        --------
+        >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+        >>> HSIAttributes(hsi=hsi, attributes=torch.randn(3, 20, 20)).to_html("report.html")
+        """
+        from meteors_c import pages
+
+        pages.write(path, [self], None if title is None else [title])
+
+    def _repr_html_(self) -> str:
+        from meteors_c.pages._notebook import result_html
+
+        return result_html(self)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Give the tensors of the image's shape that are there, by name."""

@@ -27,6 +27,7 @@ from meteors_c.attr._games import (
 )
 from meteors_c.attr._kernels import ExpKernelSimilarity
 from meteors_c.attr._noise import new_seed
+from meteors_c.attr._streams import numbers_of
 from meteors_c.attr._segmentation_masks import SegmentationMasks, validate_mask_shape
 from meteors_c.attr._surrogates import Question, fit_custom, perturbations_of, question_of, similarities_of
 from meteors_c.attr.explainer import Computed
@@ -363,11 +364,12 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
         if self.perturb_func is not None and game.continue_from is not None:
             raise ValueError("continue_from needs samples that the core draws, not a perturb_func")
         rows, weights = [], []
+        numbers = numbers_of(len(game.images))
         for i in range(len(game.images)):
             question = self._question(game, i, game.missing.baselines[i])
             if self.perturb_func is None:
                 count = len(game.features.ids[i])
-                rows.append(_core.draw_coalitions(arguments["seed"], i, arguments["n_samples"], count))
+                rows.append(_core.draw_coalitions(arguments["seed"], numbers[i], arguments["n_samples"], count))
             else:
                 rows.append(perturbations_of(self.perturb_func, question, arguments["n_samples"]))
             if user_weights:

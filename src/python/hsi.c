@@ -2,14 +2,17 @@
 #include "hsi_object.h"
 
 #include <stddef.h>
+#include <string.h>
 #include <structmember.h>
 
 #include "hsi_doc.h"
 #include "image.h"
+#include "windows.h"
 
-enum { IMAGE, WAVELENGTHS, ORIENTATION, DEVICE, MASK, FIELDS };
+enum { IMAGE, WAVELENGTHS, ORIENTATION, DEVICE, MASK, GEOREFERENCE, SOURCE, FIELDS, UNIT = FIELDS, KEYWORDS_TAKEN };
 
-static const char *const field_names[FIELDS] = {"image", "wavelengths", "orientation", "device", "binary_mask"};
+static const char *const field_names[KEYWORDS_TAKEN] = {"image",       "wavelengths",  "orientation", "device",
+                                                        "binary_mask", "georeference", "source",      "wavelength_unit"};
 
 int met_py_hsi_ready(const met_py_hsi *self) {
     if (self->image == NULL) {
@@ -46,16 +49,20 @@ PyObject *met_py_hsi_mask(met_py_hsi *self) {
 
 /* ------------------------------------------------------------------ construction */
 
-/* Take over five checked fields (mask: None = all true). Consumes the references. */
+/* Take over the checked fields (mask: None = all true). Consumes the references. */
 static void set_fields(met_py_hsi *self, PyObject *fields[FIELDS]) {
-    if (fields[MASK] == Py_None) {
-        Py_CLEAR(fields[MASK]);
+    for (int f = MASK; f < FIELDS; f++) {
+        if (fields[f] == Py_None) {
+            Py_CLEAR(fields[f]);
+        }
     }
     Py_XSETREF(self->image, fields[IMAGE]);
     Py_XSETREF(self->wavelengths, fields[WAVELENGTHS]);
     Py_XSETREF(self->orientation, fields[ORIENTATION]);
     Py_XSETREF(self->device, fields[DEVICE]);
     Py_XSETREF(self->mask, fields[MASK]);
+    Py_XSETREF(self->georeference, fields[GEOREFERENCE]);
+    Py_XSETREF(self->source, fields[SOURCE]);
 }
 
 static void drop_fields(PyObject *fields[FIELDS]) {
@@ -65,15 +72,15 @@ static void drop_fields(PyObject *fields[FIELDS]) {
 }
 
 /* Sort keyword arguments into the fields (borrowed); unknown ones are ignored with one warning. */
-static int read_keywords(PyObject *kwargs, PyObject *given[FIELDS]) {
+static int read_keywords(PyObject *kwargs, PyObject *given[KEYWORDS_TAKEN]) {
     PyObject *key, *value, *unknown = NULL;
     Py_ssize_t position = 0;
     while (kwargs != NULL && PyDict_Next(kwargs, &position, &key, &value)) {
         int f = 0;
-        while (f < FIELDS && PyUnicode_CompareWithASCIIString(key, field_names[f]) != 0) {
+        while (f < KEYWORDS_TAKEN && PyUnicode_CompareWithASCIIString(key, field_names[f]) != 0) {
             f++;
         }
-        if (f < FIELDS) {
+        if (f < KEYWORDS_TAKEN) {
             given[f] = value;
         } else if (unknown == NULL) {
             unknown = PyUnicode_FromFormat("%R", key);
@@ -81,7 +88,7 @@ static int read_keywords(PyObject *kwargs, PyObject *given[FIELDS]) {
             PyObject *more = PyUnicode_FromFormat("%U, %R", unknown, key);
             Py_SETREF(unknown, more);
         }
-        if (f == FIELDS && unknown == NULL) {
+        if (f == KEYWORDS_TAKEN && unknown == NULL) {
             return -1;
         }
     }
@@ -90,34 +97,36 @@ static int read_keywords(PyObject *kwargs, PyObject *given[FIELDS]) {
     }
     int failed = PyErr_WarnFormat(PyExc_UserWarning, 1,
                                   "HSI() ignores the unknown argument %U; it takes image, wavelengths, orientation, "
-                                  "device and binary_mask",
+                                  "device, binary_mask, wavelength_unit, georeference and source",
                                   unknown);
     Py_DECREF(unknown);
     return failed;
 }
 
-static int hsi_init(PyObject *object, PyObject *args, PyObject *kwargs) {
-    PyObject *given[FIELDS] = {NULL};
-    PyObject *made[FIELDS] = {NULL};
-    if (PyTuple_GET_SIZE(args) != 0) {
-        PyErr_SetString(PyExc_TypeError, "HSI() takes keyword arguments only: HSI(image=..., wavelengths=...)");
-        return -1;
-    }
-    if (read_keywords(kwargs, given) < 0) {
-        return -1;
-    }
-    for (int f = IMAGE; f <= WAVELENGTHS; f++) {
-        if (given[f] == NULL) {
-            return met_py_error("ValidationError", "HSI() needs the keyword argument %s", field_names[f]);
+/* The wavelengths as a checked tensor, nm. */
+static PyObject *make_wavelengths(PyObject *value, PyObject *unit) {
+    if (unit == NULL || unit == Py_None) {
+        PyObject *wavelengths = met_py_wavelengths_field(value);
+        if (wavelengths != NULL && met_py_warn_of_micrometres(wavelengths) < 0) {
+            Py_CLEAR(wavelengths);
         }
+        return wavelengths;
     }
+    PyObject *converted = met_py_wavelengths_in_nm(value, unit);
+    PyObject *wavelengths = converted == NULL ? NULL : met_py_wavelengths_field(converted);
+    Py_XDECREF(converted);
+    return wavelengths;
+}
+
+/* Check the values that were given, in the order in which they need each other; -1 with an exception. */
+static int make_fields(PyObject *const given[KEYWORDS_TAKEN], PyObject *made[FIELDS]) {
     if ((made[IMAGE] = met_py_image_field(given[IMAGE])) == NULL) {
-        goto fail;
+        return -1;
     }
     made[ORIENTATION] = given[ORIENTATION] == NULL ? Py_BuildValue("(sss)", "C", "H", "W")
                                                    : met_py_orientation_field(given[ORIENTATION]);
     if (made[ORIENTATION] == NULL) {
-        goto fail;
+        return -1;
     }
     if (given[DEVICE] == NULL || given[DEVICE] == Py_None) {
         made[DEVICE] = PyObject_GetAttrString(made[IMAGE], "device");
@@ -125,23 +134,63 @@ static int hsi_init(PyObject *object, PyObject *args, PyObject *kwargs) {
         Py_SETREF(made[IMAGE], met_py_move(made[IMAGE], made[DEVICE]));
     }
     if (made[DEVICE] == NULL || made[IMAGE] == NULL ||
-        (made[WAVELENGTHS] = met_py_wavelengths_field(given[WAVELENGTHS])) == NULL ||
+        (made[WAVELENGTHS] = make_wavelengths(given[WAVELENGTHS], given[UNIT])) == NULL ||
         met_py_check_wavelengths(made[WAVELENGTHS], made[IMAGE], met_py_spectral_axis(made[ORIENTATION])) < 0) {
-        goto fail;
+        return -1;
     }
     made[MASK] =
         met_py_mask_field(given[MASK] == NULL ? Py_None : given[MASK], made[IMAGE], made[ORIENTATION], made[DEVICE]);
     if (made[MASK] != NULL && made[MASK] != Py_None) {
         Py_SETREF(made[MASK], met_py_expand_mask(made[MASK], made[IMAGE], made[ORIENTATION]));
     }
-    if (made[MASK] == NULL) {
-        goto fail;
+    made[GEOREFERENCE] =
+        made[MASK] == NULL
+            ? NULL
+            : met_py_georeference_field(given[GEOREFERENCE] == NULL ? Py_None : given[GEOREFERENCE]);
+    made[SOURCE] =
+        made[GEOREFERENCE] == NULL ? NULL : met_py_source_field(given[SOURCE] == NULL ? Py_None : given[SOURCE]);
+    return made[SOURCE] == NULL ? -1 : 0;
+}
+
+static int hsi_init(PyObject *object, PyObject *args, PyObject *kwargs) {
+    PyObject *given[KEYWORDS_TAKEN] = {NULL};
+    PyObject *made[FIELDS] = {NULL};
+    PyObject *read = NULL;
+    int result = -1;
+    if (PyTuple_GET_SIZE(args) != 0) {
+        PyErr_SetString(PyExc_TypeError, "HSI() takes keyword arguments only: HSI(image=..., wavelengths=...)");
+        return -1;
     }
-    set_fields((met_py_hsi *)object, made);
-    return 0;
-fail:
-    drop_fields(made);
-    return -1;
+    if (read_keywords(kwargs, given) < 0) {
+        return -1;
+    }
+    if (given[IMAGE] != NULL) {
+        read = met_py_hsi_read_source(given[IMAGE], kwargs);
+        if (read == NULL) {
+            return -1;
+        }
+        if (read != Py_None) { /* what was unknown has been warned of, and is not in the new arguments */
+            memset(given, 0, sizeof given);
+            if (read_keywords(read, given) < 0) {
+                goto done;
+            }
+        }
+    }
+    for (int f = IMAGE; f <= WAVELENGTHS; f++) {
+        if (given[f] == NULL) {
+            met_py_error("ValidationError", "HSI() needs the keyword argument %s", field_names[f]);
+            goto done;
+        }
+    }
+    if (make_fields(given, made) == 0) {
+        set_fields((met_py_hsi *)object, made);
+        result = 0;
+    } else {
+        drop_fields(made);
+    }
+done:
+    Py_XDECREF(read);
+    return result;
 }
 
 /* ------------------------------------------------------------------ fields */
@@ -156,6 +205,8 @@ static PyObject *get_field(PyObject *object, void *closure) {
     case WAVELENGTHS: return Py_NewRef(self->wavelengths);
     case ORIENTATION: return Py_NewRef(self->orientation);
     case DEVICE: return Py_NewRef(self->device);
+    case GEOREFERENCE: return Py_NewRef(self->georeference == NULL ? Py_None : self->georeference);
+    case SOURCE: return Py_NewRef(self->source == NULL ? Py_None : self->source);
     default: break;
     }
     PyObject *mask = met_py_hsi_mask(self);
@@ -179,26 +230,29 @@ static int set_field(PyObject *object, PyObject *value, void *closure) {
     }
     switch (f) {
     case IMAGE: made = met_py_image_field(value); break;
-    case WAVELENGTHS: made = met_py_wavelengths_field(value); break;
+    case WAVELENGTHS: made = make_wavelengths(value, NULL); break;
     case ORIENTATION: made = met_py_orientation_field(value); break;
     case DEVICE:
         made = value == Py_None ? PyObject_GetAttrString(self->image, "device") : met_py_device_field(value);
         break;
+    case GEOREFERENCE: made = met_py_georeference_field(value); break;
+    case SOURCE: made = met_py_source_field(value); break;
     default: made = met_py_mask_field(value, self->image, self->orientation, self->device); break;
     }
     if (made == NULL) {
         return -1;
+    }
+    if (f >= MASK && made == Py_None) {
+        Py_CLEAR(made);
     }
     switch (f) {
     case IMAGE: Py_SETREF(self->image, made); break;
     case WAVELENGTHS: Py_SETREF(self->wavelengths, made); break;
     case ORIENTATION: Py_SETREF(self->orientation, made); break;
     case DEVICE: Py_SETREF(self->device, made); break;
-    default:
-        if (made == Py_None) {
-            Py_CLEAR(made);
-        }
-        Py_XSETREF(self->mask, made);
+    case GEOREFERENCE: Py_XSETREF(self->georeference, made); break;
+    case SOURCE: Py_XSETREF(self->source, made); break;
+    default: Py_XSETREF(self->mask, made);
     }
     return 0;
 }
@@ -296,6 +350,16 @@ done:
     return result;
 }
 
+/* For notebooks: written in Python, and imported when one asks. */
+static PyObject *hsi_html(PyObject *object, PyObject *unused) {
+    (void)unused;
+    PyObject *module =
+        met_py_hsi_ready((met_py_hsi *)object) < 0 ? NULL : PyImport_ImportModule("meteors_c.pages._notebook");
+    PyObject *html = module == NULL ? NULL : PyObject_CallMethod(module, "hsi_html", "O", object);
+    Py_XDECREF(module);
+    return html;
+}
+
 /* ------------------------------------------------------------------ memory */
 
 static int hsi_traverse(PyObject *object, visitproc visit, void *arg) {
@@ -306,6 +370,8 @@ static int hsi_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->orientation);
     Py_VISIT(self->device);
     Py_VISIT(self->mask);
+    Py_VISIT(self->georeference);
+    Py_VISIT(self->source);
     Py_VISIT(self->dict);
     return 0;
 }
@@ -317,6 +383,8 @@ static int hsi_clear(PyObject *object) {
     Py_CLEAR(self->orientation);
     Py_CLEAR(self->device);
     Py_CLEAR(self->mask);
+    Py_CLEAR(self->georeference);
+    Py_CLEAR(self->source);
     Py_CLEAR(self->dict);
     return 0;
 }
@@ -342,6 +410,8 @@ static PyGetSetDef hsi_getset[] = {
     FIELD("orientation", ORIENTATION, orientation_doc),
     FIELD("device", DEVICE, device_doc),
     FIELD("binary_mask", MASK, mask_doc),
+    FIELD("georeference", GEOREFERENCE, georeference_doc),
+    FIELD("source", SOURCE, source_doc),
     {"spectral_axis", get_spectral_axis, NULL, spectral_axis_doc, NULL},
     {"spatial_binary_mask", get_spatial_mask, NULL, spatial_mask_doc, NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
@@ -359,7 +429,12 @@ static PyMethodDef hsi_methods[] = {
     {"get_picture", KEYWORDS(met_py_hsi_get_picture), get_picture_doc},
     {"_substitute_bands", met_py_hsi_substitute_bands, METH_NOARGS, substitute_bands_doc},
     {"_extract_central_slice_from_band", KEYWORDS(met_py_hsi_central_slice), central_slice_doc},
+    {"from_xarray", (PyCFunction)(void (*)(void))met_py_hsi_from_xarray, METH_VARARGS | METH_KEYWORDS | METH_CLASS,
+     from_xarray_doc},
+    {"bands", met_py_hsi_named_bands, METH_O, named_bands_doc},
     {"model_copy", KEYWORDS(met_py_hsi_model_copy), model_copy_doc},
+    {"_repr_html_", hsi_html, METH_NOARGS, NULL},
+    {"stack", KEYWORDS(met_py_hsi_stack) | METH_CLASS, stack_doc},
     {"__reduce__", met_py_hsi_reduce, METH_NOARGS, NULL},
     {"__setstate__", met_py_hsi_setstate, METH_O, NULL},
     {"__deepcopy__", met_py_hsi_deepcopy, METH_O, NULL},

@@ -22,6 +22,8 @@ PyObject *met_py_hsi_shallow(PyObject *object) {
     copy->orientation = Py_XNewRef(self->orientation);
     copy->device = Py_XNewRef(self->device);
     copy->mask = Py_XNewRef(self->mask);
+    copy->georeference = Py_XNewRef(self->georeference);
+    copy->source = Py_XNewRef(self->source);
     copy->dict = dict;
     return (PyObject *)copy;
 }
@@ -54,6 +56,16 @@ PyObject *met_py_hsi_model_copy(PyObject *object, PyObject *args, PyObject *kwar
     return result;
 }
 
+static PyObject *or_none(PyObject *object) {
+    return object == NULL ? Py_None : object;
+}
+
+/* (fields, __dict__) with another image: what met_py_hsi_setstate() takes. */
+static PyObject *state_of(const met_py_hsi *self, PyObject *image) {
+    return Py_BuildValue("(OOOOOOO)O", image, self->wavelengths, self->orientation, self->device, or_none(self->mask),
+                         or_none(self->georeference), or_none(self->source), or_none(self->dict));
+}
+
 /* (copyreg.__newobj__, (type,), (fields, __dict__)): what copy, deepcopy and pickle go by. */
 PyObject *met_py_hsi_reduce(PyObject *object, PyObject *unused) {
     met_py_hsi *self = (met_py_hsi *)object;
@@ -65,9 +77,8 @@ PyObject *met_py_hsi_reduce(PyObject *object, PyObject *unused) {
     if (make == NULL) {
         return NULL;
     }
-    return Py_BuildValue("N(O)((OOOOO)O)", make, Py_TYPE(object), self->image, self->wavelengths, self->orientation,
-                         self->device, self->mask == NULL ? Py_None : self->mask,
-                         self->dict == NULL ? Py_None : self->dict);
+    PyObject *state = state_of(self, self->image);
+    return Py_BuildValue("N(O)N", make, Py_TYPE(object), state); /* with a state of NULL: NULL, the exception stays */
 }
 
 PyObject *met_py_hsi_deepcopy(PyObject *object, PyObject *memo) {
@@ -79,8 +90,7 @@ PyObject *met_py_hsi_deepcopy(PyObject *object, PyObject *memo) {
                       : leaf == Py_True ? Py_NewRef(self->image)
                                         : PyObject_CallMethod(self->image, "detach", NULL);
     if (image != NULL) {
-        state = Py_BuildValue("(OOOOO)O", image, self->wavelengths, self->orientation, self->device,
-                              self->mask == NULL ? Py_None : self->mask, self->dict == NULL ? Py_None : self->dict);
+        state = state_of(self, image);
         deepcopy = met_py_import("copy", "deepcopy");
     }
     if (state != NULL && deepcopy != NULL) {
@@ -102,11 +112,22 @@ PyObject *met_py_hsi_deepcopy(PyObject *object, PyObject *memo) {
     return result;
 }
 
+/* Take over a reference; None is kept as NULL. */
+static void set_or_clear(PyObject **field, PyObject *value) {
+    if (value == Py_None) {
+        Py_CLEAR(value);
+    }
+    Py_XSETREF(*field, value);
+}
+
+/* The state of an earlier version lacks the last two fields. */
 PyObject *met_py_hsi_setstate(PyObject *object, PyObject *state) {
     met_py_hsi *self = (met_py_hsi *)object;
-    PyObject *given[5], *dict, *copied = NULL;
-    if (!PyTuple_Check(state) ||
-        !PyArg_ParseTuple(state, "(OOOOO)O", &given[0], &given[1], &given[2], &given[3], &given[4], &dict)) {
+    PyObject *given[7], *dict, *fields, *copied = NULL;
+    given[5] = given[6] = Py_None;
+    if (!PyTuple_Check(state) || !PyArg_ParseTuple(state, "O!O", &PyTuple_Type, &fields, &dict) ||
+        !PyArg_ParseTuple(fields, "OOOOO|OO", &given[0], &given[1], &given[2], &given[3], &given[4], &given[5],
+                          &given[6])) {
         PyErr_Clear();
         PyErr_SetString(PyExc_TypeError, "this is not the state of an HSI");
         return NULL;
@@ -116,10 +137,12 @@ PyObject *met_py_hsi_setstate(PyObject *object, PyObject *state) {
     PyObject *orientation = wavelengths == NULL ? NULL : met_py_orientation_field(given[2]);
     PyObject *device = orientation == NULL ? NULL : met_py_device_field(given[3]);
     PyObject *mask = device == NULL ? NULL : met_py_mask_field(given[4], image, orientation, device);
-    if (mask != NULL && dict != Py_None) {
+    PyObject *georeference = mask == NULL ? NULL : met_py_georeference_field(given[5]);
+    PyObject *source = georeference == NULL ? NULL : met_py_source_field(given[6]);
+    if (source != NULL && dict != Py_None) {
         copied = PyDict_Check(dict) ? PyDict_Copy(dict) : NULL;
     }
-    if (mask == NULL || (dict != Py_None && copied == NULL)) {
+    if (source == NULL || (dict != Py_None && copied == NULL)) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_TypeError, "this is not the state of an HSI");
         }
@@ -128,6 +151,8 @@ PyObject *met_py_hsi_setstate(PyObject *object, PyObject *state) {
         Py_XDECREF(orientation);
         Py_XDECREF(device);
         Py_XDECREF(mask);
+        Py_XDECREF(georeference);
+        Py_XDECREF(source);
         return NULL;
     }
     Py_XSETREF(self->image, image);
@@ -135,10 +160,9 @@ PyObject *met_py_hsi_setstate(PyObject *object, PyObject *state) {
     Py_XSETREF(self->orientation, orientation);
     Py_XSETREF(self->device, device);
     Py_XSETREF(self->dict, copied);
-    if (mask == Py_None) {
-        Py_CLEAR(mask);
-    }
-    Py_XSETREF(self->mask, mask);
+    set_or_clear(&self->mask, mask);
+    set_or_clear(&self->georeference, georeference);
+    set_or_clear(&self->source, source);
     Py_RETURN_NONE;
 }
 
@@ -193,6 +217,8 @@ PyObject *met_py_hsi_compare(PyObject *object, PyObject *other_object, int opera
         same = same <= 0 ? same : same_tensor(self->wavelengths, other->wavelengths);
         same = same <= 0 ? same : same_tensor(self->image, other->image);
         same = same <= 0 ? same : same_mask(self, other);
+        same = same <= 0 ? same
+                         : PyObject_RichCompareBool(or_none(self->georeference), or_none(other->georeference), Py_EQ);
     }
     return same < 0 ? NULL : PyBool_FromLong(operation == Py_EQ ? same : !same);
 }

@@ -4,6 +4,7 @@
 #include "hsi_object.h"
 #include "numpy_api.h"
 
+#include <math.h>
 #include <string.h>
 
 #define MASK_KINDS "None, 'artificial', a torch tensor, a NumPy array or a list"
@@ -129,6 +130,51 @@ PyObject *met_py_wavelengths_field(PyObject *value) {
         Py_CLEAR(wavelengths);
     }
     return wavelengths;
+}
+
+PyObject *met_py_wavelengths_in_nm(PyObject *value, PyObject *unit) {
+    PyObject *wavelengths = wavelengths_tensor(value);
+    PyObject *convert = wavelengths == NULL ? NULL : met_py_import("meteors_c.io._wavelengths", "tensor_in_nm");
+    PyObject *converted = convert == NULL ? NULL : PyObject_CallFunctionObjArgs(convert, wavelengths, unit, NULL);
+    Py_XDECREF(convert);
+    Py_XDECREF(wavelengths);
+    return converted;
+}
+
+/*
+ * Whole numbers may count bands, and nothing is imaged at less than 0.3 or, in numbers with fractions, at more than 20
+ * micrometres.
+ */
+int met_py_warn_of_micrometres(PyObject *wavelengths) {
+    size_t count;
+    PyObject *bytes = met_py_doubles(wavelengths, &count);
+    if (bytes == NULL) {
+        return -1;
+    }
+    const double *values = (const double *)(const void *)PyBytes_AS_STRING(bytes);
+    double low = INFINITY, high = 0;
+    bool fractions = false;
+    for (size_t i = 0; i < count; i++) {
+        low = values[i] < low ? values[i] : low;
+        high = values[i] > high ? values[i] : high;
+        fractions = fractions || values[i] != floor(values[i]);
+    }
+    Py_DECREF(bytes);
+    if (!fractions || low < 0.3 || high > 20) {
+        return 0;
+    }
+    char *first = PyOS_double_to_string(low, 'g', 6, 0, NULL);
+    char *last = PyOS_double_to_string(high, 'g', 6, 0, NULL);
+    const int failed =
+        first == NULL || last == NULL
+            ? -1
+            : PyErr_WarnFormat(PyExc_UserWarning, 1,
+                               "wavelengths from %s to %s look like micrometres, but are taken for nm: give "
+                               "wavelength_unit='um', or 'nm' where they are",
+                               first, last);
+    PyMem_Free(first);
+    PyMem_Free(last);
+    return failed;
 }
 
 int met_py_check_wavelengths(PyObject *wavelengths, PyObject *image, int axis) {
@@ -467,6 +513,25 @@ PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientat
         Py_SETREF(mask, met_py_move(mask, device));
     }
     return mask;
+}
+
+/* ------------------------------------------------------------------ where it lies, where it comes from */
+
+PyObject *met_py_georeference_field(PyObject *value) {
+    if (value != Py_None && !(PyObject_HasAttrString(value, "crs") && PyObject_HasAttrString(value, "transform"))) {
+        PyErr_Format(PyExc_TypeError, "georeference must have a crs and a transform, as meteors_c.io.Georeference, not %s",
+                     Py_TYPE(value)->tp_name);
+        return NULL;
+    }
+    return Py_NewRef(value);
+}
+
+PyObject *met_py_source_field(PyObject *value) {
+    if (value != Py_None && !PyUnicode_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "source must be a string or None, not %s", Py_TYPE(value)->tp_name);
+        return NULL;
+    }
+    return Py_NewRef(value);
 }
 
 /* ------------------------------------------------------------------ functions of the module */

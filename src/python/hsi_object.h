@@ -16,6 +16,8 @@ typedef struct met_py_hsi {
     PyObject *orientation;         /* tuple of "C", "H" and "W" */
     PyObject *device;              /* torch.device */
     PyObject *mask;                /* bool torch.Tensor of at most 3 axes; NULL: all true, made when somebody looks */
+    PyObject *georeference;        /* where the image lies: an object with crs and transform; NULL: unknown */
+    PyObject *source;              /* str, how the image was read from a file or a labelled array; NULL: it was not */
     PyObject *dict;
     PyObject *weak;
 } met_py_hsi;
@@ -29,6 +31,10 @@ PyObject *met_py_device_field(PyObject *value);
 PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientation, PyObject *device);
 /* A mask of ones, (the image's shape), that may be written to */
 PyObject *met_py_full_mask(PyObject *image, PyObject *device);
+/* None, or an object with crs and transform */
+PyObject *met_py_georeference_field(PyObject *value);
+/* None, or a str */
+PyObject *met_py_source_field(PyObject *value);
 /* tensor.to(device), DeviceError where there is no such device */
 PyObject *met_py_move(PyObject *tensor, PyObject *device);
 /*
@@ -37,6 +43,10 @@ PyObject *met_py_move(PyObject *tensor, PyObject *device);
  * two do that mean something else.
  */
 PyObject *met_py_expand_mask(PyObject *mask, PyObject *image, PyObject *orientation);
+/* Wavelengths in a unit as a tensor in nm, not checked yet; ValueError for a unit that is none */
+PyObject *met_py_wavelengths_in_nm(PyObject *value, PyObject *unit);
+/* A warning where wavelengths that should be nm look like micrometres; -1 with an exception */
+int met_py_warn_of_micrometres(PyObject *wavelengths);
 /* ShapeMismatchError unless there is one wavelength for each band */
 int met_py_check_wavelengths(PyObject *wavelengths, PyObject *image, int axis);
 /* The position of a letter, and that of the bands, in an orientation */
@@ -60,6 +70,15 @@ PyObject *met_py_hsi_get_rgb(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *met_py_hsi_get_picture(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *met_py_hsi_substitute_bands(PyObject *self, PyObject *unused);
 PyObject *met_py_hsi_central_slice(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/* hsi_source.c: labelled arrays, files that are open, and bands by the names of spectral regions, all in Python */
+/*
+ * The keyword arguments for an image that is one of the arrays of other packages, as a new dict; None where it is a
+ * tensor, a plain array, or nothing that is known there.
+ */
+PyObject *met_py_hsi_read_source(PyObject *image, PyObject *kwargs);
+PyObject *met_py_hsi_from_xarray(PyObject *type, PyObject *args, PyObject *kwargs);
+PyObject *met_py_hsi_named_bands(PyObject *self, PyObject *name);
 
 /* hsi_copy.c */
 PyObject *met_py_hsi_model_copy(PyObject *self, PyObject *args, PyObject *kwargs);

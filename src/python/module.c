@@ -9,6 +9,7 @@
 #include "linear.h"
 #include "method_type.h"
 #include "perturb.h"
+#include "windows.h"
 
 PyDoc_STRVAR(
     resolve_targets_doc,
@@ -63,6 +64,8 @@ static PyMethodDef functions[] = {
     METHOD(draw_coalitions),
     METHOD(callable_model),
     METHOD(fit_linear),
+    METHOD(windows),
+    METHOD(window_spectra),
     {"find_method", find_method, METH_O, find_method_doc},
     {"resolve_targets", resolve_targets, METH_VARARGS, resolve_targets_doc},
     {NULL, NULL, 0, NULL},

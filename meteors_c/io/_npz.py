@@ -9,6 +9,8 @@ version 2, all others of version 1. In an entry
 - axes along which all values are the same have size 1 (a mask of superpixels is stored once, not once per band);
 - bool values are packed, 8 to the byte; bfloat16, which NumPy lacks, is kept as int16 of the same bits.
 
+Where the image has a georeference or a source, ``fields`` has those too; readers that do not know them leave them out.
+
 In ``fields`` a list that stands for something JSON lacks begins with its type: ``["tuple", 1]``, ``["float", "nan"]``.
 """
 
@@ -32,6 +34,7 @@ from meteors_c.attr._fields import IMAGE_SHAPED, check_shape, validate_band_name
 from meteors_c.attr.effects import FeatureEffects
 from meteors_c.attr.report import Report
 from meteors_c.hsi import HSI, validate_shapes
+from meteors_c.io.georeference import Georeference
 
 __all__ = ["load", "save"]
 
@@ -147,6 +150,10 @@ def _contents(result: results.HSIAttributes) -> dict[str, np.ndarray]:
     }
     if isinstance(result, results.HSIAttributesSpectral):
         fields["band_names"] = validate_band_names(result.band_names)
+    if hsi.georeference is not None:
+        fields["georeference"] = hsi.georeference.to_dict()
+    if hsi.source is not None:
+        fields["source"] = hsi.source
     if effects:
         fields["effects"] = {name: value for name, value in effects.items() if not isinstance(value, torch.Tensor)}
     header = {
@@ -213,6 +220,9 @@ def _assemble(kind: type[Result], fields: dict[str, Any], tensors: dict[str, tor
         wavelengths=full["wavelengths"],
         orientation=fields["orientation"],
         binary_mask=binary_mask,
+        wavelength_unit="nm",  # as they were checked before: no guessing, no warning
+        georeference=Georeference.from_dict(fields["georeference"]) if "georeference" in fields else None,
+        source=fields.get("source"),
     )
     checked = results.HSIAttributes(
         hsi=hsi,

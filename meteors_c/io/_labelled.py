@@ -1,0 +1,255 @@
+"""Files with named dimensions, through xarray: NetCDF, HDF5 and Zarr, and which variable in them is the scene."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from meteors_c._optional import import_optional
+from meteors_c.io._bands import BandTable
+from meteors_c.io._raster import chunk_lengths, has_dask
+from meteors_c.io.georeference import COLUMNS, ROWS
+
+__all__ = ["Opened", "is_labelled", "open_variable", "spatial_dimensions", "spectral_dimension"]
+
+_NETCDF = (".nc", ".nc4", ".nc3", ".cdf")
+_HDF5 = (".h5", ".hdf5", ".he5")
+_ZARR = (".zarr",)
+_PREFIXED = re.compile(r'^(NETCDF|HDF5|ZARR):"?(.+?)"?:(?://)?([^:]+)$', re.IGNORECASE)
+SPECTRAL = ("wavelength", "wavelengths", "wvl", "wl", "lambda", "band", "bands", "spectral", "channel", "channels")
+_WAVELENGTHS = re.compile(r"wavelength|wvl|^wl$|^lambda$|cent(er|re|ral)_?wave|band_?cent", re.IGNORECASE)
+_WIDTHS = re.compile(r"fwhm|bandwidth|half_?max", re.IGNORECASE)
+_GOOD = re.compile(r"^(good_(wavelengths|bands?)|bbl|bad_band_list)$", re.IGNORECASE)
+_BAD = re.compile(r"^bad_(wavelengths|bands?)$", re.IGNORECASE)
+_USUAL = ("attributions", "reflectance", "radiance")  # what a file is about, whatever else of that shape is in it
+_NODATA = ("_fillvalue", "missing_value", "data_ignore_value", "nodata")
+
+
+@dataclass
+class Opened:
+    """A variable of a file: lazily, over ``("band", "y", "x")``, and what the file says of its bands."""
+
+    array: Any
+    table: BandTable
+    nodata: float | None
+    scaling: tuple[np.ndarray, np.ndarray]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+
+def _split(path: str) -> tuple[str, str | None]:
+    """Return the file and the variable of a name such as ``NETCDF:"scene.nc":reflectance``."""
+    match = _PREFIXED.match(path)
+    return (match.group(2), match.group(3)) if match else (path, None)
+
+
+def is_labelled(path: str) -> bool:
+    """Tell whether a path is that of a NetCDF, HDF5 or Zarr file."""
+    return bool(_PREFIXED.match(path)) or path.rstrip("/").lower().endswith(_NETCDF + _HDF5 + _ZARR)
+
+
+def _open_groups(path: str) -> dict[str, Any]:
+    """Open all groups lazily, values as stored."""
+    xarray = import_optional("xarray", "xarray", "geo", "scenes in files")
+    suffix = os.path.splitext(path.rstrip("/"))[1].lower()
+    options: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_coords": "all"}
+    if suffix in _HDF5:
+        import_optional("h5netcdf", "h5netcdf", "geo", "scenes in HDF5 files")
+        options |= {"engine": "h5netcdf", "phony_dims": "access"}
+    elif suffix in _ZARR:
+        import_optional("zarr", "zarr", "dask", "scenes in Zarr stores")
+        options |= {"engine": "zarr"}
+    return xarray.open_groups(path, **options)
+
+
+def open_variable(path: str, variable: str | None) -> Opened:
+    """Open the variable that is the scene; see `open_scene`."""
+    file, inside = _split(path)
+    if not os.path.exists(file):
+        raise FileNotFoundError(f"there is no file {file!r}")
+    groups = _open_groups(file)
+    name, array = _scene_of(groups, file, variable or inside)
+    spectral = spectral_dimension(array) or _by_length(array, groups, file, name)
+    rows, columns = spatial_dimensions(array, spectral)
+    table = _describe(array, spectral, groups)
+    count = array.sizes[spectral]
+    scaling = tuple(
+        np.broadcast_to(np.asarray(array.attrs.get(key, default), dtype=np.float64), (count,)).copy()
+        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
+    )
+    attrs = {"variable": name}
+    sensor = next((groups["/"].attrs[key] for key in ("instrument", "sensor") if key in groups["/"].attrs), None)
+    if sensor is not None:
+        attrs["sensor"] = str(sensor)
+    nodata = nodata_of(array)
+    return Opened(_plain(array, spectral, rows, columns), table, nodata, scaling, attrs)  # type: ignore[arg-type]
+
+
+def _candidates(groups: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of three axes that hold numbers, by their path."""
+    found = {}
+    for group, dataset in groups.items():
+        for name, array in dataset.data_vars.items():
+            once = array.squeeze([d for d in array.dims if str(d).lower() in ("time", "target") and array.sizes[d] == 1])
+            if once.ndim == 3 and once.dtype.kind in "biuf":
+                found[f"{group.strip('/')}/{name}".lstrip("/")] = once
+    return found
+
+
+def _scene_of(groups: dict[str, Any], file: str, wanted: str | None) -> tuple[str, Any]:
+    found = _candidates(groups)
+    listed = ", ".join(f"{name} {tuple(array.sizes.values())}" for name, array in found.items()) or "none"
+    if wanted is not None:
+        wanted = wanted.strip("/")
+        named = {name: array for name, array in found.items() if name == wanted or name.endswith(f"/{wanted}")}
+        if len(named) != 1:
+            raise ValueError(f"{file!r} has {len(named)} variables {wanted!r} of three axes; those there are: {listed}")
+        return next(iter(named.items()))
+    found = {name: array for name, array in found.items() if array.dtype.kind != "b"} or found
+    for usual in _USUAL:
+        named = {name: array for name, array in found.items() if name.rpartition("/")[2].lower() == usual}
+        found = named if len(named) == 1 else found
+    if len(found) > 1:
+        labelled = {name: array for name, array in found.items() if _bands_known(array, groups)}
+        found = labelled if len(labelled) == 1 else found
+    if len(found) != 1:
+        raise ValueError(f"{file!r}: which variable is the scene? Give variable=; those of three axes are: {listed}")
+    return next(iter(found.items()))
+
+
+def _bands_known(array: Any, groups: dict[str, Any]) -> bool:
+    spectral = spectral_dimension(array)
+    return spectral is not None and _along(array, spectral, groups, _WAVELENGTHS) is not None
+
+
+# ---------------------------------------------------------------- dimensions
+
+
+def spectral_dimension(array: Any) -> str | None:
+    """Return the dimension that its name, or a coordinate of wavelengths along it, shows to be that of the bands."""
+    for name in SPECTRAL:
+        for dimension in array.dims:
+            if str(dimension).lower() == name:
+                return dimension
+    for name, coordinate in array.coords.items():
+        if coordinate.ndim == 1 and _WAVELENGTHS.search(str(name)) and not _WIDTHS.search(str(name)):
+            return coordinate.dims[0]
+    return None
+
+
+def _by_length(array: Any, groups: dict[str, Any], file: str, name: str) -> str:
+    """Find the dimension of the bands by the lengths of lists of wavelengths anywhere in the file."""
+    lengths = {listed.size for listed in _lists(groups, _WAVELENGTHS)}
+    fitting = [dimension for dimension in array.dims if array.sizes[dimension] in lengths]
+    if len(fitting) != 1:
+        raise ValueError(
+            f"{file!r}: which of the dimensions {dict(array.sizes)} of {name!r} is that of the bands can't be told; "
+            "rename it to 'wavelength' and use HSI.from_xarray"
+        )
+    return fitting[0]
+
+
+def spatial_dimensions(array: Any, spectral: str) -> tuple[str, str]:
+    """Return the dimensions of rows and columns: by their names, else in the order in which they stand."""
+    first, second = (dimension for dimension in array.dims if dimension != spectral)
+    lower = str(first).lower(), str(second).lower()
+    swapped = lower[0] in COLUMNS and lower[1] not in COLUMNS or lower[1] in ROWS and lower[0] not in ROWS
+    return (second, first) if swapped else (first, second)
+
+
+def _plain(array: Any, spectral: str, rows: str, columns: str) -> Any:
+    """Bring the dimensions to ``("band", "y", "x")``, in chunks where dask is there."""
+    if has_dask():
+        block = tuple(array.encoding.get("chunksizes") or array.encoding.get("preferred_chunks") or ())
+        stored = dict(zip(array.dims, block, strict=True)) if len(block) == array.ndim else {}
+        stored_rows, stored_columns = stored.get(rows, 1), stored.get(columns, array.sizes[columns])
+        down, across = chunk_lengths(
+            array.sizes[spectral], array.sizes[rows], array.sizes[columns], array.dtype.itemsize,
+            (int(stored_rows), int(stored_columns)),
+        )  # fmt: skip
+        array = array.chunk({spectral: -1, rows: down, columns: across})
+    crs = array.rio.set_spatial_dims(x_dim=columns, y_dim=rows).rio.crs
+    transform = array.coords[array.rio.grid_mapping].attrs.get("GeoTransform") if _has_mapping(array) else None
+    kept = {str(name): array.coords[name] for name in (rows, columns) if name in array.coords}
+    array = array.drop_vars(list(array.coords)).transpose(spectral, rows, columns)
+    array = array.rename({spectral: "band", rows: "y", columns: "x"})
+    for old, new in ((rows, "y"), (columns, "x")):
+        if old in kept and kept[old].ndim == 1 and kept[old].dtype.kind in "iuf":
+            array = array.assign_coords({new: (new, np.asarray(kept[old].values), kept[old].attrs)})
+    array.attrs, array.encoding = {}, {}
+    array = array.rio.set_spatial_dims(x_dim="x", y_dim="y")
+    if crs is not None:
+        array = array.rio.write_crs(crs)
+    if transform is not None and crs is not None:
+        array.coords["spatial_ref"].attrs["GeoTransform"] = transform
+    return array
+
+
+def _has_mapping(array: Any) -> bool:
+    return array.rio.grid_mapping in array.coords
+
+
+# ---------------------------------------------------------------- bands
+
+
+def _lists(groups: dict[str, Any], pattern: re.Pattern[str]) -> list[Any]:
+    """Return the lists of numbers whose name fits, coordinates too; plainer names first."""
+    found = {}
+    for group, dataset in groups.items():
+        for name, array in dataset.variables.items():
+            wanted = pattern.search(str(name)) and not (pattern is _WAVELENGTHS and _excluded(str(name)))
+            if wanted and array.ndim == 1 and array.dtype.kind in "biuf":
+                found[f"{group}/{name}"] = array
+    return [found[name] for name in sorted(found, key=lambda name: len(name.rpartition("/")[2]))]
+
+
+def _excluded(name: str) -> bool:
+    return any(pattern.search(name) for pattern in (_WIDTHS, _GOOD, _BAD))
+
+
+def _along(array: Any, spectral: str, groups: dict[str, Any], pattern: re.Pattern[str]) -> Any | None:
+    """Return the first such list along the dimension or, in another group, of its length."""
+    lists = [listed for listed in _lists(groups, pattern) if listed.size == array.sizes[spectral]]
+    return next((listed for listed in lists if listed.dims == (spectral,)), lists[0] if lists else None)
+
+
+def _describe(array: Any, spectral: str, groups: dict[str, Any]) -> BandTable:
+    count = array.sizes[spectral]
+    table = BandTable(count, origin="the file's wavelengths")
+    wavelengths = _along(array, spectral, groups, _WAVELENGTHS)
+    if wavelengths is not None:
+        table.wavelengths = np.asarray(wavelengths.values, dtype=np.float64)
+        table.unit = unit_of(wavelengths)
+    widths = _along(array, spectral, groups, _WIDTHS)
+    if widths is not None and unit_of(widths) in (None, table.unit):
+        table.fwhm = np.asarray(widths.values, dtype=np.float64)
+    for pattern, bad_if in ((_GOOD, False), (_BAD, True)):
+        marks = _along(array, spectral, groups, pattern)
+        if marks is not None and table.bad is None:
+            table.bad = np.asarray(marks.values).astype(bool) == bad_if
+    return table
+
+
+def unit_of(array: Any) -> str | None:
+    """Return the attribute ``units`` or ``unit`` of a coordinate, whatever its case; None where it has none."""
+    lower = {str(key).lower(): value for key, value in array.attrs.items()}
+    unit = lower.get("units", lower.get("unit"))
+    if isinstance(unit, bytes):
+        unit = unit.decode(errors="replace")
+    return unit if isinstance(unit, str) else None
+
+
+def nodata_of(array: Any) -> float | None:
+    """Return the value that marks missing ones, by the attributes that files use for it."""
+    for attributes in (array.attrs, array.encoding):
+        lower = {str(key).lower(): value for key, value in attributes.items()}
+        for key in _NODATA:
+            if key in lower and np.asarray(lower[key]).size == 1:
+                try:
+                    return float(np.asarray(lower[key]).reshape(()))
+                except (TypeError, ValueError):
+                    continue
+    return None

@@ -1,0 +1,189 @@
+"""Where an image lies: its coordinate reference system, and the places of its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Georeference", "georeference_of"]
+
+Transform = tuple[float, float, float, float, float, float]
+
+# Names that files give to the two spatial dimensions.
+ROWS = ("y", "lat", "latitude", "northing", "row", "rows", "line", "lines", "height", "downtrack", "along_track")
+COLUMNS = ("x", "lon", "longitude", "easting", "col", "cols", "column", "columns", "sample", "samples", "width")
+COLUMNS += ("crosstrack", "across_track", "pixel")
+
+
+@dataclass(frozen=True, eq=False)
+class Georeference:
+    """Where an image lies.
+
+    Attributes
+    ----------
+    crs : str or None
+        The coordinate reference system as WKT.
+    transform : tuple of float or None
+        Six numbers ``(a, b, c, d, e, f)``: the upper left corner of the pixel at ``(row, column)`` lies at
+        ``x = a * column + b * row + c``, ``y = d * column + e * row + f``, as in ``affine.Affine`` and rasterio.
+    x, y : numpy.ndarray or None
+        Coordinates of the centres of columns and rows; None where the rows run askew to the axes, or nothing is known.
+    shape : tuple of int or None
+        Rows and columns that this is about, where known.
+
+    Examples
+    --------
+    >>> place = Georeference.from_transform((30.0, 0.0, 500000.0, 0.0, -30.0, 4000000.0), 2, 3)
+    >>> place.x
+    array([500015., 500045., 500075.])
+    """
+
+    crs: str | None = None
+    transform: Transform | None = None
+    x: np.ndarray | None = None
+    y: np.ndarray | None = None
+    shape: tuple[int, int] | None = None
+
+    @classmethod
+    def from_transform(
+        cls, transform: tuple[float, ...] | None, height: int, width: int, crs: str | None = None
+    ) -> Georeference:
+        """Make one of a transform, and the centres of its pixels where rows and columns run along the axes.
+
+        Parameters
+        ----------
+        transform : tuple of float or None
+            Six numbers; further ones, as those of an ``affine.Affine``, are left out.
+        height, width : int
+            Rows and columns of the image.
+        crs : str, optional
+            WKT.
+
+        Returns
+        -------
+        Georeference
+        """
+        if transform is None:
+            return cls(crs, None, None, None, (height, width))
+        a, b, c, d, e, f = six = tuple(map(float, tuple(transform)[:6]))
+        if b != 0 or d != 0:
+            return cls(crs, six, None, None, (height, width))  # type: ignore[arg-type]
+        x, y = c + a * (np.arange(width) + 0.5), f + e * (np.arange(height) + 0.5)
+        return cls(crs, six, x, y, (height, width))  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values: numbers, strings, lists and None."""
+        return {
+            "crs": self.crs,
+            "transform": None if self.transform is None else list(self.transform),
+            "x": None if self.x is None else [float(value) for value in self.x],
+            "y": None if self.y is None else [float(value) for value in self.y],
+            "shape": None if self.shape is None else list(self.shape),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Georeference:
+        """Make one of what `to_dict` gave."""
+        return cls(
+            fields.get("crs"),
+            None if fields.get("transform") is None else tuple(fields["transform"]),
+            None if fields.get("x") is None else np.array(fields["x"], dtype=np.float64),
+            None if fields.get("y") is None else np.array(fields["y"], dtype=np.float64),
+            None if fields.get("shape") is None else tuple(fields["shape"]),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Georeference) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.crs, self.transform, self.shape))
+
+    def __repr__(self) -> str:
+        crs = None if self.crs is None else f"{self.crs[:40]}..." if len(self.crs) > 43 else self.crs
+        return f"Georeference(crs={crs!r}, transform={self.transform}, shape={self.shape})"
+
+
+def georeference_of(da: Any, rows: str, columns: str) -> Georeference | None:
+    """Read the georeference of a DataArray, by rioxarray where it is installed.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        What was opened by `open_scene` or rioxarray, or any other.
+    rows, columns : str
+        Its spatial dimensions.
+
+    Returns
+    -------
+    Georeference or None
+        None where the array has neither coordinates nor a CRS.
+    """
+    height, width = int(da.sizes[rows]), int(da.sizes[columns])
+    y, x = _centres(da, rows), _centres(da, columns)
+    try:
+        import rioxarray  # noqa: F401 - registers .rio
+    except ImportError:
+        crs = transform = None
+    else:
+        spatial = da.rio.set_spatial_dims(x_dim=columns, y_dim=rows)
+        crs = spatial.rio.crs
+        transform = _transform_of(spatial, x, y)
+    pixels = crs is None and transform in (None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+    if pixels and (x is None or y is None or _counted(x) and _counted(y)):
+        return None
+    wkt = None if crs is None else crs.to_wkt()
+    place = Georeference.from_transform(transform, height, width, wkt)
+    if x is not None and y is not None and (transform is None or place.x is not None):
+        # The coordinates as they stand, whose last digits may differ from those of the transform.
+        place = Georeference(wkt, place.transform, x, y, (height, width))
+    return place
+
+
+def _centres(da: Any, dimension: str) -> np.ndarray | None:
+    coordinate = da.coords.get(dimension)
+    if coordinate is None or coordinate.dims != (dimension,) or coordinate.dtype.kind not in "iuf":
+        return None
+    return np.asarray(coordinate.values, dtype=np.float64)
+
+
+def _transform_of(da: Any, x: np.ndarray | None, y: np.ndarray | None) -> tuple[float, ...] | None:
+    """Return the transform that is written down if it fits the coordinates, else that of evenly spaced coordinates."""
+    for recalculate in (False, True):
+        if recalculate and (x is None or y is None or not (_even(x) and _even(y))):
+            return None
+        try:
+            transform = tuple(da.rio.transform(recalc=recalculate))[:6]
+        except Exception:  # rioxarray has many, for missing dimensions and coordinates of one pixel
+            continue
+        written = "GeoTransform" in da.coords[da.rio.grid_mapping].attrs if da.rio.grid_mapping in da.coords else False
+        if x is None or y is None:
+            return transform if written else None
+        if _fits(transform, x, y) or (written and (transform[1] != 0 or transform[3] != 0)):
+            return transform
+    return None
+
+
+def _counted(values: np.ndarray) -> bool:
+    """Tell whether coordinates only count the pixels, from 0 or from the centre of the first."""
+    return bool(np.array_equal(values - values[0], np.arange(len(values))) and values[0] in (0.0, 0.5))
+
+
+def _even(values: np.ndarray) -> bool:
+    if len(values) < 2:
+        return False
+    steps = np.diff(values)
+    return bool(steps[0] != 0 and np.allclose(steps, steps[0], rtol=1e-3, atol=0))
+
+
+def _fits(transform: tuple[float, ...], x: np.ndarray, y: np.ndarray) -> bool:
+    """Tell whether the first and last pixels lie where their coordinates say, within a hundredth of a pixel."""
+    a, b, c, d, e, f = transform
+    if b != 0 or d != 0 or a == 0 or e == 0:
+        return False
+    columns, rows = np.array([0, len(x) - 1]) + 0.5, np.array([0, len(y) - 1]) + 0.5
+    return bool(
+        np.all(np.abs(c + a * columns - x[[0, -1]]) < abs(a) / 100)
+        and np.all(np.abs(f + e * rows - y[[0, -1]]) < abs(e) / 100)
+    )
