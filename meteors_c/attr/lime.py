@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from meteors_c import _core
-from meteors_c._options import available_memory
+from meteors_c._memory import available_memory
 from meteors_c.attr._arguments import Baseline, Target, images_of, integer, positive, run_settings
 from meteors_c.attr._band_formats import (
     adjust_and_validate_segment_ranges,
