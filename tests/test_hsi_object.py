@@ -169,7 +169,7 @@ def test_repr_is_short() -> None:
 
 def test_documentation_is_reachable() -> None:
     assert list(inspect.signature(HSI).parameters) == [
-        "image", "wavelengths", "orientation", "device", "binary_mask",
+        "image", "wavelengths", "orientation", "device", "binary_mask", "wavelength_unit", "georeference", "source",
     ]  # fmt: skip
     assert inspect.signature(HSI).parameters["orientation"].default == ("C", "H", "W")
     assert HSI.__module__ == "meteors_c.hsi"

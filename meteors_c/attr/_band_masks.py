@@ -22,9 +22,10 @@ from meteors_c.attr._band_formats import (
     validate_band_names,
     validate_segment_format,
 )
-from meteors_c.attr._band_names import BAND_RANGES, extract_bands_from_spyndex, make_band_names_indexable
+from meteors_c.attr._band_names import extract_bands_from_spyndex, make_band_names_indexable
 from meteors_c.exceptions import BandSelectionError, MaskCreationError
 from meteors_c.hsi import HSI
+from meteors_c.spectral import Ranges, group_names, groups, parts_of
 from meteors_c.utils import expand_spectral_mask, warn_caller
 
 __all__ = [
@@ -107,8 +108,8 @@ def _get_band_wavelengths_indices_from_band_names(
     return indices, ids
 
 
-def _bands_by_name(wavelengths: torch.Tensor, band_names: Any) -> tuple[Indices, Ids, list[str]]:
-    """Return the bands of each label, its id, and the names of bands that the image does not have."""
+def _bands_by_name(wavelengths: torch.Tensor, band_names: Any) -> tuple[Indices, Ids, dict[str, Ranges]]:
+    """Return the bands of each label, its id, and by name what the image does not have."""
     if isinstance(band_names, str):
         band_names = [band_names]
     if isinstance(band_names, dict):
@@ -119,17 +120,19 @@ def _bands_by_name(wavelengths: torch.Tensor, band_names: Any) -> tuple[Indices,
     else:
         raise TypeError(f"band_names must be a list or a dict, not {type(band_names).__name__}")
     indices: Indices = {}
-    absent: dict[str, None] = {}
+    absent: dict[str, Ranges] = {}
     for label in ids:
-        bands = extract_bands_from_spyndex(label)
+        names = (label,) if isinstance(label, str) else label
+        if not names:
+            raise BandSelectionError("a label must have at least one band name, but an empty list came")
         found = set()
-        for band in (bands,) if isinstance(bands, str) else bands:
-            inside = np.flatnonzero(_inside(wavelengths, *BAND_RANGES[band])).tolist()
-            found |= set(inside)
+        for band, ranges in {part: ranges for name in names for part, ranges in parts_of(name).items()}.items():
+            inside = {i for low, high in ranges for i in np.flatnonzero(_inside(wavelengths, low, high)).tolist()}
+            found |= inside
             if not inside:
-                absent[band] = None
+                absent[band] = ranges
         indices[label] = list(found)
-    return indices, ids, list(absent)
+    return indices, ids, absent
 
 
 def _get_band_indices_from_band_wavelengths(wavelengths: torch.Tensor, band_wavelengths: dict[Label, Any]) -> Indices:
@@ -289,8 +292,14 @@ def _select_bands(
     if ignored:
         _logger.info("Only %s is used to create the band mask; ignored: %s", used, ", ".join(ignored))
     ids: Ids | None = None
-    absent: list[str] = []
+    absent: dict[str, Ranges] = {}
     if used == "band_names":
+        if isinstance(band_names, str) and group_names(band_names) is not None:
+            # What the image lacks of a whole table needs no warning.
+            whole: Indices = dict(groups(wavelengths, band_names))
+            if not whole:
+                raise BandSelectionError(f"the image ({_covered(wavelengths)}) has no band of {band_names!r}")
+            return whole, {label: i for i, label in enumerate(whole, start=1)}
         names = [band_names] if isinstance(band_names, str) else band_names
         validate_band_names(names)
         indices, ids, absent = _bands_by_name(wavelengths, names)
@@ -304,15 +313,15 @@ def _select_bands(
 
 
 def _without_empty_labels(
-    wavelengths: torch.Tensor, indices: Indices, ids: Ids | None, absent: list[str]
+    wavelengths: torch.Tensor, indices: Indices, ids: Ids | None, absent: dict[str, Ranges]
 ) -> tuple[Indices, Ids]:
     """Leave out labels without a band, with one warning that also names the bands that the image does not have."""
     ids = _validate_and_create_dict_labels_to_segment_ids(ids, list(indices))
     empty = [label for label, at in indices.items() if not at]
     told = []
     if absent:
-        ranges = (f"{band} ({BAND_RANGES[band][0]:g}-{BAND_RANGES[band][1]:g} nm)" for band in absent)
-        told.append(f"The image ({_covered(wavelengths)}) has no wavelength in {_several(ranges, len(absent))}.")
+        named = (f"{band} ({', '.join(f'{low:g}-{high:g}' for low, high in at)} nm)" for band, at in absent.items())
+        told.append(f"The image ({_covered(wavelengths)}) has no wavelength in {_several(named, len(absent))}.")
     if empty:
         told.append(f"Labels without any band are dropped: {_several(map(_written, empty), len(empty))}.")
     if len(empty) == len(indices):
@@ -373,8 +382,10 @@ class BandMasks:
         hsi : HSI
             The image, in any orientation; its wavelengths may stand in any order.
         band_names : str, list or dict, optional
-            Names of bands (``"R"``) or of spectral indices (``"NDVI"``: the bands in its formula). A list inside the
-            list is one superband, whose label is a tuple. A dict gives the id of each label.
+            Names of bands (``"R"``), of spectral indices (``"NDVI"``: the bands in its formula), of regions (``"red
+            edge"``) or of bands of a sensor (``"sentinel2a B5"``); see `meteors_c.spectral`. A list inside the list is
+            one superband, whose label is a tuple. A dict gives the id of each label. ``"regions"``, ``"absorption"``
+            or a sensor alone (``"sentinel2a"``) stand for all of theirs, each a superband.
         band_indices : dict, optional
             By label: an index, a list of indices, a half-open range ``(start, end)`` or a list of such ranges. Ranges
             are cut to the image's bands.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
 from meteors_c import _core
-from meteors_c._optional import import_optional
 from meteors_c.exceptions import BandSelectionError
+from meteors_c.spectral import bands_of_index
 
 __all__ = ["BAND_RANGES", "extract_bands_from_spyndex", "make_band_names_indexable"]
 
@@ -83,14 +81,4 @@ def extract_bands_from_spyndex(segment_name: Sequence[str] | str) -> tuple[str, 
 
 def _bands_of(name: str) -> list[str]:
     """Return the bands of one name."""
-    if name in BAND_RANGES:
-        return [name]
-    indices: Any = import_optional("spyndex", "spyndex", "masks", f"names other than those of bands ({name!r})").indices
-    if name not in indices:
-        raise BandSelectionError(
-            f"Invalid band name {name!r}: it is neither a band ({', '.join(BAND_RANGES)}) nor an index of spyndex"
-        )
-    bands = [symbol for symbol in indices[name].bands if symbol in BAND_RANGES]
-    if not bands:
-        raise BandSelectionError(f"The index {name!r} is not made of bands, but of {list(indices[name].bands)}")
-    return bands
+    return [name] if name in BAND_RANGES else bands_of_index(name)

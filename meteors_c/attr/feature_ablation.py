@@ -15,7 +15,7 @@ from meteors_c.attr._arguments import (
     run_settings,
     spectral_axis_of,
 )
-from meteors_c.attr._games import Features, Game, GameExplainer, read_features
+from meteors_c.attr._games import Features, Game, GameExplainer, band_features, read_features
 from meteors_c.attr._segment_ids import whole_number_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.exceptions import ShapeMismatchError
@@ -26,8 +26,11 @@ __all__ = ["FeatureAblation"]
 
 
 def _features(feature_mask: Any, images: list[HSI]) -> Features:
-    """Return the features: of one mask for all images, or of a list with one for each."""
+    """Return the features: of one mask for all images, of a list with one for each, or of names of superbands."""
     axis = spectral_axis_of(images)
+    listed = feature_mask if isinstance(feature_mask, list | dict) else []
+    if isinstance(feature_mask, str) or (listed and any(isinstance(name, str) for name in listed)):
+        return band_features(None, feature_mask, images)
     if isinstance(feature_mask, list | tuple):
         feature_mask = [torch.as_tensor(mask) if isinstance(mask, list | tuple) else mask for mask in feature_mask]
         if all(isinstance(mask, int) for mask in feature_mask):
@@ -116,10 +119,11 @@ class FeatureAblation(GameExplainer, native="feature_ablation"):
             The images, of one shape. The model gets each with its mask applied, in its own orientation.
         target : int, tuple of int, tensor, list or "all", optional
             Which output to explain; see `Occlusion.attribute`.
-        feature_mask : tensor, array or None, optional
+        feature_mask : tensor, array, names or None, optional
             The feature that each value belongs to, as whole numbers: ``(bands,)`` for superbands, the two spatial
             axes in the image's order for superpixels, or the image's shape. Values with a negative id are left as
-            they are. A list or tuple of such has one for each image. None: each band is a feature.
+            they are. A list or tuple of such has one for each image. Names of superbands, as `band_names` of
+            `Lime.get_band_mask`: ``"regions"``, ``"sentinel2a"`` or a list. None: each band is a feature.
         baseline : int, float, tensor, array, "mean", `SegmentMean`, `Blur`, `Background` or list, optional
             What a replaced value becomes; see `Occlusion.attribute`.
         additional_forward_args : Any, optional

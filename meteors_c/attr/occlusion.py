@@ -24,6 +24,7 @@ from meteors_c.attr._arguments import (
 from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.attr.explainer import Explainer, for_each_output, result_tensor
+from meteors_c.attr.feature_ablation import FeatureAblation
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -48,6 +49,16 @@ def _mask(shape: Sequence[int], windows: Sequence[int], strides: Sequence[int], 
         total, covered = total * count + along, covered & (along >= 0)
     ids = np.where(covered, total + 1, 0).astype(np.int32)
     return torch.from_numpy(ids).expand(tuple(shape))
+
+
+def _renamed(results: Any) -> Any:
+    """Give results of feature ablation, which occludes groups of bands, the name of what was asked for."""
+    for result in results if isinstance(results, list) else [results]:
+        if isinstance(result, list):
+            _renamed(result)
+        else:
+            result.attribution_method = "Occlusion"
+    return results
 
 
 @dataclass(frozen=True)
@@ -230,8 +241,9 @@ class Occlusion(Explainer, native="occlusion"):
         perturbations_per_eval: int | None = None,
         show_progress: ShowProgress = False,
         per_target: bool = False,
+        band_names: Any = None,
     ) -> Any:
-        """Attribute the target output to windows of bands, all pixels at once.
+        """Attribute the target output to windows of bands, or to named groups of them, all pixels at once.
 
         Parameters
         ----------
@@ -239,11 +251,20 @@ class Occlusion(Explainer, native="occlusion"):
             Along the bands.
         hsi, target, baseline, additional_forward_args, perturbations_per_eval, show_progress, per_target
             As in `attribute`.
+        band_names : str, list or dict, optional
+            Groups of bands that are occluded instead of windows, each in turn, as in `Lime.get_band_mask`:
+            ``"regions"``, ``"sentinel2a"``, ``["red edge", "NIR"]``. The bands in no group are one more.
 
         Returns
         -------
         HSIAttributesSpectral or list of HSIAttributesSpectral
-            Their ``mask`` numbers windows from 1 on; where windows overlap, it has the later one.
+            Their ``mask`` numbers windows from 1 on; where windows overlap, it has the later one. For groups, it and
+            ``band_names`` tell them apart.
+
+        Raises
+        ------
+        ValueError
+            Windows are given beside `band_names`.
 
         Examples
         --------
@@ -252,6 +273,12 @@ class Occlusion(Explainer, native="occlusion"):
         torch.Size([150])
         """
         self._native()
+        if band_names is not None:
+            if (sliding_window_shapes, strides) != (1, 1):
+                raise ValueError("band_names stand instead of windows: leave out sliding_window_shapes and strides")
+            ablation = FeatureAblation(self.explainable_model)
+            shared = (additional_forward_args, perturbations_per_eval, show_progress, per_target)
+            return _renamed(ablation.attribute(hsi, target, band_names, baseline, *shared))
         (window,), (step,) = sizes(sliding_window_shapes, "sliding_window_shapes", 1), sizes(strides, "strides", 1)
         images = images_of(hsi)
         spectral = spectral_axis_of(images)

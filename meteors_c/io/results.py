@@ -165,8 +165,9 @@ def to_netcdf(results: Results, path: str | os.PathLike[str]) -> None:
     """
     dataset = to_xarray(results)
     import_optional("netCDF4", "netCDF4", "geo", "NetCDF files")
-    packed = {name: {"zlib": True, "shuffle": True} for name, array in dataset.data_vars.items() if array.ndim}
-    _in_one_step(path, lambda temporary: dataset.to_netcdf(temporary, engine="netcdf4", encoding=packed))
+    for array in dataset.data_vars.values():
+        array.encoding |= {"zlib": True, "shuffle": True} if array.ndim else {}  # beside the name of its grid mapping
+    _in_one_step(path, lambda temporary: dataset.to_netcdf(temporary, engine="netcdf4"))
 
 
 # ---------------------------------------------------------------- results

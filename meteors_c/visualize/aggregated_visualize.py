@@ -98,8 +98,8 @@ def visualize_spatial_aggregated_attributes(
 
 def visualize_spectral_aggregated_attributes(
     attributes: HSIAttributes | list[HSIAttributes],
-    band_names: BandNames,
-    band_mask: torch.Tensor | np.ndarray,
+    band_names: BandNames | str | list[str | list[str]],
+    band_mask: torch.Tensor | np.ndarray | None = None,
     ax: np.ndarray | None = None,
     use_pyplot: bool = False,
     color_palette: Sequence[Any] | None = None,
@@ -113,9 +113,9 @@ def visualize_spectral_aggregated_attributes(
     ----------
     attributes : HSIAttributes or list of HSIAttributes
         The results; any orientation.
-    band_names : dict
-        The id of each superband.
-    band_mask : torch.Tensor or numpy.ndarray
+    band_names : dict, str or list
+        The id of each superband; without a mask what `attr.Lime.get_band_mask` takes, such as ``"regions"``.
+    band_mask : torch.Tensor or numpy.ndarray, optional
         The id of each band, ``(bands,)``, or a mask that `expand_spectral_mask` takes.
     aggregate_func : callable, default torch.mean
         Takes the 1-D values of a superband and returns one; ``torch.nanmean`` leaves out NaN.
@@ -150,13 +150,14 @@ def visualize_spectral_aggregated_attributes(
     ...     result, {"blue": 1, "green and red": 2}, torch.tensor([1, 2, 2])
     ... )
     """
-    mask = ensure_torch_tensor(band_mask, "band_mask")
+    given = None if band_mask is None else ensure_torch_tensor(band_mask, "band_mask")
 
     def aggregated(result: HSIAttributes) -> HSIAttributesSpectral:
         check_type(result, HSIAttributes, "attributes")
+        mask, names = (given, band_names) if given is not None else BandMasks.get_band_mask(result.hsi, band_names)
         expanded = expand_spectral_mask(result.hsi, mask, repeat_dimensions=True)
         fields = _aggregated_fields(result, expanded, aggregate_func)
-        return HSIAttributesSpectral(**fields, band_names=band_names)
+        return HSIAttributesSpectral(**fields, band_names=names)
 
     results = [aggregated(result) for result in attributes] if isinstance(attributes, list) else aggregated(attributes)
     return visualize_spectral_attributes(results, ax, use_pyplot, color_palette, show_not_included, title)

@@ -31,6 +31,7 @@ def tool() -> ModuleType:
 TOOL = tool()
 NAMES: dict[str, dict[str, Any]] = TOOL.load()
 
+NAMES_ALONE = "names of regions or of a sensor need no mask"
 LIMIT = "None lets the engine choose how many samples the model sees at once"
 # Parameters that are meant to differ: of each path, the parameter as it is here, and why.
 DIFFERENCES: dict[str, dict[str, str]] = {
@@ -42,6 +43,7 @@ DIFFERENCES: dict[str, dict[str, str]] = {
     "meteors.attr.occlusion.Occlusion.attribute": {"perturbations_per_eval=None": LIMIT},
     "meteors.attr.occlusion.Occlusion.get_spatial_attributes": {"perturbations_per_eval=None": LIMIT},
     "meteors.attr.occlusion.Occlusion.get_spectral_attributes": {"perturbations_per_eval=None": LIMIT},
+    "meteors.visualize.attr_visualize.visualize_spectral_aggregated_attributes": {"band_mask=None": NAMES_ALONE},
 }
 
 
