@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "meteors-c") -> 
 
     Examples
     --------
-    >>> main(["--version"]) == 0
+    >>> main(["--version"]) == 0  # doctest: +ELLIPSIS
     meteors-c ...
     True
     """

@@ -129,7 +129,7 @@ def _command(commands: Any, name: str, summary: str, function: Any, epilog: str 
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
-        description=f"Say {summary}." if name == "info" else None,
+        description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.epilog = epilog.format(prog=command.prog) if epilog else None

@@ -32,7 +32,7 @@ def explain(arguments: argparse.Namespace) -> None:
     )
     if arguments.stride is not None and arguments.window is None:
         raise UsageError("--stride needs --window; windows of occlusion have --box-stride")
-    outputs = Outputs(arguments.out, arguments.report, whole_scene)
+    outputs = Outputs(arguments.out, arguments.report, whole_scene, targets == "all" or len(targets) > 1)
     _prepare(arguments)
     loaded = load(arguments.model, arguments.problem, arguments.classes, arguments.device)
     planned = plan(arguments, loaded)

@@ -46,6 +46,7 @@ _PROGRESS = ("show_progress", "verbose")
 _GROUPS, _SUPERPIXELS = 10, 50
 # Not to be given by --option: they have options of their own, or no way to be written down.
 _OWN = {"self", "hsi", "target", "additional_forward_args", "per_target", "keep_gradient", "continue_from", *_PROGRESS}
+_OWN |= {"band_mask", "band_names", "segmentation_mask", "feature_mask", "kwargs", "own", "segmentation_method_params"}
 
 
 @dataclass
@@ -63,6 +64,8 @@ class Plan:
         What attributions are found for.
     groups, superpixels : str or None, int or None
         How bands are grouped, and how many superpixels there are; masks are made of the image.
+    making : dict
+        What else the superpixels are made with.
     said : dict
         The choices, for people.
     """
@@ -73,6 +76,7 @@ class Plan:
     by: str
     groups: str | None = None
     superpixels: int | None = None
+    making: dict[str, Any] = field(default_factory=dict)
     said: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -85,7 +89,9 @@ class Plan:
         """Return the arguments that say which values go together in an image."""
         ablation = isinstance(self.explainer, attr.FeatureAblation)
         if self.superpixels is not None:
-            mask = Lime.get_segmentation_mask(hsi, "slic", num_interpret_features=self.superpixels)
+            method = self.making.get("segmentation_method", "slic")
+            options: dict[str, Any] = {"num_interpret_features": self.superpixels} if method == "slic" else {}
+            mask = Lime.get_segmentation_mask(hsi, **(options | {"segmentation_method": method} | self.making))
             if ablation:
                 return {"feature_mask": mask.squeeze(hsi.spectral_axis)}
             return {"segmentation_mask": mask}
@@ -159,10 +165,12 @@ def plan(arguments: argparse.Namespace, loaded: Loaded) -> Plan:
             found.arguments[name] = value
     if arguments.box is not None and arguments.box_stride is None:  # boxes side by side
         found.arguments["strides"] = found.arguments["sliding_window_shapes"]
-    found.arguments |= _options(arguments.option, kind, taken, parameters)
+    options = _options(arguments.option, kind, taken, by == "superpixels")
+    found.making = {name: options.pop(name) for name in [*options] if name not in taken - {"segmentation_method"}}
+    found.arguments |= options
     _limit(found, arguments.batch, loaded)
     _features(found, arguments, kind)
-    found.said = {"by": by, **found.arguments}
+    found.said = {"by": by, **found.arguments, **found.making}
     return found
 
 
@@ -192,25 +200,18 @@ def _made(kind: Callable[..., Explainer], loaded: Loaded) -> Explainer:
     return kind(loaded.model)
 
 
-def _options(given: list[str], kind: type[Explainer], taken: set[str], parameters: Any) -> dict[str, Any]:
-    """Return the arguments of --option NAME=VALUE."""
+def _options(given: list[str], kind: type[Explainer], taken: set[str], superpixels: bool) -> dict[str, Any]:
+    """Return the arguments of --option NAME=VALUE; what makes superpixels may have any name."""
     found: dict[str, Any] = {}
-    # Where superpixels are made, what makes them has arguments of its own.
-    open_ended = "segmentation_method_params" in parameters
     for text in given:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name.isidentifier():
             raise UsageError(f"--option must be NAME=VALUE, not {text!r}")
-        if name in _OWN or (name not in taken and not open_ended):
-            known = ", ".join(sorted(option for option in taken if option not in _OWN and _can_be_given(option)))
-            raise UsageError(f"--option: {kind.get_name()} has no {name}; it takes {known}")
+        if name in _OWN or (name not in taken and not superpixels):
+            raise UsageError(f"--option: {kind.get_name()} has no {name}; it takes {', '.join(sorted(taken - _OWN))}")
         found[name] = _values.literal(value)
     return found
-
-
-def _can_be_given(name: str) -> bool:
-    return name not in ("kwargs", "own", "segmentation_method_params")
 
 
 def _limit(found: Plan, batch: int | None, loaded: Loaded) -> None:
@@ -259,7 +260,7 @@ def _describe_one(kind: type[Explainer]) -> None:
         defaults = {
             parameter.name: parameter.default
             for parameter in inspect.signature(getattr(kind, call)).parameters.values()
-            if parameter.name not in _OWN and _can_be_given(parameter.name)
+            if parameter.name not in _OWN
         } | getattr(kind, "_own", {})
         for option, default in defaults.items():
             print(f"  {option} = {default!r}")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from meteors_c._files import replacing
 from meteors_c._optional import import_optional
 from meteors_c.attr.attributes import HSIAttributes
@@ -28,9 +30,11 @@ class Outputs:
         The page.
     whole_scene : bool
         Whether the maps come from `explain_scene`.
+    several : bool
+        Whether there are results of several targets.
     """
 
-    def __init__(self, out: list[str], report: str | None, whole_scene: bool) -> None:
+    def __init__(self, out: list[str], report: str | None, whole_scene: bool, several: bool) -> None:
         if not out and report is None:
             raise UsageError("nothing would be kept: give --out, --report or both")
         self.maps = [Path(name) for name in out]
@@ -40,6 +44,8 @@ class Outputs:
             suffix = path.suffix.lower()
             if suffix not in _FORMATS:
                 raise UsageError(f"--out must end with {', '.join(_FORMATS)}, not {str(path)!r}")
+            if suffix == ".npz" and several:
+                raise UsageError("--out: .npz holds one result; take .tif or .nc for several targets")
             if suffix == ".npz" and whole_scene:
                 raise UsageError("--out: .npz holds results of whole images; with --window take .tif, .nc or .zarr")
             if suffix == ".zarr":
@@ -58,8 +64,6 @@ class Outputs:
 
     def write_results(self, results: Sequence[HSIAttributes], page: Callable[[Path], None]) -> list[Path]:
         """Write results of one image, and the page by a function of its file; gives the files."""
-        if any(path.suffix.lower() == ".npz" for path in self.maps) and len(results) > 1:
-            raise UsageError("--out: .npz holds one result; take .tif or .nc for several targets")
         return self._write(lambda path: _write_results(results, path), page)
 
     def write_dataset(self, dataset: Any, page: Callable[[Path], None]) -> list[Path]:
@@ -92,9 +96,9 @@ def _write_results(results: Sequence[HSIAttributes], path: Path) -> None:
 
 def _write_dataset(dataset: Any, path: Path) -> None:
     if path.suffix.lower() == ".nc":
-        # GDAL's tool-kit keeps the CRS; attributes of other kinds than text and numbers are written as text.
-        dataset.to_netcdf(path, engine="h5netcdf")
+        # Values of single bands are there for the page.
+        dataset.drop_vars("values", errors="ignore").to_netcdf(path, engine="h5netcdf")
         return
-    maps = dataset["map"].rename(target="band")
+    maps = dataset["map"].rename(target="band").rio.write_nodata(np.nan)
     maps.attrs["long_name"] = tuple(f"target {label}" for label in dataset["target"].values.tolist())
     maps.rio.to_raster(path, tags={str(name): str(value) for name, value in dataset.attrs.items()}, compress="deflate")

@@ -29,6 +29,7 @@ _LAYOUT: dict[str, Any] = {
     "plot_bgcolor": "rgba(0,0,0,0)",
     "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": INK}},
     "showlegend": False,
+    "modebar": {"bgcolor": "rgba(255,255,255,0.85)", "color": "#9aa79f", "activecolor": "#2c6e49"},
 }
 
 Region = tuple[str, float, float]
@@ -80,11 +81,17 @@ def map_figure(contents: Contents, picture: str) -> dict[str, Any]:
     )
     figure.add_trace(
         go.Scatter(
-            x=[contents.start[1]],
-            y=[contents.start[0]],
+            x=[contents.start[1]] * 2,  # a light frame in a dark one, to be seen on any ground
+            y=[contents.start[0]] * 2,
             mode="markers",
             hoverinfo="skip",
-            marker={"symbol": "square-open", "size": 12, "color": "#111111", "line": {"width": 2, "color": "#ffe14d"}},
+            marker={
+                "symbol": "square",
+                "size": [17, 13],
+                "color": "rgba(0,0,0,0)",
+                "opacity": 1,
+                "line": {"width": 2, "color": ["#111111", "#ffe14d"]},
+            },
         )
     )
     figure.update_layout(

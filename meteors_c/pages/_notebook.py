@@ -5,6 +5,7 @@ Everything is in the one string: nothing is loaded, and all that comes from outs
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from meteors_c.pages._contents import attribution_map, colour_limit, picture_of, png
-from meteors_c.pages._tables import Rows, evidence, making, rows_html, title_of
+from meteors_c.pages._tables import Rows, covered, evidence, making, rows_html, title_of
 
 __all__ = ["hsi_html", "report_html", "result_html"]
 
@@ -24,7 +25,7 @@ _STYLE = """<style>
 .meteors-c strong { display: block; font-size: 14px; }
 .meteors-c summary { cursor: pointer; padding: .25em 0; border-top: 1px solid rgba(128,128,128,.3); }
 .meteors-c summary span { opacity: .7; padding-left: .75em; }
-.meteors-c table { margin: 0 0 .5em 1.1em; border-collapse: collapse; }
+.meteors-c table { font-size: inherit; margin: 0 0 .5em 1.1em; border-collapse: collapse; }
 .meteors-c th, .meteors-c td { text-align: left; vertical-align: top; padding: .1em 1em .1em 0; font-weight: normal; }
 .meteors-c th { opacity: .7; white-space: nowrap; }
 </style>"""
@@ -37,13 +38,12 @@ def hsi_html(hsi: Any) -> str:
     turned = hsi.change_orientation("CHW")
     bands, rows, columns = turned.image.shape
     wavelengths = hsi.wavelengths.detach().double().cpu()
-    covered = float(hsi.spatial_binary_mask.double().mean())
     shape = " x ".join(map(str, hsi.image.shape))
     about: Rows = [
         ("shape", f"{shape} ({''.join(hsi.orientation)})"),
         ("dtype", str(hsi.image.dtype).removeprefix("torch.")),
         ("device", str(hsi.device)),
-        ("mask", "all pixels" if covered == 1 else f"{100 * covered:.1f} % of the pixels"),
+        ("mask", covered(hsi)),
     ]
     values: Rows = []
     finite = hsi.image.detach()[hsi.binary_mask & hsi.image.isfinite()]
@@ -82,7 +82,7 @@ def result_html(result: Any) -> str:
 def report_html(report: Any) -> str:
     """Return a report for a notebook; see the module."""
     head, *lines = repr(report).splitlines()
-    rows = [(name, " ".join(rest)) for name, *rest in (line.split() for line in lines)]
+    rows: Rows = [(name, text) for name, text in (re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines)]
     fields: Rows = [(name, str(value)) for name, value in report.to_dict().items() if value is not None]
     sections: list[Section] = [
         ("What the run did", "", rows_html(rows), True),

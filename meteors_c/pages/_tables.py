@@ -15,8 +15,9 @@ from meteors_c._version import __version__
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpectral
 from meteors_c.attr.effects import FeatureEffects
 from meteors_c.attr.report import Report
+from meteors_c.hsi import HSI
 
-__all__ = ["Rows", "evidence", "group_names", "making", "rows_html", "title_of"]
+__all__ = ["Rows", "covered", "evidence", "group_names", "making", "rows_html", "title_of"]
 
 Rows = list[tuple[str, str]]
 _LIBRARIES = ("torch", "numpy", "plotly")
@@ -33,11 +34,18 @@ def evidence(result: HSIAttributes) -> Rows:
     return [*_numbers(result), *_score(result), *_effects(result.effects), *_report(result.report)]
 
 
+def covered(hsi: HSI) -> str:
+    """Return how many pixels the mask of an image leaves."""
+    if 0 in hsi.image.shape:
+        return "no pixels"
+    part = float(hsi.spatial_binary_mask.double().mean())
+    return "all pixels" if part == 1 else f"{100 * part:.1f} % of the pixels"
+
+
 def making(result: HSIAttributes, further: dict[str, Any] | None = None) -> Rows:
     """Return how a result was made: method, image, versions, and what `further` names."""
     hsi, report = result.hsi, result.report
     wavelengths = hsi.wavelengths.detach().double().cpu()
-    covered = float(hsi.spatial_binary_mask.double().mean())
     rows = [
         ("method", result.attribution_method or "not said"),
         ("target", "the only output" if result.target is None else _plain(result.target)),
@@ -49,7 +57,7 @@ def making(result: HSIAttributes, further: dict[str, Any] | None = None) -> Rows
     rows += [
         ("image", f"{shape}, {_dtype(hsi.image.dtype)}"),
         ("wavelengths", f"{_number(wavelengths.min())} to {_number(wavelengths.max())} nm"),
-        ("mask", "all pixels" if covered == 1 else f"{100 * covered:.1f} % of the pixels"),
+        ("mask", covered(hsi)),
     ]
     rows += [(name, _plain(value)) for name, value in (further or {}).items()]
     return [*rows, ("versions", ", ".join(_versions()))]
@@ -96,7 +104,8 @@ def _numbers(result: HSIAttributes) -> Iterator[tuple[str, str]]:
         yield "attributions", f"{_number(low)} to {_number(high)}"
     if lost:
         yield "not finite", f"{lost} of {values.numel()} attributions are NaN or infinite"
-    if result.standard_error is not None and lost < values.numel():
+    of_features = result.effects is not None and result.effects.standard_errors is not None
+    if result.standard_error is not None and not of_features and lost < values.numel():
         worst, largest = float(result.standard_error.detach().max()), float(values[finite].abs().max())
         yield "standard error", f"{_number(worst)} at most{_part(worst, largest, 'the largest attribution')}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -115,13 +116,15 @@ def _titles(titles: Any, results: list[HSIAttributes]) -> list[str]:
 
 
 class _Shared:
-    """Arrays and pictures that several panels show are in the page once."""
+    """Arrays that several panels show are in the page once."""
 
     def __init__(self) -> None:
         self.arrays: list[dict[str, Any]] = []
         self._places: dict[tuple[Any, ...], int] = {}
 
-    def place(self, values: np.ndarray, key: tuple[Any, ...]) -> int:
+    def place(self, values: np.ndarray) -> int:
+        """Return the number of an array in the page; the same for the same values."""
+        key = (values.shape, hashlib.blake2b(np.ascontiguousarray(values)).digest())
         if key not in self._places:
             self._places[key] = len(self.arrays)
             self.arrays.append(encode(values))
@@ -138,7 +141,7 @@ def _page(contents: list[Contents], titles: list[str], share_scale: bool, made: 
         "controls": _controls(contents, share_scale),
         "layout": "single" if len(contents) == 1 else "several",
         "panels": "\n".join(
-            _panel_html(one, number, title, made)
+            _panel_html(one, number, title, made, len(contents) == 1)
             for number, (one, title) in enumerate(zip(contents, titles, strict=True))
         ),
         "contents": data.replace("<", "\\u003c"),  # else a string could end the script
@@ -165,7 +168,6 @@ def _plain(value: Any) -> Any:
 
 def _panel_data(contents: Contents, number: int, shared: _Shared) -> dict[str, Any]:
     image, spectra = contents.result.hsi.image, contents.spectra
-    scene = (image.data_ptr(), contents.result.hsi.binary_mask.data_ptr(), *image.shape, *image.stride(), spectra.step)
     return {
         "number": number,
         "kind": contents.kind,
@@ -179,8 +181,8 @@ def _panel_data(contents: Contents, number: int, shared: _Shared) -> dict[str, A
         "wavelengths": np.sort(contents.wavelengths).tolist(),
         "positive": _figures.POSITIVE,
         "negative": _figures.NEGATIVE,
-        "image": shared.place(spectra.image, scene),
-        "attributions": shared.place(spectra.attributions, ("attributions", number)),
+        "image": shared.place(spectra.image),
+        "attributions": shared.place(spectra.attributions),
         "figures": {
             "map": _figures.map_figure(contents, png(contents.picture)),
             "pixel": _figures.pixel_figure(contents),
@@ -205,7 +207,7 @@ def _controls(contents: list[Contents], share_scale: bool) -> str:
     return "\n".join(controls)
 
 
-def _panel_html(contents: Contents, number: int, title: str, made: Any) -> str:
+def _panel_html(contents: Contents, number: int, title: str, made: Any, alone: bool) -> str:
     name = escape(title)
     bands = ""
     if contents.by_band is not None:
@@ -220,7 +222,7 @@ def _panel_html(contents: Contents, number: int, title: str, made: Any) -> str:
 <div class="figures">
 <div class="figure"><div class="plot map" id="map-{number}" role="img" aria-label="Map of {name}: the scene with \
 attributions over it; a click chooses a pixel, as the fields for row and column do"></div>
-<p class="note">{_notes(contents)}</p></div>
+<p class="note">{_notes(contents, alone)}</p></div>
 <div class="figure"><div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of the \
 chosen pixel of {name}"></div>
 <p class="readout" id="readout-{number}" aria-live="polite"></p></div>
@@ -241,11 +243,12 @@ def _largest_band(contents: Contents) -> str:
     return f"The largest is {sums[band]:.4g} at {contents.wavelengths[band]:.1f} nm."
 
 
-def _notes(contents: Contents) -> str:
+def _notes(contents: Contents, alone: bool) -> str:
     """Return what must be known to read the map, as escaped text."""
     notes = [_KINDS[contents.kind]]
     if contents.heat is not None:
-        notes.append(f"Own colours end at {contents.limit:.4g}, the 99 % quantile of its magnitudes.")
+        own = "" if alone else " of its own scale"
+        notes.append(f"Colours{own} end at {contents.limit:.4g}, the 99 % quantile of the magnitudes.")
     if contents.block > 1:
         notes.append(f"Picture and map are averaged over {contents.block} x {contents.block} pixels.")
     if contents.spectra.step > 1:

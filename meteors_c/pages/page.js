@@ -1,8 +1,8 @@
 "use strict";
 (function () {
   const contents = JSON.parse(document.getElementById("contents").textContent);
-  const config = { displaylogo: false, responsive: true, scrollZoom: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { displaylogo: false, responsive: true, scrollZoom: false, showLink: false, plotlyServerURL: "",
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   const opacity = document.getElementById("opacity"), shared = document.getElementById("shared");
   const row = document.getElementById("row"), column = document.getElementById("column");
   const largest = Math.max(...contents.panels.map((panel) => panel.limit));
@@ -32,7 +32,7 @@
     const attributions = along(arrays[panel.attributions], i, j, panel.order);
     Plotly.restyle(element(panel, "pixel"), { y: [spectrum, attributions],
       "marker.color": [undefined, attributions.map((value) => value < 0 ? panel.negative : panel.positive)] }, [0, 1]);
-    Plotly.restyle(element(panel, "map"), { x: [[shownColumn]], y: [[shownRow]] }, [1]);
+    Plotly.restyle(element(panel, "map"), { x: [[shownColumn, shownColumn]], y: [[shownRow, shownRow]] }, [1]);
     const finite = attributions.map((value, at) => [value, at]).filter(([value]) => Number.isFinite(value));
     const top = finite.reduce((best, one) => Math.abs(one[0]) > Math.abs(best[0]) ? one : best, [0, -1]);
     let line = "Row " + shownRow + ", column " + shownColumn + ": ";

@@ -51,7 +51,7 @@ def test_wrong_words(command: Command, arguments: list[str], words: str) -> None
         ({"--report": "page.pdf"}, ".html"),
         ({"--target": "first"}, "--target"),
         ({"--target": "0,1"}, "one result"),
-        ({"--target": "all"}, "Saliency"),
+        ({"--target": "all", "--out": "map.tif"}, "Saliency"),
         ({"--steps": "5"}, "--steps"),
         ({"--steps": "0"}, "--steps"),
         ({"--samples": "many"}, "--samples"),
