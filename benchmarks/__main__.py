@@ -2,14 +2,15 @@
 
 Parts: ``peer`` (every workload in both libraries), ``third`` (models that others wrote, small), ``windows`` (the same
 at full size, small windows), ``bounds`` (what arithmetic and memory allow), ``scaling`` (time and memory as steps,
-windows, sizes, bands and images grow), ``busy`` (beside a process that keeps a core busy).
+windows, sizes, bands and images grow), ``busy`` (beside a process that keeps a core busy), ``scenes`` (the parts of a
+scene, and what many scenes come to).
 """
 
 from __future__ import annotations
 
 import argparse
 
-from . import bounds, busy, large_windows, peer, scaling, third_party
+from . import bounds, busy, large_windows, peer, scaling, scenes, third_party
 from .table import RESULTS, write_section
 
 PARTS = {
@@ -19,6 +20,7 @@ PARTS = {
     "bounds": bounds,
     "scaling": scaling,
     "busy": busy,
+    "scenes": scenes,
 }
 
 

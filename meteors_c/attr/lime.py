@@ -27,8 +27,8 @@ from meteors_c.attr._games import (
 )
 from meteors_c.attr._kernels import ExpKernelSimilarity
 from meteors_c.attr._noise import new_seed
-from meteors_c.attr._streams import numbers_of
 from meteors_c.attr._segmentation_masks import SegmentationMasks, validate_mask_shape
+from meteors_c.attr._streams import numbers_of
 from meteors_c.attr._surrogates import Question, fit_custom, perturbations_of, question_of, similarities_of
 from meteors_c.attr.explainer import Computed
 from meteors_c.hsi import HSI

@@ -8,15 +8,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cloudpickle
 import torch
-from distributed import Client, WorkerPlugin, as_completed
 
+from meteors_c._optional import import_optional
 from meteors_c.scenes._grid import Block
 from meteors_c.scenes._job import Job, Outcome, Read
 from meteors_c.scenes._store import write
 
 __all__ = ["run_on"]
+
+cloudpickle: Any = import_optional("cloudpickle", "cloudpickle", "dask", "clusters")
+distributed: Any = import_optional("distributed", "distributed", "dask", "clusters")
 
 TASKS_A_THREAD = 3  # that wait at the scheduler: enough that nobody is idle, few enough that none waits with its pixels
 
@@ -37,7 +39,7 @@ class _Pickler(cloudpickle.Pickler):
 
 
 def _script(archive: bytes) -> Any:
-    return torch.jit.load(io.BytesIO(archive))
+    return torch.jit.load(io.BytesIO(archive))  # type: ignore[no-untyped-call]
 
 
 def packed(job: Job) -> bytes:
@@ -56,7 +58,7 @@ def packed(job: Job) -> bytes:
     return target.getvalue()
 
 
-class _JobPlugin(WorkerPlugin):
+class _JobPlugin(distributed.WorkerPlugin):
     """Leaves the job with each worker, those that join or come back later too."""
 
     def __init__(self, name: str, job: bytes) -> None:
@@ -101,14 +103,14 @@ def run_on(
     finished : callable
         Called with each block and its outcome, in any order.
     """
-    if not isinstance(client, Client) or client.asynchronous:
+    if not isinstance(client, distributed.Client) or client.asynchronous:
         raise TypeError(f"client must be a distributed.Client that is not asynchronous, not {client!r}")
     name = f"meteors_c-{uuid.uuid4().hex}"
     sends_values = job.scene.in_memory
     sent = Job(**{**vars(job), "scene": job.scene.without_values()}) if sends_values else job
     client.register_plugin(_JobPlugin(name, packed(sent)), name=name)
     waiting: dict[Any, Block] = {}
-    tasks = as_completed()
+    tasks = distributed.as_completed()
 
     def submit() -> bool:
         block = next(blocks, None)

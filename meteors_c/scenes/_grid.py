@@ -110,8 +110,8 @@ class Grid:
         if self.labels is None:
             return Block(number, of_rows, of_columns, None)
         labels = self.labels[of_rows, of_columns]
-        picked = np.nonzero(labels > 0)
-        return Block(number, of_rows, of_columns, (*picked, np.searchsorted(self.classes, labels[picked])))
+        inside = np.nonzero(labels > 0)
+        return Block(number, of_rows, of_columns, (inside[0], inside[1], np.searchsorted(self.classes, labels[inside])))
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks that have pixels to explain."""
@@ -141,7 +141,8 @@ def grid_of(scene_shape: tuple[int, int], chunk: tuple[int, int], stride: int, p
         For pixels of another type or shape, outside the scene, or if there are none.
     """
     start = (stride - 1) // 2
-    shape = tuple(max(0, math.ceil((size - start) / stride)) for size in scene_shape)
+    height, width = (max(0, math.ceil((size - start) / stride)) for size in scene_shape)
+    shape = (height, width)
     if 0 in shape:
         raise ValueError(f"stride {stride} leaves no pixel of a scene of {scene_shape[0]} x {scene_shape[1]}")
     labels = None if pixels is None else _labels(pixels, scene_shape, stride)

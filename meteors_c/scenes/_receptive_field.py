@@ -7,6 +7,7 @@ the network's strides multiply to, its maps move with it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ class Network:
         turned = image.permute(["CHW".index(letter) for letter in self.orientation])[None]
         dtype = next(iter(self.model.dtypes), image.dtype)
         turned = turned.to(dtype=dtype, device=self.model.device or "cpu")
-        with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):  # no algorithm that spreads NaN further
+        with torch.no_grad():
             if self.model.array_input:
                 return torch.as_tensor(np.asarray(array_of(function(turned.numpy(), *self.extras), 1)))[0].cpu()
             return tensor_of(function(turned, *self.extras))[0].cpu()
@@ -82,9 +83,7 @@ def summed_model(model: ExplainableModel, network: Network, image: torch.Tensor)
             "pixels; without a window, it must give maps of the size of its input, (classes, rows, columns), or sums "
             "over their pixels. A classifier of patches needs window="
         )
-    return ExplainableModel(
-        model.forward_func, "segmentation", sum_over_pixels, array_input=model.array_input
-    )
+    return ExplainableModel(model.forward_func, "segmentation", sum_over_pixels, array_input=model.array_input)
 
 
 def sum_over_pixels(maps: Any) -> Any:
@@ -120,26 +119,29 @@ def measured_tiling(network: Network, texture: Callable[[int, int], torch.Tensor
         size *= 2
         if size > LARGEST:
             raise ValueError(
-                "no tiles of the scene give what the whole gives: each pixel of the model's maps depends on more than an "
-                f"input of {LARGEST} x {LARGEST} pixels shows, as behind global pooling, attention or a normalisation "
-                "over the image. Explain the whole (chunk= as large as the scene), or say with overlap= how many pixels "
-                "about each tile are enough"
+                "no tiles of the scene give what the whole gives: each pixel of the model's maps depends on more than "
+                f"an input of {LARGEST} x {LARGEST} pixels shows, as behind global pooling, attention or a "
+                "normalisation over the image. Explain the whole (chunk= as large as the scene), or say with overlap= "
+                "how many pixels about each tile are enough"
             )
     steps = tuple(_alignment(network, texture, size, axis) for axis in (0, 1))
-    reach = (0, 0, 0, 0)
+    up = down = left = right = 0
     for phase in range(math.lcm(*steps)):
         found = _reach(network, texture(size, size), size // 2 + phase, size // 2 + phase)
         if found is None:  # it reaches further than where it was looked at first
             raise ValueError("the model's receptive field could not be measured: give overlap= and alignment=")
-        reach = tuple(map(max, reach, found))
-    return Tiling((reach[0] + reach[1], reach[2] + reach[3]), (steps[0], steps[1]))
+        up, down, left, right = map(max, (up, down, left, right), found)
+    return Tiling((up + down, left + right), (steps[0], steps[1]))
 
 
 def _reach(network: Network, image: torch.Tensor, row: int, column: int) -> tuple[int, int, int, int] | None:
     """Return how far a pixel reaches up, down, left and right in the maps; None where it is as far as they go."""
     poisoned = image.clone()
     poisoned[:, row, column] = torch.nan
-    maps = network(poisoned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of the flag of other hardware that it puts back
+        with torch.backends.mkldnn.flags(enabled=False):  # none of the algorithms that spread NaN further
+            maps = network(poisoned)
     _check_maps(maps, image)
     reached = maps.isnan().flatten(0, -3).any(0) if maps.ndim > 2 else maps.isnan()
     if not reached.any():
@@ -179,9 +181,9 @@ def _alignment(network: Network, texture: Callable[[int, int], torch.Tensor], si
         if float((there - here).abs().max()) <= rounding:
             return step
     raise ValueError(
-        f"no tiles of the scene give what the whole gives: the model's maps do not move with its input, by up to {STEPS} "
-        "pixels (coordinates among its features, or strides of more?). Explain the whole (chunk= as large as the scene), "
-        "or give overlap= and alignment="
+        "no tiles of the scene give what the whole gives: the model's maps do not move with its input, by up to "
+        f"{STEPS} pixels (coordinates among its features, or strides of more?). Explain the whole (chunk= as large as "
+        "the scene), or give overlap= and alignment="
     )
 
 

@@ -24,7 +24,9 @@ def label_of(targets: list[Any]) -> np.ndarray:
     return np.asarray([str(target) for target in targets])
 
 
-def template_of(scene: Scene, grid: Grid, targets: list[Any], keep_values: bool, method: str, says: dict[str, Any]) -> Any:
+def template_of(
+    scene: Scene, grid: Grid, targets: list[Any], keep_values: bool, method: str, says: dict[str, Any]
+) -> Any:
     """Return a dataset of NaN in memory; `says` are further attributes.
 
     The arrays that a folder holds are not touched there, so they take no memory.
@@ -63,9 +65,7 @@ def template_of(scene: Scene, grid: Grid, targets: list[Any], keep_values: bool,
 
 def _coords(scene: Scene, grid: Grid) -> dict[str, Any]:
     """Return the coordinates of the scene for the pixels of the map."""
-    kept = scene.array.isel(
-        y=slice(grid.start, None, grid.stride), x=slice(grid.start, None, grid.stride)
-    ).coords
+    kept = scene.array.isel(y=slice(grid.start, None, grid.stride), x=slice(grid.start, None, grid.stride)).coords
     coords = {str(name): coord.compute() for name, coord in kept.items()}
     if grid.stride > 1:
         for coord in coords.values():

@@ -137,7 +137,7 @@ def _named(array: Any) -> Any:
     """Return a DataArray with the dims ``(wavelength, y, x)``, whatever they were called and ordered."""
     if array.ndim != 3:
         raise ShapeMismatchError(f"scene must have one spectral and two spatial dims, not {array.dims}")
-    along = array.coords["wavelength"].dims if "wavelength" in array.coords else ()
+    along: tuple[Any, ...] = array.coords["wavelength"].dims if "wavelength" in array.coords else ()
     spectral = along[0] if len(along) == 1 else _pick(array.dims, _SPECTRAL)
     rows, columns = _pick(array.dims, _ROWS), _pick(array.dims, _COLUMNS)
     found = {"wavelength": spectral, "y": rows, "x": columns}
@@ -162,7 +162,7 @@ def _from_array(array: Any, wavelengths: Any) -> Scene:
     wavelengths = np.asarray(wavelengths, dtype=np.float64)
     if wavelengths.shape != array.shape[:1]:
         raise ShapeMismatchError(
-            f"wavelengths must have one number for each of the {array.shape[0]} bands of scene, not "
+            f"wavelengths must have one number for each of the {len(array)} bands of scene, not "
             f"shape {wavelengths.shape}"
         )
     if 0 in array.shape:
@@ -173,9 +173,7 @@ def _from_array(array: Any, wavelengths: Any) -> Scene:
     dtype = np.dtype(array.dtype)
     if dtype.kind not in "fiu":
         raise TypeError(f"scene must be made of real numbers, not {dtype}")
-    return Scene(
-        array, None, ("C", "H", "W"), None if mark is None else float(mark), array.shape, dtype, wavelengths
-    )
+    return Scene(array, None, ("C", "H", "W"), None if mark is None else float(mark), array.shape, dtype, wavelengths)
 
 
 def _from_hsi(hsi: HSI, xarray: Any) -> Scene:

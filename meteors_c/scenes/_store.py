@@ -63,7 +63,8 @@ class Memory(Store):
         self.dataset = template
         self.sums = np.zeros(template["mean_spectrum"].shape)
         self.pixels = np.zeros(template["pixels"].shape, dtype=np.int64)
-        self.counts, self.shortcut = dict.fromkeys(COUNTS, 0), None
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.shortcut: str | None = None
 
     def put(self, block: Block, outcome: Outcome) -> None:
         """Take the outcome of a block."""
@@ -138,12 +139,8 @@ class ZarrStore(Store):
                 ("pixels", count, "int64"),
                 ("counts", (len(COUNTS),), "int64"),
             ):
-                group.create_array(
-                    name, shape=(grid.number, *shape), chunks=(1, *shape), dtype=dtype, fill_value=0
-                )
-            group.create_array(
-                "done", shape=(grid.number,), chunks=(1,), dtype="uint8", fill_value=0, compressors=None
-            )
+                group.create_array(name, shape=(grid.number, *shape), chunks=(1, *shape), dtype=dtype, fill_value=0)
+            group.create_array("done", shape=(grid.number,), chunks=(1,), dtype="uint8", fill_value=0, compressors=None)
             os.rename(unfinished, path)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)

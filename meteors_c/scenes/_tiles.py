@@ -46,7 +46,7 @@ def check_method(explainer: Explainer, name: str, arguments: dict[str, Any]) -> 
         )
     if arguments.get("tolerance") is not None:
         raise ValueError("tolerance would stop each tile of the scene after other samples: leave it out")
-    baseline = arguments.get("baseline")
+    baseline: Any = arguments.get("baseline")
     if getattr(baseline, "ndim", 0) > 1:
         raise ValueError(
             f"baseline has the shape {tuple(baseline.shape)}, but tiles of the scene differ in theirs: give a number, "
@@ -91,18 +91,15 @@ def tiled(
     if one_block:
         return explainer, Tiling()
     check_method(explainer, name, arguments)
-    if overlap is None:
-        tiling = measured_tiling(network, texture)
-    else:
-        tiling = Tiling(overlap, (1, 1))
+    tiling = measured_tiling(network, texture) if overlap is None else Tiling(overlap)
     if alignment is not None:
         tiling = Tiling(tiling.overlap, alignment)
     difference, rounding = disagreement(network, tiling, texture)
     if difference > rounding:
         found = (
             f"a change inside a tile with an overlap of {tiling.overlap[0]} x {tiling.overlap[1]} pixels, in steps of "
-            f"{tiling.alignment[0]} x {tiling.alignment[1]}, changes the model's outputs by {difference:.1e} (relative) "
-            "otherwise than in a larger tile"
+            f"{tiling.alignment[0]} x {tiling.alignment[1]}, changes the model's outputs otherwise than in a larger "
+            f"tile, by {difference:.1e} of the change"
         )
         if overlap is None:
             raise ValueError(
@@ -113,9 +110,7 @@ def tiled(
     return explainer, _with_windows(tiling, explainer, name, arguments, scene)
 
 
-def _with_windows(
-    tiling: Tiling, explainer: Explainer, name: str, arguments: dict[str, Any], scene: Scene
-) -> Tiling:
+def _with_windows(tiling: Tiling, explainer: Explainer, name: str, arguments: dict[str, Any], scene: Scene) -> Tiling:
     """Return a tiling in which the windows of Occlusion stand where they do in the scene."""
     if not isinstance(explainer, Occlusion):
         return tiling

@@ -16,7 +16,7 @@ from meteors_c.attr.explainer import Explainer
 from meteors_c.scenes._explaining import Call
 from meteors_c.scenes._fingerprint import fingerprint_of_scene, said
 from meteors_c.scenes._grid import Block, Grid, grid_of
-from meteors_c.scenes._job import Job, Outcome, Tiling
+from meteors_c.scenes._job import Job, Outcome
 from meteors_c.scenes._result import template_of
 from meteors_c.scenes._source import Scene, scene_of
 from meteors_c.scenes._store import Memory, Store, ZarrStore, folder
@@ -173,13 +173,15 @@ def explain_scene(
     seed = integer(seed, "seed", "an int from 0 to 2^62", 0, 2**62)
     job = Job(
         source, Grid(grid.shape, grid.chunk, grid.stride, None, grid.classes),
-        Call(computing, call, targets, arguments, seed), len(grid.classes), size, tiling, reduce == "window", bool(values),
-        current(),
+        Call(computing, call, targets, arguments, seed), len(grid.classes), size, tiling, reduce == "window",
+        bool(values), current(),
     )  # fmt: skip
     says = {"reduce": reduce, "window": 0 if size is None else list(size)}
     template = template_of(source, grid, targets, bool(values), explainer.get_name(), says)
-    store: Store = Memory(template, grid)
-    if out is not None:
+    store: Store
+    if out is None:
+        store = Memory(template, grid)
+    else:
         store = _folder(folder(out), template, grid, _run(job, explainer, attribute_arguments, grid, pixels))
     _compute(job, grid, store, client, progress, explainer.get_name())
     return store.result()
@@ -283,10 +285,7 @@ def _compute(
                 bar(done, total)
 
         if client is not None:
-            from meteors_c._optional import import_optional
-
-            import_optional("distributed", "distributed", "dask", "clusters")
-            from meteors_c.scenes._cluster import run_on
+            from meteors_c.scenes._cluster import run_on  # needs packages that nothing else needs
 
             run_on(client, job, missing, store.location, finished)
             return

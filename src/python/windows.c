@@ -6,10 +6,10 @@
 #include "numpy_api.h"
 #include "spectra.h"
 
-const char met_py_windows_doc[] = PyDoc_STR(
-    "windows(scene, rows, columns, height, width)\n--\n\n"
-    "A list of HSI, views of an HSI: the windows of height x width pixels whose first rows and columns are\n"
-    "those of two int64 arrays.");
+const char met_py_windows_doc[] =
+    PyDoc_STR("windows(scene, rows, columns, height, width)\n--\n\n"
+              "A list of HSI, views of an HSI: the windows of height x width pixels whose first rows and columns are\n"
+              "those of two int64 arrays.");
 
 const char met_py_window_spectra_doc[] = PyDoc_STR(
     "window_spectra(windows, axis, over_window)\n--\n\n"
@@ -115,8 +115,8 @@ PyObject *met_py_windows(PyObject *module, PyObject *args, PyObject *kwargs) {
     if (self->mask != NULL && (whole = met_py_hsi_mask(self)) == NULL) {
         return NULL;
     }
-    const Py_ssize_t window[MET_AXES] = {(Py_ssize_t)shape[axes[0]], height, width};
-    if (read_layout(self->image, axes, window, &image) == 0 && read_layout(whole, axes, window, &mask) == 0) {
+    const Py_ssize_t extents[MET_AXES] = {(Py_ssize_t)shape[axes[0]], height, width};
+    if (read_layout(self->image, axes, extents, &image) == 0 && read_layout(whole, axes, extents, &mask) == 0) {
         list = PyList_New(n);
     }
     for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
@@ -182,7 +182,7 @@ PyObject *met_py_window_spectra(PyObject *module, PyObject *args, PyObject *kwar
 
 /* Replace an entry of a dict by its i-th image. */
 static int set_item_of(PyObject *fields, const char *name, PyObject *stack, Py_ssize_t i) {
-    PyObject *one = PySequence_GetItem(stack, i);
+    PyObject *one = PyObject_CallMethod(stack, "select", "in", 0, i);
     const int failed = one == NULL ? -1 : PyDict_SetItemString(fields, name, one);
     Py_XDECREF(one);
     return failed;

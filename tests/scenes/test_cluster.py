@@ -76,7 +76,8 @@ def test_draws_do_not_depend_on_workers(client: Client) -> None:
     }  # fmt: skip
     explainer, array = attr.KernelShap(patch_model(3)), scene(field(6, 7))
     one, many = (
-        attr.explain_scene(explainer, array, chunk=chunk, client=on, **arguments) for chunk, on in ((9, None), (2, client))
+        attr.explain_scene(explainer, array, chunk=chunk, client=on, **arguments)
+        for chunk, on in ((9, None), (2, client))
     )
     np.testing.assert_allclose(one["map"], many["map"], atol=1e-10)
 

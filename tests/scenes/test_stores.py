@@ -15,7 +15,7 @@ import zarr
 from meteors_c import attr
 from meteors_c.models import ExplainableModel
 from meteors_c.scenes._store import ZarrStore
-from tests.scenes.models import Counting, mapper, patch_model, samples_in, scene, whole, convolutions, field
+from tests.scenes.models import Counting, convolutions, field, mapper, patch_model, samples_in, scene, whole
 
 
 def explain(log: Path, array: xarray.DataArray | None = None, **arguments: Any) -> xarray.Dataset:
@@ -44,7 +44,7 @@ def test_folder_holds_what_memory_does(tmp_path: Path) -> None:
         assert found["map"].chunks is not None  # read when it is looked at
         opened = xarray.open_zarr(out, consolidated=False)
         assert opened["spatial_ref"].attrs["crs_wkt"] == "LOCAL"
-        assert opened["map"].encoding["grid_mapping"] == "spatial_ref"
+        assert opened["map"].attrs["grid_mapping"] == "spatial_ref"
         np.testing.assert_array_equal(opened["y"], whole()["y"])
         assert opened["wavelength"].attrs["units"] == "nm"
 

@@ -11,7 +11,7 @@ import xarray
 
 from meteors_c import HSI, _core, attr
 from meteors_c.exceptions import ShapeMismatchError
-from meteors_c.models import ExplainableModel
+from meteors_c.models import ExplainableModel, SkLearnRidge
 from tests.scenes.models import BANDS, WAVELENGTHS, field, patch_model, scene
 
 ROWS, COLUMNS, WINDOW = 9, 7, 5
@@ -237,7 +237,7 @@ def test_pixels_do_not_share_the_draws_of_lime() -> None:
     """All windows are equal: what differs is what was drawn."""
     model = patch_model(3, 2)
     found = attr.explain_scene(
-        attr.Lime(model), scene(np.full((BANDS, 5, 5), 0.7)), window=3, target=0, n_samples=5,
+        attr.Lime(model, SkLearnRidge(alpha=1e-3)), scene(np.full((BANDS, 5, 5), 0.7)), window=3, target=0, n_samples=8,
         attribution_type="spectral", band_mask=torch.arange(BANDS), band_names={str(b): b for b in range(BANDS)},
     )  # fmt: skip
     assert len(np.unique(found["map"].values.round(9))) > 1
