@@ -99,6 +99,12 @@ class IndianPines:
         Labelled pixels in two parts that lie apart: see :func:`load_indian_pines`.
     citation, licence : str
         To be given wherever the scene is shown.
+
+    Examples
+    --------
+    >>> scene = load_indian_pines()
+    >>> int(scene.training.sum()), int(scene.held_out.sum())
+    (6383, 1340)
     """
 
     hsi: HSI
