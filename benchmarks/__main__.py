@@ -48,9 +48,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given several times")
     parser.add_argument("--filter", default="", help="rows whose name contains this; nothing is written")
     parser.add_argument("--keep", action="store_true", help="keep rows, in place of older ones, for --write")
-    parser.add_argument(
-        "--write", action="store_true", help="measure no rows: write the section of those kept"
-    )
+    parser.add_argument("--write", action="store_true", help="measure no rows: write the section of those kept")
     parser.add_argument("--rounds", type=int, default=3, help="calls that count, for each path (default 3)")
     parser.add_argument("--tiny", action="store_true", help="only see that they run, on little; nothing is written")
     options = parser.parse_args()
