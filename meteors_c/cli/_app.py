@@ -24,9 +24,9 @@ _MAIN_HELP = """examples:
 
 exit status: 0 all went well, 1 the run failed, 2 the command line is wrong, 130 interrupted"""
 
-_EXPLAIN_HELP = """models: a program of torch.export (.pt2), a TorchScript file, an ONNX file (methods by outputs alone), or
-package.module:factory, which is called without arguments and returns a network, a function of a batch, or an
-ExplainableModel. What a file is, is told by its contents. Pickles are refused: reading one runs whatever code it holds.
+_EXPLAIN_HELP = """models: a program of torch.export (.pt2), a TorchScript or ONNX file (the latter without gradients),
+or package.module:factory, which is called without arguments and returns a network, a function of a batch, or
+an ExplainableModel. What a file is, is told by its contents. Pickles are refused: reading one runs the code in it.
 
 examples:
   an ENVI scene, integrated gradients of class 3, a GeoTIFF and a page:
@@ -144,9 +144,7 @@ def _add_scene(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--bands", metavar="LIST", help="bands to take, counted from 0, or names of regions: 0-99,110 or red,NIR"
     )
-    command.add_argument(
-        "--wavelengths", metavar="LIST|FILE", help="of the bands, where the scene has none or wrong ones"
-    )
+    command.add_argument("--wavelengths", metavar="LIST|FILE", help="where the scene has none or wrong ones")
     command.add_argument("--wavelength-unit", metavar="UNIT", help="nm, um, ...")
     command.add_argument("--bad-bands", choices=("drop", "keep"), help="bands that the scene marks as bad")
     command.add_argument("--nodata", type=float, metavar="NUMBER", help="the value that marks missing ones")

@@ -100,11 +100,11 @@ class Plan:
         bands = hsi.image.shape[hsi.spectral_axis]
         if self.groups is None and ablation:
             return {}
+        names: Any
         if self.groups is None or self.groups.isdecimal():
-            count = min(int(self.groups or _GROUPS), bands)
-            names, mask = _neighbours(hsi, count)
+            names, mask = _neighbours(hsi, min(int(self.groups or _GROUPS), bands))
         else:
-            listed = [name.strip() for name in self.groups.split(",")]
+            listed: Any = [name.strip() for name in self.groups.split(",")]
             mask, names = Lime.get_band_mask(hsi, band_names=listed if len(listed) > 1 else listed[0])
             mask = mask.movedim(hsi.spectral_axis, 0)[:, 0, 0]
         return {"feature_mask": mask} if ablation else {"band_mask": mask, "band_names": names}
