@@ -39,7 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Examples
     --------
     >>> with replacing("map.tif") as path:
-    ...     write(path)
+    ...     written = path.write_bytes(b"new")
     """
     target = Path(os.path.realpath(os.fsdecode(os.fspath(path))))
     if target.is_dir():

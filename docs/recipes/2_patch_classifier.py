@@ -99,8 +99,7 @@ plt.show()
 occluded = attr.Occlusion(model).get_spectral_attributes(
     patches["corn"], baseline=baseline, sliding_window_shapes=10, strides=10
 )
-figure, axes = visualize.visualize_spectral_attributes(occluded, show_not_included=False)
-axes[0].get_legend().remove()  # twenty windows
+figure, axes = visualize.visualize_spectral_attributes(occluded)
 plt.show()
 
 # %%

@@ -136,8 +136,9 @@ def explain_scene(
 
     Examples
     --------
-    >>> scene = xarray.DataArray(np.random.rand(3, 40, 50), dims=("wavelength", "y", "x"),
-    ...                          coords={"wavelength": [450.0, 550.0, 650.0]})
+    >>> import xarray
+    >>> bands = {"wavelength": [450.0, 550.0, 650.0]}
+    >>> scene = xarray.DataArray(np.random.rand(3, 40, 50), dims=("wavelength", "y", "x"), coords=bands)
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 5 * 5, 2)).double()
     >>> explainer = Saliency(ExplainableModel(net, "classification"))
     >>> explain_scene(explainer, scene, window=5, target=[0, 1])["map"].shape
