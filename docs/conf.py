@@ -22,7 +22,6 @@ version = release = __version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "numpydoc",
     "myst_parser",
     "sphinx_design",
@@ -40,7 +39,6 @@ nitpick_ignore_regex = [("py:obj", r"(?!meteors_c\.).*"), ("py:class", r"(?!mete
 
 autodoc_typehints = "none"  # the docstrings say more
 autodoc_member_order = "bysource"
-autosummary_generate = False
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
