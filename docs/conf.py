@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import generate  # noqa: E402 - beside this file
+
 from meteors_c import __version__  # noqa: E402
 
 project = "meteors_c"
@@ -59,9 +60,7 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = dict.fromkeys(
-    ("index", "install", "methods", "from_meteors", "reliability", "architecture", "contributing", "measured"), []
-)
+html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # what has no pages below it
 
 sphinx_gallery_conf = {
     "examples_dirs": "recipes",

@@ -52,7 +52,11 @@ def directive(value: Any) -> str:
     """Return the directive that documents a value, with its options."""
     if not inspect.isclass(value):
         return ".. autofunction:: {}\n" if callable(value) else ".. autodata:: {}\n"
-    shown = "" if any(base is object or "._" in f"{base.__module__}.{base.__name__}" for base in value.__bases__) else BASE_SHOWN
+    shown = (
+        ""
+        if any(base is object or "._" in f"{base.__module__}.{base.__name__}" for base in value.__bases__)
+        else BASE_SHOWN
+    )
     if issubclass(value, BaseException):
         return f".. autoexception:: {{}}\n{shown}"
     return f".. autoclass:: {{}}\n   :members:\n   :inherited-members: {BASES}\n{shown}"
@@ -121,7 +125,9 @@ def counted(workload: Any, scene: Any) -> int:
     network = models.ExplainableModel(lambda x: x[:, :4, 0, 0] * 2, "regression")
     torch.manual_seed(0)
     with meteors_c.options(shortcuts=False):
-        result = workload.run(meteors_c, network.forward_func, [HSI(image=image, wavelengths=scene.wavelengths())], **masks)
+        result = workload.run(
+            meteors_c, network.forward_func, [HSI(image=image, wavelengths=scene.wavelengths())], **masks
+        )
     return int(result.report.evaluations)
 
 

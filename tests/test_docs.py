@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+import torch
+
 from benchmarks.models import SCENES
 from benchmarks.workloads import WORKLOADS
-
 from tests.test_doctests import CALLABLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.py"))
 MADE = ("gallery", "reference")  # folders of docs that are built
 
 
@@ -85,13 +92,34 @@ def test_costs_are_counted(generate: ModuleType) -> None:
 
 
 def test_measured_times_are_found(generate: ModuleType) -> None:
-    page = "## One\n\n| | path | ours s | ratio |\n|---|--:|--:|--:|\n| CNN | plain | 3.000 | 2.0 |\n| CNN | shortcut | 1.000 | 6.0 |\n"
-    assert generate.measured(page, "One") == {"CNN": {"scene": "CNN", "path": "shortcut", "ours s": "1.000", "ratio": "6.0"}}
+    head = "| | path | ours s | ratio |\n|---|--:|--:|--:|\n"
+    page = f"## One\n\n{head}| CNN | plain | 3.000 | 2.0 |\n| CNN | shortcut | 1.000 | 6.0 |\n"
+    assert generate.measured(page, "One") == {
+        "CNN": {"scene": "CNN", "path": "shortcut", "ours s": "1.000", "ratio": "6.0"}
+    }
     assert generate.measured(page, "Two") == {}
     results = generate.RESULTS.read_text()
     found = [name for name in WORKLOADS if "CNN 224" in generate.measured(results, name)]
     assert len(found) >= 8, "the table of measurements has another form"
     assert {WORKLOADS[name].method for name in WORKLOADS} <= set(generate.GROWTH)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_recipes_run_and_draw(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib.use("Agg")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
+        runpy.run_path(str(recipe), run_name="recipe")
+    try:
+        assert plt.get_fignums()
+        for number in plt.get_fignums():
+            figure = plt.figure(number)
+            figure.canvas.draw()
+            assert np.asarray(figure.canvas.buffer_rgba())[..., :3].std() > 5, "a figure that is blank"
+    finally:
+        plt.close("all")
 
 
 def test_nothing_is_fetched() -> None:

@@ -39,8 +39,8 @@ with header.open("a") as text:
 # %%
 # Read
 # ----
-# `io.open_scene` reads whatever GDAL reads, lazily. Wavelengths come in nanometres whatever the file says them in, bands
-# that the file calls bad are left out, no-data becomes the mask of the image.
+# `io.open_scene` reads whatever GDAL reads, lazily. Wavelengths come in nanometres whatever the file says them in,
+# bands that the file calls bad are left out, no-data becomes the mask of the image.
 
 scene = io.open_scene(folder / "field.dat")
 print(scene)

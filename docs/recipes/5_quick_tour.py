@@ -17,7 +17,8 @@ from meteors_c import attr, datasets, models, visualize
 # %%
 # An image and a model
 # --------------------
-# The field is simulated, and each of the four outputs acts on bands that are known: what the methods say can be checked.
+# The field is simulated, and each of the four outputs acts on bands that are known: what the methods say can be
+# checked.
 
 hsi, truth = datasets.load_demo_field(), datasets.load_demo_truth()
 model = models.ExplainableModel(datasets.load_demo_model(), "regression")

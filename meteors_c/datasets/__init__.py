@@ -93,7 +93,7 @@ def load_demo_field() -> HSI:
     Examples
     --------
     >>> load_demo_field()
-    HSI(shape=(150, 96, 96), dtype=torch.float32, orientation=CHW, wavelengths=462.08-938.37 nm, device=cpu, masked=True)
+    HSI(shape=(150, 96, 96), dtype=torch.float32, orientation=CHW, wavelengths=462.08-938.37 nm, ...)
     """
     with _open(_FIELD) as archive:
         return load_hyperview(_FIELD, wavelengths=archive["wavelengths"])
