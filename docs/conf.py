@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import generate  # noqa: E402 - beside this file
+
 from meteors_c import __version__  # noqa: E402
 
 project = "meteors_c"
@@ -19,7 +23,6 @@ version = release = __version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "numpydoc",
     "myst_parser",
     "sphinx_design",
@@ -37,7 +40,6 @@ nitpick_ignore_regex = [("py:obj", r"(?!meteors_c\.).*"), ("py:class", r"(?!mete
 
 autodoc_typehints = "none"  # the docstrings say more
 autodoc_member_order = "bysource"
-autosummary_generate = False
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
@@ -49,15 +51,16 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 9,
+    "navbar_persistent": [],
+    "navbar_end": ["search-button", "theme-switcher"],
     "show_prev_next": False,
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"install": [], "methods": [], "from_meteors": [], "reliability": [], "architecture": [], "contributing": []}
-html_sidebars |= {"measured": []}
+html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # what has no pages below it
 
 sphinx_gallery_conf = {
     "examples_dirs": "recipes",
@@ -70,7 +73,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "min_reported_time": 1e9,
     "abort_on_example_error": True,
-    "reset_modules": ("matplotlib", generate.reset_seeds),
+    "reset_modules": ("matplotlib", "generate.reset_seeds"),
     "image_scrapers": ("matplotlib",),
     "doc_module": ("meteors_c",),
     "reference_url": {"meteors_c": None},
@@ -79,7 +82,15 @@ sphinx_gallery_conf = {
 warnings.filterwarnings("ignore", category=UserWarning, message="FigureCanvasAgg is non-interactive")
 
 
-def setup(app: object) -> None:
+def signature_of_c(app: Any, what: str, name: str, value: Any, *further: Any) -> tuple[str, str] | None:
+    """Return the signature of what is written in C: in one line, and without the object itself."""
+    if not getattr(value, "__text_signature__", None):
+        return None
+    return re.sub(r"\(self(, /)?(, )?", "(", str(inspect.signature(value))), ""
+
+
+def setup(app: Any) -> None:
     """Write what is made from the package and from the measurements, before Sphinx reads the sources."""
+    app.connect("autodoc-process-signature", signature_of_c, priority=400)  # before numpydoc
     generate.write_reference(HERE / "reference")
     generate.write_costs(HERE / "costs.md")

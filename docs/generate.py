@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from meteors_c import HSI, models
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "RESULTS.md"
 # Base classes whose members are shown with themselves alone, not with what derives from them.
+BASE_SHOWN = "   :show-inheritance:\n"  # for classes whose bases all have a page
 BASES = "Explainer, Module, ABC, Enum, str, Exception, object, Generic"
 
 # ---------------------------------------------------------------- the reference
@@ -39,20 +40,26 @@ def public_names() -> dict[ModuleType, list[str]]:
     for module in public_modules():
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)
-            if isinstance(value, ModuleType) or name.startswith("_") or (id(value) in seen and callable(value)):
+            if isinstance(value, ModuleType | GenericAlias) or name.startswith("_") or id(value) in seen:
                 continue
-            seen.add(id(value))
+            if callable(value):
+                seen.add(id(value))
             found.setdefault(module, []).append(name)
     return found
 
 
 def directive(value: Any) -> str:
     """Return the directive that documents a value, with its options."""
-    if inspect.isclass(value) and issubclass(value, BaseException):
-        return ".. autoexception:: {}\n   :show-inheritance:\n"
-    if inspect.isclass(value):
-        return f".. autoclass:: {{}}\n   :members:\n   :inherited-members: {BASES}\n   :show-inheritance:\n"
-    return ".. autofunction:: {}\n" if callable(value) else ".. autodata:: {}\n"
+    if not inspect.isclass(value):
+        return ".. autofunction:: {}\n" if callable(value) else ".. autodata:: {}\n"
+    shown = (
+        ""
+        if any(base is object or "._" in f"{base.__module__}.{base.__name__}" for base in value.__bases__)
+        else BASE_SHOWN
+    )
+    if issubclass(value, BaseException):
+        return f".. autoexception:: {{}}\n{shown}"
+    return f".. autoclass:: {{}}\n   :members:\n   :inherited-members: {BASES}\n{shown}"
 
 
 def write_reference(folder: Path) -> None:
@@ -65,13 +72,27 @@ def write_reference(folder: Path) -> None:
         for name in listed:
             body = directive(getattr(module, name)).format(name)
             write(folder / f"{path}.{name}.rst", name, f".. currentmodule:: {path}\n\n{body}")
-        table = "\n".join(f"   {name}" for name in listed)
+        rows = "\n".join(f"   * - `{path}.{name}`\n     - {summary(getattr(module, name))}" for name in listed)
         pages = "\n".join(f"   {path}.{name}" for name in listed)
-        head = f".. automodule:: {path}\n\n.. currentmodule:: {path}\n"
-        summary = f".. autosummary::\n   :nosignatures:\n\n{table}\n"
-        write(folder / f"{path}.rst", path, f"{head}\n{summary}\n.. toctree::\n   :hidden:\n\n{pages}\n")
-    modules = "\n".join(f"   reference/{module.__name__}" for module in names)
-    (folder / "modules.txt").write_text(f".. toctree::\n   :maxdepth: 1\n\n{modules}\n")
+        table = f".. list-table::\n   :widths: 30 70\n\n{rows}\n"
+        tree = f".. toctree::\n   :hidden:\n\n{pages}\n"
+        write(folder / f"{path}.rst", path, f".. automodule:: {path}\n\n{table}\n{tree}")
+    main = [module.__name__ for module in names if module.__name__.count(".") <= 1]
+    parts = [module.__name__ for module in names if module.__name__.count(".") > 1]
+    trees = []
+    for caption, paths in (("Modules", main), ("Parts of modules", parts)):
+        listed = "\n".join(f"   reference/{path}" for path in paths)
+        trees.append(f".. toctree::\n   :maxdepth: 1\n   :caption: {caption}\n\n{listed}\n")
+    (folder / "modules.txt").write_text("\n".join(trees))
+
+
+def summary(value: Any) -> str:
+    """Return the first sentence of what a name says of itself, without its references."""
+    if not callable(value):
+        return ""
+    first = (inspect.getdoc(value) or "").partition("\n\n")[0]
+    sentence = re.split(r"(?<=[a-z)`\]_0-9])[.:] ", f"{' '.join(first.split())} ")[0]
+    return re.sub(r" ?\[\d+\]_", "", sentence).strip()
 
 
 def write(page: Path, title: str, body: str) -> None:
@@ -85,8 +106,8 @@ GROWTH = {
     "Saliency": "1",
     "InputXGradient": "1",
     "IntegratedGradients": "`n_steps`",
-    "Occlusion": "windows + 1, for any number of outputs",
-    "FeatureAblation": "features + 1, for any number of outputs",
+    "Occlusion": "windows, for any number of outputs",
+    "FeatureAblation": "features, for any number of outputs",
     "NoiseTunnel": "`n_samples` times those of the method inside",
     "HyperNoiseTunnel": "`n_samples` times those of the method inside",
     "Lime": "distinct ones of `n_samples`, for any number of outputs",
@@ -102,8 +123,11 @@ def counted(workload: Any, scene: Any) -> int:
     stripes = (torch.arange(shape[2]) * 10 // shape[2]).expand(shape[1:])  # ten superpixels
     masks = workload.masks(scene, stripes.numpy())
     network = models.ExplainableModel(lambda x: x[:, :4, 0, 0] * 2, "regression")
+    torch.manual_seed(0)
     with meteors_c.options(shortcuts=False):
-        result = workload.run(meteors_c, network.forward_func, [HSI(image=image, wavelengths=scene.wavelengths())], **masks)
+        result = workload.run(
+            meteors_c, network.forward_func, [HSI(image=image, wavelengths=scene.wavelengths())], **masks
+        )
     return int(result.report.evaluations)
 
 
@@ -131,25 +155,22 @@ def write_costs(path: Path) -> None:
     page = RESULTS.read_text()
     scenes = ("CNN 224", "pixelwise 224")
     lines = [
-        "| method and settings | evaluations | grow as | needs gradients | CNN | network of pixels |",
-        "|---|--:|---|---|--:|--:|",
+        "| method and settings | evaluations | grow as | gradients | CNN: seconds | ratio | pixels: seconds | ratio |",
+        "|---|--:|---|---|--:|--:|--:|--:|",
     ]
     for name, workload in WORKLOADS.items():
         rows = measured(page, name)
         if not all(scene in rows for scene in scenes):
             continue
         needs = "yes" if {workload.method, workload.inner} & NEEDS_GRADIENTS else "no"
-        cells = [f"{float(rows[scene]['ours s']):.2f} s ({compared(rows[scene], workload.peer)})" for scene in scenes]
+        cells = [f"{float(rows[scene]['ours s']):.2f} | {float(rows[scene]['ratio']):.1f}" for scene in scenes]
+        mark = "" if workload.peer == "meteors" else " \\*"
         count = f"{counted(workload, SCENES[scenes[0]]):,}"
-        lines.append(f"| {name} | {count} | {GROWTH[workload.method]} | {needs} | {' | '.join(cells)} |")
+        lines.append(f"| {name}{mark} | {count} | {GROWTH[workload.method]} | {needs} | {' | '.join(cells)} |")
     machine = re.search(r"^\d{4}-\d\d-\d\d; .*$", page, re.MULTILINE)
     assert machine is not None, f"{RESULTS} does not say where it was measured"
-    path.write_text("\n".join(lines) + f"\n\n*Measured: {machine[0]}*\n")
-
-
-def compared(row: dict[str, str], peer: str) -> str:
-    """Return how the time compares with that of the other library."""
-    return f"{row['ratio']} x as fast as {'meteors' if peer == 'meteors' else 'plain forwards'}"
+    note = "\\* meteors has no such method: the ratio is to as many plain forwards of the model."
+    path.write_text("\n".join(lines) + f"\n\n{note}\n\n*Measured: {machine[0]}*\n")
 
 
 def reset_seeds(gallery: Any, script: str) -> None:

@@ -78,7 +78,7 @@ CALLABLES = public_callables()
 
 
 def all_examples() -> dict[str, doctest.DocTest]:
-    """Return what there is to run, by name: examples of every module, of private functions and of the types in C too."""
+    """Return what there is to run, by name: of every module, private functions and the types in C included."""
     finder = doctest.DocTestFinder(exclude_empty=True)
     tests = {test.name: test for module in MODULES for test in finder.find(module) if test.examples}
     documents = {test.docstring for test in tests.values()}

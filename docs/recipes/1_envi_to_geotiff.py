@@ -39,8 +39,8 @@ with header.open("a") as text:
 # %%
 # Read
 # ----
-# `io.open_scene` reads whatever GDAL reads, lazily. Wavelengths come in nanometres whatever the file says them in, bands
-# that the file calls bad are left out, no-data becomes the mask of the image.
+# `io.open_scene` reads whatever GDAL reads, lazily. Wavelengths come in nanometres whatever the file says them in,
+# bands that the file calls bad are left out, no-data becomes the mask of the image.
 
 scene = io.open_scene(folder / "field.dat")
 print(scene)
@@ -65,13 +65,13 @@ print(result.report)
 result.to_geotiff(folder / "phosphorus.tif")
 with rasterio.open(folder / "phosphorus.tif") as written:
     print(written.crs, written.shape, written.count, "bands")
-    bounds, attributions = written.bounds, written.read()
+    bounds, attributions = written.bounds, written.read(masked=True)  # nothing outside of the field
 
 # %%
 # The sum over the bands is what each pixel contributes, in mg of phosphorus per kg of soil.
 
-pixels = torch.from_numpy(attributions).nansum(dim=0)
-largest = float(pixels.abs().max())
+pixels = attributions.sum(axis=0)
+largest = abs(pixels).max()
 figure, axis = plt.subplots(figsize=(6.4, 5), layout="constrained")
 extent = (bounds.left, bounds.right, bounds.bottom, bounds.top)
 shown = axis.imshow(pixels, extent=extent, cmap="RdBu_r", vmin=-largest, vmax=largest)

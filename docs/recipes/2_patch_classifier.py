@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import nn
 
-from meteors_c import HSI, attr, datasets, models, visualize
+from meteors_c import HSI, attr, datasets, models
 
 scene = datasets.load_indian_pines()
 classifier = datasets.indian_pines_classifier()
@@ -77,7 +77,7 @@ for crop, images in patches.items():
 print(results[0].report)
 
 # %%
-# Bars to the right speak for corn, bars to the left for soybean. The shaded range is one standard error of the mean.
+# What is above 0 speaks for corn, what is below for soybean. The shaded range is one standard error of the mean.
 
 figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True, sharey=True, layout="constrained")
 for axis, (crop, values) in zip(axes, by_band.items(), strict=True):
@@ -99,13 +99,20 @@ plt.show()
 occluded = attr.Occlusion(model).get_spectral_attributes(
     patches["corn"], baseline=baseline, sliding_window_shapes=10, strides=10
 )
-figure, axes = visualize.visualize_spectral_attributes(occluded, show_not_included=False)
-axes[0].get_legend().remove()  # twenty windows
-plt.show()
+lost = torch.stack([result.flattened_attributes for result in occluded]).reshape(-1, 20, 10)[:, :, 0].mean(dim=0)
 
 # %%
-# Do the two methods agree? Sums of integrated gradients over the same windows, against occlusion:
+# Do the two methods agree? Integrated gradients are summed over the same windows. They need not be equal: a window's
+# bands may be worth little where others carry the same information.
 
 windows = by_band["corn"].reshape(-1, 20, 10).sum(dim=2).mean(dim=0)
-lost = torch.stack([result.flattened_attributes for result in occluded]).reshape(-1, 20, 10)[:, :, 0].mean(dim=0)
 print(f"correlation over {len(windows)} windows: {torch.corrcoef(torch.stack([windows, lost]))[0, 1]:.2f}")
+
+figure, axis = plt.subplots(figsize=(9, 3.4), layout="constrained")
+for shift, values, name in ((-0.2, windows, "integrated gradients, summed"), (0.2, lost, "occlusion")):
+    axis.bar(torch.arange(20) + shift, values, 0.4, label=name)
+axis.axhline(0, color="black", lw=0.5)
+axis.set_xticks(range(20), [f"{value:.0f}" for value in scene.wavelengths[::10]], rotation=45)
+axis.set(title="Patches of corn, by windows of ten bands", xlabel="first wavelength (nm)", ylabel="log odds of corn")
+axis.legend()
+plt.show()

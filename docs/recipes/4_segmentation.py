@@ -51,9 +51,7 @@ with torch.no_grad():
 
 baseline = scene.hsi.image[:, scene.training].mean(dim=1)
 occlusion = attr.Occlusion(model)
-squares = occlusion.get_spatial_attributes(
-    hsi, target="all", baseline=baseline, sliding_window_shapes=6, strides=3
-)
+squares = occlusion.get_spatial_attributes(hsi, target="all", baseline=baseline, sliding_window_shapes=6, strides=3)
 print(squares[0].report)
 
 figure, axes = plt.subplots(2, 1, figsize=(8, 5.6), layout="constrained")
@@ -70,9 +68,7 @@ plt.show()
 # Which bands?
 # ------------
 
-windows = occlusion.get_spectral_attributes(
-    hsi, target="all", baseline=baseline, sliding_window_shapes=10, strides=10
-)
+windows = occlusion.get_spectral_attributes(hsi, target="all", baseline=baseline, sliding_window_shapes=10, strides=10)
 figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
 centres = scene.wavelengths.reshape(-1, 10).mean(dim=1)
 for k in (0, 1, 4):

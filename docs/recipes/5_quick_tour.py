@@ -17,7 +17,8 @@ from meteors_c import attr, datasets, models, visualize
 # %%
 # An image and a model
 # --------------------
-# The field is simulated, and each of the four outputs acts on bands that are known: what the methods say can be checked.
+# The field is simulated, and each of the four outputs acts on bands that are known: what the methods say can be
+# checked.
 
 hsi, truth = datasets.load_demo_field(), datasets.load_demo_truth()
 model = models.ExplainableModel(datasets.load_demo_model(), "regression")
@@ -72,9 +73,9 @@ axes[-1].set_xlabel("Wavelength (nm); the bands that act on magnesium are shaded
 plt.show()
 
 # %%
-# Superbands: LIME and Shapley values
-# -----------------------------------
-# Groups of bands are few enough to ask for each coalition of them.
+# Superbands: exact Shapley values
+# --------------------------------
+# Groups of bands are few enough to ask for each coalition of them. Beside the diagonal stands what pairs add together.
 
 groups = torch.arange(150) // 25  # six superbands of 25 bands
 shapley = attr.KernelShap(model).get_spectral_attributes(
@@ -82,7 +83,8 @@ shapley = attr.KernelShap(model).get_spectral_attributes(
 )
 spans = [f"{hsi.wavelengths[k]:.0f}-{hsi.wavelengths[k + 24]:.0f}" for k in range(0, 150, 25)]
 figure, axis = visualize.visualize_interactions(shapley.effects, spans)
-axis.set_title("Shapley interactions of superbands (nm)")
+axis.set_xlabel("superbands (nm)")
+print(f"{shapley.report.evaluations} evaluations, exact: {shapley.effects.exact}")
 plt.show()
 
 # %%

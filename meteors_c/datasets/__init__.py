@@ -1,7 +1,7 @@
 """Scenes to start with: a simulated field with a trained model and the truth, the files of the HYPERVIEW challenge, and
 the AVIRIS scene of Indian Pines (:mod:`meteors_c.datasets.indian_pines`).
 
-The embedded field is drawn by :mod:`meteors_c.datasets._simulate` (the physics and its sources are described there) and
+The embedded field is drawn by ``meteors_c.datasets._simulate`` (the physics and its sources are described there) and
 written by ``tools/make_field.py``; the model's weights come from ``tools/train_demo_model.py``.
 """
 
@@ -93,7 +93,7 @@ def load_demo_field() -> HSI:
     Examples
     --------
     >>> load_demo_field()
-    HSI(shape=(150, 96, 96), dtype=torch.float32, orientation=CHW, wavelengths=462.08-938.37 nm, device=cpu, masked=True)
+    HSI(shape=(150, 96, 96), dtype=torch.float32, orientation=CHW, wavelengths=462.08-938.37 nm, ...)
     """
     with _open(_FIELD) as archive:
         return load_hyperview(_FIELD, wavelengths=archive["wavelengths"])
