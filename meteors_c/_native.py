@@ -58,7 +58,7 @@ def _reinstall() -> str:
 
 
 def _fits(built: str, here: str) -> bool:
-    """Whether a bridge that was built beside one torch runs beside another: the same, or a build of the same release."""
+    """Whether a bridge for one torch runs beside another: the same, or another build of its release."""
     of, beside = _BUILD.fullmatch(built), _BUILD.fullmatch(here)
     if built == here or of is None or beside is None:
         return built == here
@@ -70,7 +70,7 @@ def _load_bridge() -> tuple[ModuleType | None, str]:
     """Return the torch bridge, or None and why it can't be used."""
     spec = importlib.util.find_spec("meteors_c._torch")
     if spec is None or spec.origin is None:
-        why = "meteors_c was built without its bridge to torch: there was none, or the bridge did not compile beside it"
+        why = "meteors_c was built without its bridge to torch: none was there, or it did not compile beside it"
         return None, f"{why}; {_reinstall()}"
     # A bridge for another torch may load and then crash, so its version is read from the file before it is loaded.
     built = _BUILT_FOR.search(Path(spec.origin).read_bytes())

@@ -1,8 +1,8 @@
 """Do with the packages in ``dist/`` what their users will do: ``make dist-check``.
 
 The source distribution is unpacked: it must hold every file of the repository, its make targets must find all that they
-need, and its C tests must pass. The wheel, which was built from it, is installed into a fresh environment beside the torch
-that TORCH names: it must have its bridge, and tests of the source distribution must pass on it.
+need, and its C tests must pass. The wheel, which was built from it, is installed into a fresh environment beside the
+torch that TORCH names: it must have its bridge, and tests of the source distribution must pass on it.
 """
 
 from __future__ import annotations
