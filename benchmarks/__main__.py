@@ -2,7 +2,8 @@
 
 Parts: ``peer`` (every workload in both libraries), ``third`` (models that others wrote, small), ``windows`` (the same
 at full size, small windows), ``bounds`` (what arithmetic and memory allow), ``scaling`` (time and memory as steps,
-windows, sizes, bands and images grow), ``busy`` (beside a process that keeps a core busy).
+windows, sizes, bands and images grow), ``busy`` (beside a process that keeps a core busy), ``scenes`` (the parts of a
+scene, and what many scenes come to).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import pickle
 from typing import Any
 
-from . import bounds, busy, large_windows, peer, scaling, third_party
+from . import bounds, busy, large_windows, peer, scaling, scenes, third_party
 from .process import ROOT
 from .table import RESULTS, write_section
 
@@ -22,6 +23,7 @@ PARTS = {
     "bounds": bounds,
     "scaling": scaling,
     "busy": busy,
+    "scenes": scenes,
 }
 
 
@@ -46,9 +48,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given several times")
     parser.add_argument("--filter", default="", help="rows whose name contains this; nothing is written")
     parser.add_argument("--keep", action="store_true", help="keep rows, in place of older ones, for --write")
-    parser.add_argument(
-        "--write", action="store_true", help="measure no rows: write the section of those kept"
-    )
+    parser.add_argument("--write", action="store_true", help="measure no rows: write the section of those kept")
     parser.add_argument("--rounds", type=int, default=3, help="calls that count, for each path (default 3)")
     parser.add_argument("--tiny", action="store_true", help="only see that they run, on little; nothing is written")
     options = parser.parse_args()

@@ -12,7 +12,20 @@ from meteors_c._options import options
 from meteors_c._version import __version__
 
 if TYPE_CHECKING:
-    from meteors_c import attr, datasets, dropin, exceptions, hub, io, models, shap, spectral, utils, visualize
+    from meteors_c import (
+        attr,
+        datasets,
+        dropin,
+        exceptions,
+        hub,
+        io,
+        models,
+        pages,
+        shap,
+        spectral,
+        utils,
+        visualize,
+    )
     from meteors_c.dropin import install, load_ipython_extension, uninstall, unload_ipython_extension
     from meteors_c.hsi import HSI
 
@@ -29,6 +42,7 @@ __all__ = [
     "load_ipython_extension",
     "models",
     "options",
+    "pages",
     "shap",
     "spectral",
     "uninstall",
@@ -37,15 +51,32 @@ __all__ = [
     "visualize",
 ]
 
-_MODULES = {"attr", "datasets", "dropin", "exceptions", "hub", "io", "models", "shap", "spectral", "utils", "visualize"}
-_ENTRY_POINTS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
+_MODULES = {
+    "attr",
+    "datasets",
+    "dropin",
+    "exceptions",
+    "hub",
+    "io",
+    "models",
+    "pages",
+    "shap",
+    "spectral",
+    "utils",
+    "visualize",
+}
+_FROM = {  # the module of each name that is no module
+    "HSI": "hsi",
+    "install": "dropin",
+    "load_ipython_extension": "dropin",
+    "uninstall": "dropin",
+    "unload_ipython_extension": "dropin",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "HSI":
-        return importlib.import_module("meteors_c.hsi").HSI
-    if name in _ENTRY_POINTS:
-        return getattr(importlib.import_module("meteors_c.dropin"), name)
+    if name in _FROM:
+        return getattr(importlib.import_module(f"meteors_c.{_FROM[name]}"), name)
     if name in _MODULES:
         return importlib.import_module(f"meteors_c.{name}")
     raise AttributeError(f"module 'meteors_c' has no attribute '{name}'")

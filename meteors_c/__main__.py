@@ -1,5 +1,8 @@
 """Runs a script or module that imports ``meteors`` on meteors_c: ``python -m meteors_c script.py ...``.
 
+``explain``, ``info`` and ``methods`` are the commands of ``meteors-c`` here too. A script of such a name, without a
+suffix, is named with its folder: ``python -m meteors_c ./explain``.
+
 All else is as ``python script.py ...`` has it: ``sys.argv``, ``sys.path``, the module ``__main__``, the exit status and
 the traceback. Programs that the script starts see METEORS_C set, so that workers use meteors_c too.
 """
@@ -17,17 +20,22 @@ from collections.abc import Callable
 from importlib.abc import Loader
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from types import CodeType, ModuleType, TracebackType
+from typing import NoReturn
 
 import _meteors_c_startup
 
 USAGE = """\
 usage: python -m meteors_c [--fallback] script.py [argument ...]
        python -m meteors_c [--fallback] -m module [argument ...]
+       python -m meteors_c explain|info|methods [argument ...]
+       python -m meteors_c --version
 
-Run a program that imports meteors on meteors_c.
+Run a program that imports meteors on meteors_c, or a command of meteors-c, each of which has its own --help.
 
   --fallback  take what meteors_c lacks from an installed meteors
 """
+
+COMMANDS = ("explain", "info", "methods", "--version", "--traceback")
 
 Hook = Callable[[type[BaseException], BaseException, "TracebackType | None"], object]
 
@@ -43,7 +51,8 @@ def main(arguments: list[str]) -> None:
     Raises
     ------
     SystemExit
-        The command line is wrong or the file can't be read (status 2), or the program raises it.
+        With the status of a command, 2 where the command line is wrong or the file can't be read, or as the program
+        raises it.
     """
     fallback = arguments[:1] == ["--fallback"]
     arguments = arguments[fallback:]
@@ -53,6 +62,8 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments == ["-m"]:
         sys.stderr.write(USAGE)
         raise SystemExit(2)
+    if arguments[0] in COMMANDS and not fallback:
+        command(arguments)
     if arguments[0].startswith("-") and arguments[0] != "-m":
         sys.stderr.write(f"meteors_c: there is no option {arguments[0]}\n{USAGE}")
         raise SystemExit(2)
@@ -74,6 +85,17 @@ def main(arguments: list[str]) -> None:
     except BaseException:
         sys.excepthook = functools.partial(show, sys.excepthook)
         raise
+
+
+def command(arguments: list[str]) -> NoReturn:
+    """Run a command of the package; a script of the same name is not run, and that is said."""
+    if os.path.isfile(arguments[0]):
+        sys.stderr.write(
+            f"meteors_c: {arguments[0]} is a command here; the file of that name would be ./{arguments[0]}\n"
+        )
+    from meteors_c.cli import main as run_command
+
+    raise SystemExit(run_command(arguments, "python -m meteors_c"))
 
 
 def run_file(path: str, program: ModuleType) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import meteors_c
-from benchmarks import bounds, large_windows, operations, scaling, table, third_party
+from benchmarks import bounds, large_windows, operations, scaling, scenes, table, third_party
 from benchmarks.architectures import SMALL
 from benchmarks.child import forwards_call, library_call
 from benchmarks.features import superbands
@@ -237,3 +237,17 @@ def test_section_replaces_its_own(tmp_path: Path) -> None:
     for section in ["# One\n\n1\n\n## Part\n", "# Two\n\n2\n", "# One\n\n3\n"]:
         table.write_section(page, section)
     assert page.read_text() == "# One\n\n3\n\n# Two\n\n2\n"
+
+
+def test_parts_of_scenes_make_a_table() -> None:
+    rows = scenes.measure(1, True, lambda name: True)
+    assert {row["part"] for row in rows} >= {
+        "read",
+        "cut windows",
+        "windows, whole block",
+        "tile, whole block",
+        "write",
+    }
+    text = scenes.section(rows, 1)
+    assert f"{scenes.SCENES:,} scenes" in text
+    assert len(scenes.on_paper({row["part"]: row["seconds"] for row in rows})) == len(scenes.WORKERS)

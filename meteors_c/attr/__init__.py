@@ -1,5 +1,9 @@
 """Attribution methods and their results."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.attr.effects import FeatureEffects
 from meteors_c.attr.explainer import Explainer
@@ -15,6 +19,9 @@ from meteors_c.attr.report import Report
 from meteors_c.attr.saliency import Saliency
 from meteors_c.attr.shapley_sampling import ShapleyValueSampling
 from meteors_c.models._extra_arguments import AsIs, PerImage
+
+if TYPE_CHECKING:
+    from meteors_c.scenes.explain import explain_scene
 
 __all__ = [
     "AsIs",
@@ -38,4 +45,13 @@ __all__ = [
     "Saliency",
     "SegmentMean",
     "ShapleyValueSampling",
+    "explain_scene",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "explain_scene":  # which stands on the methods above
+        from meteors_c.scenes.explain import explain_scene
+
+        return explain_scene
+    raise AttributeError(f"module 'meteors_c.attr' has no attribute '{name}'")

@@ -147,7 +147,9 @@ def images_of(hsi: Any) -> list[HSI]:
         raise ValueError("hsi must be an HSI or a list of HSI, not an empty list")
     wrong = [type(image).__name__ for image in images if not isinstance(image, HSI)]
     if wrong:
-        raise TypeError(f"hsi must be an HSI or a list of HSI, not {wrong[0]}")
+        array = isinstance(images[0], torch.Tensor | np.ndarray)
+        hint = "; images of an array are HSI.stack(array, wavelengths=...)" if array else ""
+        raise TypeError(f"hsi must be an HSI or a list of HSI, not {wrong[0]}{hint}")
     first = images[0].image.shape
     odd = next((image.image.shape for image in images if image.image.shape != first), None)
     if odd is not None:

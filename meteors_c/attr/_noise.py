@@ -13,13 +13,20 @@ import torch
 
 from meteors_c import _core
 from meteors_c.attr._arguments import NUMBER, integer, one_for_each_image, positive
+from meteors_c.attr._streams import given
 from meteors_c.utils import floating_dtype
 
 EVERYWHERE = (None, None, None)  # all positions along each axis
 
 
 class NoiseTunnelType(str, Enum):
-    """The moments of attributions that a noise tunnel computes; a member stands for its name."""
+    """The moments of attributions that a noise tunnel computes; a member stands for its name.
+
+    Examples
+    --------
+    >>> [str(moment.value) for moment in NoiseTunnelType]
+    ['smoothgrad', 'smoothgrad_sq', 'vargrad']
+    """
 
     smoothgrad = "smoothgrad"
     smoothgrad_sq = "smoothgrad_sq"
@@ -108,8 +115,16 @@ def perturbed(
 
 
 def new_seed() -> int:
-    """Draw a seed from torch's global generator, so that `torch.manual_seed` repeats a run."""
-    return int(torch.randint(2**62, ()))
+    """Draw a seed from torch's global generator, so that `torch.manual_seed` repeats a run.
+
+    Calls that belong together have one seed, which the first of them draws.
+    """
+    streams = given()
+    if streams is None:
+        return int(torch.randint(2**62, ()))
+    if streams.seed is None:
+        streams.seed = int(torch.randint(2**62, ()))
+    return streams.seed
 
 
 def as_probability(value: Any) -> float:

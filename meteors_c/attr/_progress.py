@@ -11,8 +11,13 @@ __all__ = ["progress"]
 
 
 @contextmanager
-def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Callable[[int, int], Any] | None]:
+def progress(
+    show: bool | Callable[[int, int], Any], name: str, unit: str = "evaluation"
+) -> Iterator[Callable[[int, int], Any] | None]:
     """Yield what the core calls with the evaluations done and to do, or None.
+
+    The first call comes before the first evaluation, so a bar has its total as soon as it is seen. Where a run may stop
+    early, what there is to do is at first the most that it may take, and at last what it took.
 
     Parameters
     ----------
@@ -20,6 +25,8 @@ def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Call
         True shows a tqdm bar; a callable is called as ``show(done, total)``.
     name : str
         The bar's label.
+    unit : str, default "evaluation"
+        What is counted.
     """
     if callable(show):
         yield show
@@ -32,10 +39,19 @@ def progress(show: bool | Callable[[int, int], Any], name: str) -> Iterator[Call
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tqdm warns where a notebook has no widgets; its text bar serves
         from tqdm.auto import tqdm
-    with tqdm(desc=name, unit="evaluation") as bar:
+    bar: Any = None
 
-        def update(done: int, total: int) -> None:
+    def update(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=name, unit=unit, total=total)
+        elif bar.total != total:
             bar.total = total
-            bar.update(done - bar.n)
+            bar.refresh()
+        bar.update(done - bar.n)
 
+    try:
         yield update
+    finally:
+        if bar is not None:
+            bar.close()

@@ -15,8 +15,10 @@ from meteors_c import _core
 from meteors_c._native import experience_with, make_model, parallel
 from meteors_c._options import current, memory_budget
 from meteors_c.attr._arguments import RunSettings, validate_and_transform_baseline
+from meteors_c.attr._groups import takes_iterators
 from meteors_c.attr._progress import progress
 from meteors_c.attr._registry import name_in_words, register
+from meteors_c.attr._streams import numbers_of
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.attr.report import Report
 from meteors_c.exceptions import HSIAttributesError
@@ -59,6 +61,10 @@ class Computed(NamedTuple):
 class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as users of meteors expect
     """Base of the attribution methods.
 
+    Where a method takes a list of images, it takes an iterator of them too, and then returns an iterator: one result
+    for each image, computed in groups of at most 64 MiB as they are asked for. Images of an array ``(n, C, H, W)`` are
+    ``HSI.stack(array, wavelengths=...)``.
+
     Parameters
     ----------
     callable : ExplainableModel or Explainer
@@ -77,6 +83,14 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         If `callable` is neither.
     ValueError
         If `callable` is an explainer of an explainer.
+
+    Examples
+    --------
+    All methods have this base; it holds the model.
+
+    >>> explainer = Saliency(model)
+    >>> isinstance(explainer, Explainer), explainer.explainable_model is model
+    (True, True)
     """
 
     native_method: ClassVar[_core.Method | None] = None
@@ -86,6 +100,9 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
     def __init_subclass__(cls, native: str | None = None, **arguments: Any) -> None:
         """Register a method of the core: `native` is its name there."""
         super().__init_subclass__(**arguments)
+        for name in ("attribute", "get_spatial_attributes", "get_spectral_attributes"):
+            if name in vars(cls):
+                setattr(cls, name, takes_iterators(vars(cls)[name]))
         if native is not None:
             cls.native_method = _core.methods[native]
             register(cls)
@@ -123,15 +140,34 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
 
     @classmethod
     def get_name(cls) -> str:
-        """Return the method's name in words, such as ``Integrated Gradients``."""
+        """Return the method's name in words, such as ``Integrated Gradients``.
+
+        Examples
+        --------
+        >>> HyperNoiseTunnel.get_name()
+        'Hyper Noise Tunnel'
+        """
         return name_in_words(cls.__name__)
 
     def has_convergence_delta(self) -> bool:
-        """Return whether the method can tell its error of completeness."""
+        """Return whether the method can tell its error of completeness.
+
+        Examples
+        --------
+        >>> Saliency(model).has_convergence_delta(), IntegratedGradients(model).has_convergence_delta()
+        (False, True)
+        """
         return False
 
     def compute_convergence_delta(self, *args: Any, **kwargs: Any) -> Any:
-        """Not available; use ``return_convergence_delta`` of `IntegratedGradients.attribute` instead."""
+        """Not available; use ``return_convergence_delta`` of `IntegratedGradients.attribute` instead.
+
+        Examples
+        --------
+        >>> attributes = IntegratedGradients(model).attribute(hsi, target=0, n_steps=8, return_convergence_delta=True)
+        >>> type(attributes.score)
+        <class 'float'>
+        """
         raise NotImplementedError(f"{self.get_name()} has no compute_convergence_delta")
 
     def to(self, device: str | torch.device) -> Explainer:
@@ -141,6 +177,11 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         -------
         Explainer
             This object.
+
+        Examples
+        --------
+        >>> Saliency(model).to("cpu").device
+        device(type='cpu')
         """
         self.explainable_model.to(device)
         return self
@@ -153,7 +194,13 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         return False
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
-        """Return the arguments, as the core takes them, with which the method runs inside a noise tunnel."""
+        """Return the arguments, as the core takes them, with which the method runs inside a noise tunnel.
+
+        Examples
+        --------
+        >>> InputXGradient(model).nested_arguments([hsi])
+        {}
+        """
         return {}
 
     @classmethod
@@ -197,9 +244,16 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
                 "parallel": parallel(),
                 "progress": bar,
                 "experience": experience_with(self.explainable_model),
+                "streams": numbers_of(len(images)),
             }
             arrays, shape, further, counts = native(images, targets, baselines, core_model.capsule, options, arguments)
-        report = Report(method=self.get_name(), model=core_model.description, images=len(images), **counts)
+        report = Report(
+            method=self.get_name(),
+            model=core_model.description,
+            images=len(images),
+            arguments=_in_words({} if baselines is None else {"baseline": _bare_number(baselines)}, arguments),
+            **counts,
+        )
         _warn(report)
         return Computed(arrays, shape, further, report)
 
@@ -244,6 +298,29 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.chained_explainer or self.explainable_model!r})"
+
+
+def _bare_number(baselines: list[Any]) -> Any:
+    """Return the number that all baselines are; None where they are something else."""
+    numbers = {one for one in baselines if isinstance(one, float)}
+    return numbers.pop() if len(numbers) == 1 and not any(isinstance(one, torch.Tensor) for one in baselines) else None
+
+
+def _in_words(*arguments: dict[str, Any]) -> str:
+    """Return the arguments of a call that are numbers, strings or tuples of such; others are too long to be read."""
+
+    def plain(value: Any) -> bool:
+        if isinstance(value, tuple | list):
+            return len(value) <= 8 and all(map(plain, value))
+        return isinstance(value, bool | int | float | str)
+
+    words = []
+    for name, value in (pair for given in arguments for pair in given.items()):
+        if isinstance(value, tuple) and value and isinstance(value[0], _core.Method):  # what a tunnel runs around
+            words.append(f"{name}={value[0].name}({_in_words(value[1])})")
+        elif plain(value):
+            words.append(f"{name}={value!r}")
+    return ", ".join(words)
 
 
 def _warn(report: Report) -> None:

@@ -77,6 +77,12 @@ class FeatureAblation(GameExplainer, native="feature_ablation"):
     References
     ----------
     .. [1] L. Merrick, "Randomized ablation feature importance", 2019, arXiv:1910.00174; here with a fixed replacement.
+
+    Examples
+    --------
+    >>> result = FeatureAblation(model).attribute(hsi, target=0, feature_mask=mask)  # one evaluation a superpixel
+    >>> result.attributes.shape == hsi.image.shape
+    True
     """
 
     multiplies_by_inputs = True
@@ -85,7 +91,12 @@ class FeatureAblation(GameExplainer, native="feature_ablation"):
         super().__init__(explainable_model)
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
-        """Return the arguments inside a noise tunnel: each band is a feature."""
+        """Return the arguments inside a noise tunnel: each band is a feature.
+
+        Examples
+        --------
+        >>> FeatureAblation(model).nested_arguments([hsi])["outputs"]  # None: the target's alone
+        """
         features = _features(None, images)
         none = dict.fromkeys(("outputs", "known_coalitions", "known_values", "backgrounds"))
         return {"features": features.numbered, **none}

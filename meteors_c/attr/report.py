@@ -66,9 +66,20 @@ class Report:
         Where the first value was that is NaN or infinite.
     nonfinite_outputs, nonfinite_gradients, nonfinite_results : int
         Outputs that were not finite, samples whose gradient had such a value, and such values in the attributions.
+    arguments : str or None
+        Of the method, as ``name=value``: defaults included, tensors left out.
     samples_used : int or None
         For the noise tunnels, the perturbed copies that this image's result is made of: `n_samples`, or fewer where
         `tolerance` stopped earlier. None for other methods.
+
+    Examples
+    --------
+    >>> report = result.report
+    >>> report.method, report.evaluations
+    ('Integrated Gradients', 8)
+    >>> print(report)
+    Integrated Gradients of 1 image, model: torch
+      evaluations  8...
     """
 
     method: str
@@ -98,6 +109,7 @@ class Report:
     samples_used: int | None = None
     program: str | None = None
     shortcut_seconds: float = 0.0
+    arguments: str | None = None
 
     @property
     def seconds_outside_model(self) -> float:
@@ -110,7 +122,13 @@ class Report:
         return self.seconds_outside_model / self.seconds_in_model if self.seconds_in_model > 0 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict of plain values."""
+        """Return the fields as a dict of plain values.
+
+        Examples
+        --------
+        >>> result.report.to_dict()["images"]
+        1
+        """
         return asdict(self)
 
     def _program_lines(self) -> list[str]:
@@ -118,6 +136,11 @@ class Report:
             return []
         measured = 1e3 * self.shortcut_seconds / self.shortcut_evaluations
         return [f"  program      {self.program}, measured {measured:.3g} ms"]
+
+    def _repr_html_(self) -> str:
+        from meteors_c.pages._notebook import report_html
+
+        return report_html(self)
 
     def __repr__(self) -> str:
         if self.shortcut is not None:

@@ -458,7 +458,9 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
         e.remaining[i] = met_job_count(job, i);
         e.carried[i] = false;
     }
-    status = met_wants_shortcut(&e, &shortcut);
+    /* Who watches learns what there is to do before anything is done; later runs of the same work go on from there. */
+    status = options->evaluations_before == 0 ? met_report_progress(&e, 0) : MET_OK;
+    status = status == MET_OK ? met_wants_shortcut(&e, &shortcut) : status;
     status = status == MET_OK ? run_groups(&e, shortcut) : status;
     if (status == MET_EDECLINED && e.failed) {
         e.refused = MET_DECLINE_VERIFICATION;

@@ -18,7 +18,8 @@ typedef struct met_input {
     met_image baseline; /* data NULL: baseline_value everywhere */
     double baseline_value;
     met_target target;
-    size_t origin; /* which image of the user's call it belongs to: the model is told */
+    size_t origin;   /* which image of the user's call it belongs to: the model is told */
+    uint64_t stream; /* what its random draws are numbered by, below 2^24: origin, unless the host numbers otherwise */
 } met_input;
 
 /* What the model said of one sample, valid during fold(). */
@@ -96,7 +97,10 @@ typedef struct met_options {
     bool leave_allocator_alone; /* see heap.c */
     const met_parallel *pool;   /* NULL: this thread alone */
     met_experience *experience; /* of this model in earlier calls, or NULL */
-    /* Called between chunks with evaluations done and to do, without any lock held; non-zero stops the run. NULL: none. */
+    /*
+     * Called with evaluations done and to do, before the first one and between chunks, without any lock held; non-zero
+     * stops the run. NULL: none.
+     */
     int (*progress)(void *ctx, size_t done, size_t total);
     void *progress_ctx;
     size_t evaluations_before; /* of runs that went before this one, and of those to come, for progress */

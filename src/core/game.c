@@ -393,6 +393,20 @@ static int read_values(met_game *game, size_t jobs) {
     return status;
 }
 
+void met_game_expect(met_game *game, size_t image, size_t coalitions) {
+    const size_t backgrounds = backgrounds_of(game, image) > 0 ? backgrounds_of(game, image) : 1;
+    if (coalitions <= (SIZE_MAX - game->expected) / backgrounds) {
+        game->expected += coalitions * backgrounds;
+    }
+}
+
+int met_game_tell(const met_game *game, bool finished) {
+    const met_options *o = game->call->options;
+    const size_t later = finished || game->expected < game->done ? 0 : game->expected - game->done;
+    const size_t done = o->evaluations_before + game->done;
+    return o->progress == NULL ? MET_OK : o->progress(o->progress_ctx, done, done + later + o->evaluations_after);
+}
+
 int met_game_evaluate(met_game *game) {
     const met_targets *wanted = &game->options->outputs;
     met_job job = met_job_of(game->call, game);
@@ -408,14 +422,16 @@ int met_game_evaluate(met_game *game) {
     job.describe = describe;
     job.fold = fold;
     job.all_outputs = wanted->all || wanted->count > 0;
+    const size_t planned = game->done + job.images * job.evaluations;
     options.evaluations_before += game->done;
+    options.evaluations_after += game->expected > planned ? game->expected - planned : 0;
     int status = met_run(&job, game->call->model, &options, game->call->report);
     status = status == MET_OK ? read_values(game, job.images) : status;
     for (size_t j = 0; j < job.images; j++) {
         met_deallocate(game->raw[j]);
         game->raw[j] = NULL;
     }
-    game->done += job.images * job.evaluations;
+    game->done = planned;
     return status;
 }
 

@@ -50,6 +50,7 @@ typedef struct met_game {
     size_t width;            /* outputs that the model gives; 0: not known yet */
     met_explained explained; /* where they lie; empty as long as the model said nothing */
     size_t done;             /* evaluations of earlier runs, for progress */
+    size_t expected;         /* evaluations in all, at most, where runs follow each other; see met_game_expect() */
     /* Of a run: an image of the engine's job is an image of the game with one of its backgrounds. */
     size_t *pending; /* (jobs,) which image; jobs = the sum over images of their backgrounds, 1 where there are none */
     size_t *counts;  /* (jobs,) */
@@ -83,6 +84,10 @@ void met_game_close(met_game *game);
 int met_game_ask(met_game *game, size_t image, const uint64_t *bits, size_t *position);
 /* Evaluate what was asked for and has no value yet. */
 int met_game_evaluate(met_game *game);
+/* Before the first of several runs: an image will ask for at most so many coalitions in all. For progress alone. */
+void met_game_expect(met_game *game, size_t image, size_t coalitions);
+/* Tell that so much is done for now, and at last, that no more will follow. Non-zero stops the run. */
+int met_game_tell(const met_game *game, bool finished);
 /* The value of an evaluated coalition for an explained output. */
 static inline double met_game_value(const met_game *game, size_t image, size_t position, size_t output) {
     return game->values[image].value[position * game->outputs + output];

@@ -184,7 +184,7 @@ static size_t draw_size(size_t n, size_t first, double mass, double uniform) {
 static int draw_pairs(kernel_shap *m, size_t image, size_t first, size_t budget, uint8_t *flags) {
     players *p = &m->of[image];
     const size_t before = m->game.of[image].count;
-    const uint64_t origin = m->call->inputs[image].origin;
+    const uint64_t origin = m->call->inputs[image].stream;
     const met_stream levels = {m->options->seed, LEVEL_STREAMS | origin};
     int status = MET_OK;
     for (size_t size = first; size <= p->count / 2; size++) {

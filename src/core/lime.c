@@ -95,7 +95,7 @@ static int sample(lime *m, size_t image, size_t rows) {
     for (size_t r = s->rows; r < rows && status == MET_OK; r++) {
         uint64_t *bits = s->bits + r * c->words;
         if (given == NULL) {
-            met_coalition_draw((met_stream){m->options->seed, m->call->inputs[image].origin}, r, c->features, bits);
+            met_coalition_draw((met_stream){m->options->seed, m->call->inputs[image].stream}, r, c->features, bits);
         } else {
             for (size_t j = 0; j < c->features; j++) {
                 met_coalition_set(bits, j, ((const uint8_t *)given->data)[r * c->features + j] != 0);
@@ -218,10 +218,7 @@ static int gather(const lime *m, size_t image) {
 
 /* Fits may take long too: signals are looked after between them. */
 static int pause_between_fits(void *ctx) {
-    const lime *m = ctx;
-    const met_options *o = m->call->options;
-    const size_t done = o->evaluations_before + m->game.done;
-    return o->progress == NULL ? MET_OK : o->progress(o->progress_ctx, done, done + o->evaluations_after);
+    return met_game_tell(&((const lime *)ctx)->game, false);
 }
 
 static int fit(lime *m, size_t image, size_t resamples) {
@@ -240,7 +237,7 @@ static int fit(lime *m, size_t image, size_t resamples) {
                                      o->positive,         o->max_iterations, o->fit_tolerance};
     const met_surrogate_rows rows = {s->rows, features, m->game.outputs, s->bits, s->value, s->weight};
     const met_pause pause = {pause_between_fits, m};
-    const met_stream stream = {o->seed, RESAMPLE_STREAMS | (uint64_t)m->call->inputs[image].origin << 24};
+    const met_stream stream = {o->seed, RESAMPLE_STREAMS | m->call->inputs[image].stream << 24};
     status = met_surrogate_new(features, m->game.outputs, resamples > 0, &s->fit);
     return status == MET_OK ? met_surrogate_fit(&rows, &options, resamples, stream, &pause, &s->fit) : status;
 }
@@ -252,6 +249,11 @@ static int run_rounds(lime *m) {
     const bool looks = o->tolerance > 0 && o->rows == NULL;
     size_t rows = looks ? met_min_size(FIRST_LOOK, o->samples) : o->samples;
     int status = MET_OK;
+    for (size_t i = 0; i < images && looks; i++) {
+        const size_t features = m->game.of[i].features;
+        const size_t distinct = features < 8 * sizeof(size_t) - 1 ? (size_t)1 << features : SIZE_MAX;
+        met_game_expect(&m->game, i, met_min_size(o->samples, distinct));
+    }
     for (size_t open = images; open > 0 && status == MET_OK; rows = met_min_size(GROWTH(rows), o->samples)) {
         for (size_t i = 0; i < images && status == MET_OK; i++) {
             status = m->of[i].done ? MET_OK : sample(m, i, rows_of(m, i) != NULL ? rows_of(m, i)->rows : rows);
@@ -271,7 +273,7 @@ static int run_rounds(lime *m) {
             }
         }
     }
-    return status;
+    return status == MET_OK && looks ? met_game_tell(&m->game, true) : status;
 }
 
 /* ---- results */

@@ -315,6 +315,11 @@ static int run_groups(tunnel *m) {
             k += n;
         }
         status = status == MET_OK ? finish(m, i, &base) : status;
+        if (status == MET_OK && stop && call->options->progress != NULL) { /* samples that are not needed are done */
+            const met_options *o = call->options;
+            const size_t total = o->evaluations_before + images * samples * evaluations + o->evaluations_after;
+            status = o->progress(o->progress_ctx, o->evaluations_before + (i + 1) * samples * evaluations, total);
+        }
     }
     met_readable_free(&readable);
     group_free(&g);

@@ -78,7 +78,7 @@ static void close_image(orders *p) {
 /* The order of a sample, or its reverse. */
 static void draw(const shapley_sampling *m, size_t image, size_t sample, bool reverse) {
     orders *p = &m->of[image];
-    met_permute((met_stream){m->options->seed, (uint64_t)m->call->inputs[image].origin << 40 | sample}, p->count,
+    met_permute((met_stream){m->options->seed, m->call->inputs[image].stream << 40 | sample}, p->count,
                 p->order);
     for (size_t i = 0; reverse && i < p->count / 2; i++) {
         const size_t other = p->order[p->count - 1 - i];
@@ -255,11 +255,25 @@ static int put(const shapley_sampling *m, size_t i, met_results *results) {
     return status == MET_OK ? met_results_put(results, i, "permutations", MET_FLOAT64, 1, &one, &used) : status;
 }
 
+/* Whether not all samples are evaluated in one run. */
+static bool in_parts(const shapley_sampling *m, size_t most) {
+    bool parts = m->options->tolerance > 0;
+    for (size_t i = 0; i < m->call->images; i++) {
+        parts = parts || round_of(m, i, most) < most;
+    }
+    return parts;
+}
+
 /* Rounds of more and more samples, until every image is as precise as was asked for. */
 static int run_rounds(shapley_sampling *m) {
     const sampling_options *o = m->options;
     const size_t most = o->permutations / m->each + (o->permutations % m->each != 0);
+    const bool parts = in_parts(m, most);
     int status = MET_OK;
+    for (size_t i = 0; i < m->call->images && parts; i++) { /* both ends, and what lies between them in each order */
+        const size_t between = m->of[i].count > 1 ? (m->of[i].count - 1) * m->each : 0;
+        met_game_expect(&m->game, i, between > 0 && most > (SIZE_MAX - 2) / between ? SIZE_MAX : 2 + most * between);
+    }
     for (size_t until = o->tolerance > 0 ? met_min_size(FIRST_LOOK, most) : most, open = 1; open > 0;
          until = met_min_size(GROWTH(until), most)) {
         status = take(m, until);
@@ -269,7 +283,7 @@ static int run_rounds(shapley_sampling *m) {
             open += !m->of[i].done;
         }
     }
-    return status;
+    return status == MET_OK && parts ? met_game_tell(&m->game, true) : status;
 }
 
 /* out[i, t] at each value of feature j = an estimate of the Shapley value of j in the game of f_t and x_i; 0 outside. */

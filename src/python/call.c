@@ -159,6 +159,18 @@ static int read_input(met_py_call *c, size_t i, PyObject *images, PyObject *targ
     return 0;
 }
 
+/* What the random draws of an image are numbered by: its place in the call, or what the host says. */
+static int read_stream(PyObject *streams, size_t i, met_input *input) {
+    input->stream = i;
+    if (streams != NULL) {
+        input->stream = PyLong_AsUnsignedLongLong(PyList_GET_ITEM(streams, (Py_ssize_t)i));
+        if (input->stream >> 24 != 0 && !PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "streams must be below 2^24");
+        }
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 static int same_length(PyObject *list, size_t n, const char *name) {
     if (!PyList_Check(list) || (size_t)PyList_GET_SIZE(list) != n || n == 0) {
         PyErr_Format(PyExc_ValueError, "%s must be a list with one entry for each image (%zu)", name, n);
@@ -271,6 +283,10 @@ int met_py_call_open(met_py_call *c, PyObject *images, PyObject *targets, PyObje
         met_py_keep(c, Py_NewRef(model)) < 0) {
         return -1;
     }
+    PyObject *streams = entry(options, "streams");
+    if (streams != NULL && same_length(streams, n, "streams") < 0) {
+        return -1;
+    }
     c->inputs = PyMem_RawCalloc(n, sizeof *c->inputs);
     if (c->inputs == NULL) {
         PyErr_NoMemory();
@@ -278,7 +294,7 @@ int met_py_call_open(met_py_call *c, PyObject *images, PyObject *targets, PyObje
     }
     bool wide = false;
     for (size_t i = 0; i < n; i++) {
-        if (read_input(c, i, images, targets, baselines) < 0) {
+        if (read_input(c, i, images, targets, baselines) < 0 || read_stream(streams, i, &c->inputs[i]) < 0) {
             return -1;
         }
         wide = wide || c->inputs[i].image.dtype == MET_FLOAT64;

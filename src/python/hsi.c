@@ -7,6 +7,7 @@
 
 #include "hsi_doc.h"
 #include "image.h"
+#include "windows.h"
 
 enum { IMAGE, WAVELENGTHS, ORIENTATION, DEVICE, MASK, GEOREFERENCE, SOURCE, FIELDS, UNIT = FIELDS, KEYWORDS_TAKEN };
 
@@ -348,6 +349,16 @@ done:
     return result;
 }
 
+/* For notebooks: written in Python, and imported when one asks. */
+static PyObject *hsi_html(PyObject *object, PyObject *unused) {
+    (void)unused;
+    PyObject *module =
+        met_py_hsi_ready((met_py_hsi *)object) < 0 ? NULL : PyImport_ImportModule("meteors_c.pages._notebook");
+    PyObject *html = module == NULL ? NULL : PyObject_CallMethod(module, "hsi_html", "O", object);
+    Py_XDECREF(module);
+    return html;
+}
+
 /* ------------------------------------------------------------------ memory */
 
 static int hsi_traverse(PyObject *object, visitproc visit, void *arg) {
@@ -421,6 +432,8 @@ static PyMethodDef hsi_methods[] = {
      from_xarray_doc},
     {"bands", met_py_hsi_named_bands, METH_O, named_bands_doc},
     {"model_copy", KEYWORDS(met_py_hsi_model_copy), model_copy_doc},
+    {"_repr_html_", hsi_html, METH_NOARGS, NULL},
+    {"stack", KEYWORDS(met_py_hsi_stack) | METH_CLASS, stack_doc},
     {"__reduce__", met_py_hsi_reduce, METH_NOARGS, NULL},
     {"__setstate__", met_py_hsi_setstate, METH_O, NULL},
     {"__deepcopy__", met_py_hsi_deepcopy, METH_O, NULL},

@@ -9,6 +9,7 @@
 #include "linear.h"
 #include "method_type.h"
 #include "perturb.h"
+#include "windows.h"
 
 PyDoc_STRVAR(
     resolve_targets_doc,
@@ -64,6 +65,8 @@ static PyMethodDef functions[] = {
     METHOD(callable_model),
     METHOD(fit_linear),
     {"experience", met_py_new_experience, METH_NOARGS, met_py_experience_doc},
+    METHOD(windows),
+    METHOD(window_spectra),
     {"find_method", find_method, METH_O, find_method_doc},
     {"resolve_targets", resolve_targets, METH_VARARGS, resolve_targets_doc},
     {NULL, NULL, 0, NULL},

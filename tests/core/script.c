@@ -15,7 +15,7 @@ void script_make_inputs(void) {
         script_inputs[i] = toy_input(script_images[i], MET_FLOAT64);
         script_inputs[i].baseline = toy_input(script_baselines[i], MET_FLOAT64).image;
         script_inputs[i].target.index[0] = (int64_t)i;
-        script_inputs[i].origin = i;
+        script_inputs[i].origin = script_inputs[i].stream = i;
     }
 }
 

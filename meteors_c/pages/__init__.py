@@ -1,0 +1,5 @@
+"""Report pages: results as one HTML file that works without a network, and what notebooks show of an object."""
+
+from meteors_c.pages._write import write
+
+__all__ = ["write"]

@@ -1,0 +1,260 @@
+"""Writing a report page: one file with everything in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from meteors_c._files import replacing
+from meteors_c._optional import import_optional
+from meteors_c.attr._arguments import flag, positive
+from meteors_c.attr.attributes import HSIAttributes
+from meteors_c.pages import _figures
+from meteors_c.pages._contents import MOST_MAP_PIXELS, Contents, contents_of, encode, png
+from meteors_c.pages._tables import evidence, group_names, making, rows_html, title_of
+
+__all__ = ["write"]
+
+MOST_BYTES = 16_000_000
+_KINDS = {
+    "full": "Attribution summed over all bands, on the picture of the scene.",
+    "spatial": "Attribution of each superpixel or window, the same in all bands, on the picture of the scene.",
+    "spectral": "The scene; attributions are the same in all pixels.",
+}
+
+
+def write(
+    path: str | os.PathLike[str],
+    results: HSIAttributes | Sequence[HSIAttributes],
+    titles: str | Sequence[str] | None = None,
+    share_scale: bool = False,
+    *,
+    made: dict[str, Any] | None = None,
+    max_bytes: int = MOST_BYTES,
+) -> None:
+    """Write results, side by side, as one HTML page that works without a network.
+
+    For each result: the scene in colours with the map of attributions over it, the spectrum and the attributions of the
+    pixel that is clicked at, attributions by band with the names of spectral regions, what tells how far the result can
+    be trusted, and how it was made. A slider sets the opacity of the maps.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file. One that is there is replaced in one step: after an error it is as it was.
+    results : HSIAttributes or sequence of HSIAttributes
+        What is shown, in this order; of any orientation.
+    titles : str or sequence of str, optional
+        One for each result; method and target where None. Shown as they are: markup in them is not.
+    share_scale : bool, default False
+        Whether the colours of all maps stand for the same numbers from the start. The page has a box for it.
+    made : dict, optional
+        What else is said of how the results were made, by name, such as the files that they come from.
+    max_bytes : int, default 16,000,000
+        How many bytes of spectra and attributions of single pixels the page holds; in the file they take a third more.
+        Where there are more pixels, every second, third, ... is kept, and the page says so.
+
+    Raises
+    ------
+    TypeError
+        Something in `results` is no HSIAttributes.
+    ValueError
+        There are no results, or another number of titles.
+    ImportError
+        The package plotly is missing.
+    OSError
+        The file can't be written.
+
+    Notes
+    -----
+    Maps of more than a million pixels are averaged over blocks, which the page says too. The colours of a map end at
+    the 99 % quantile of its magnitudes.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, torch
+    >>> from meteors_c import HSI, attr, pages
+    >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
+    >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.randn(3, 20, 20), attribution_method="Saliency")
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "report.html"
+    >>> pages.write(path, [result], titles=["Three bands"])
+    """
+    shown = _results(results)
+    names = _titles(titles, shown)
+    flag(share_scale, "share_scale")
+    offline = import_optional("plotly.offline", "plotly", "report", "report pages")
+    share = positive(max_bytes, "max_bytes") // len(shown)
+    contents = [contents_of(result, share, MOST_MAP_PIXELS // len(shown)) for result in shown]
+    with replacing(path) as file:
+        page = _page(contents, names, share_scale, made, offline.get_plotlyjs())
+        file.write_text(page, encoding="utf-8")
+
+
+def _results(results: Any) -> list[HSIAttributes]:
+    shown = [results] if isinstance(results, HSIAttributes) else list(results)
+    wrong = next((type(one).__name__ for one in shown if not isinstance(one, HSIAttributes)), None)
+    if wrong is not None:
+        raise TypeError(f"results must be one HSIAttributes or a sequence of them, not of {wrong}")
+    if not shown:
+        raise ValueError("results must have at least one HSIAttributes, but it is empty")
+    return shown
+
+
+def _titles(titles: Any, results: list[HSIAttributes]) -> list[str]:
+    if titles is None:
+        return [title_of(result) for result in results]
+    names = [titles] if isinstance(titles, str) else [str(title) for title in titles]
+    if len(names) != len(results):
+        raise ValueError(f"titles must have one string for each of the {len(results)} results, not {len(names)}")
+    return names
+
+
+class _Shared:
+    """Arrays that several panels show are in the page once."""
+
+    def __init__(self) -> None:
+        self.arrays: list[dict[str, Any]] = []
+        self._places: dict[tuple[Any, ...], int] = {}
+
+    def place(self, values: np.ndarray) -> int:
+        """Return the number of an array in the page; the same for the same values."""
+        key = (values.shape, hashlib.blake2b(values.tobytes()).digest())
+        if key not in self._places:
+            self._places[key] = len(self.arrays)
+            self.arrays.append(encode(values))
+        return self._places[key]
+
+
+def _page(contents: list[Contents], titles: list[str], share_scale: bool, made: Any, plotly: str) -> str:
+    shared = _Shared()
+    panels = [_panel_data(one, number, shared) for number, one in enumerate(contents)]
+    data = json.dumps({"panels": panels, "arrays": shared.arrays}, allow_nan=False, default=_plain)
+    parts = {
+        "title": escape(titles[0] if len(titles) == 1 else f"{len(titles)} attributions"),
+        "style": _resource("page.css"),
+        "controls": _controls(contents, share_scale),
+        "layout": "single" if len(contents) == 1 else "several",
+        "panels": "\n".join(
+            _panel_html(one, number, title, made, len(contents) == 1)
+            for number, (one, title) in enumerate(zip(contents, titles, strict=True))
+        ),
+        "contents": data.replace("<", "\\u003c"),  # else a string could end the script
+        "plotly": plotly,
+        "script": _resource("page.js"),
+    }
+    # Split before anything is put in: what is put in may hold braces of its own.
+    pieces = _resource("page.html").split("{{")
+    return pieces[0] + "".join(parts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:]))
+
+
+def _resource(name: str) -> str:
+    return resources.files("meteors_c.pages").joinpath(name).read_text(encoding="utf-8").rstrip("\n")
+
+
+def _plain(value: Any) -> Any:
+    """Return what Plotly leaves of NumPy as what JSON has."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} can't be written into a page")
+
+
+def _panel_data(contents: Contents, number: int, shared: _Shared) -> dict[str, Any]:
+    image, spectra = contents.result.hsi.image, contents.spectra
+    return {
+        "number": number,
+        "kind": contents.kind,
+        "shape": list(image.shape[1:]),
+        "mapped": contents.heat is not None,
+        "limit": contents.limit,
+        "start": list(contents.start),
+        "step": spectra.step,
+        "offset": spectra.offset,
+        "order": np.argsort(contents.wavelengths).tolist(),
+        "wavelengths": np.sort(contents.wavelengths).tolist(),
+        "positive": _figures.POSITIVE,
+        "negative": _figures.NEGATIVE,
+        "image": shared.place(spectra.image),
+        "attributions": shared.place(spectra.attributions),
+        "figures": {
+            "map": _figures.map_figure(contents, png(contents.picture)),
+            "pixel": _figures.pixel_figure(contents),
+            "bands": _figures.band_figure(contents, group_names(contents.result)),
+        },
+    }
+
+
+def _controls(contents: list[Contents], share_scale: bool) -> str:
+    rows, columns = contents[0].result.hsi.image.shape[1:]
+    row, column = contents[0].start
+    mapped = any(one.heat is not None for one in contents)
+    controls = [
+        f'<label>Map opacity <input type="range" id="opacity" min="0" max="100" step="5" value="80"'
+        f'{"" if mapped else " disabled"}> <output id="opacity-value" for="opacity">80 %</output></label>',
+        f'<label>Row <input type="number" id="row" min="0" max="{rows - 1}" value="{row}"></label>',
+        f'<label>Column <input type="number" id="column" min="0" max="{columns - 1}" value="{column}"></label>',
+    ]
+    if len(contents) > 1:
+        checked = " checked" if share_scale else ""
+        controls.append(f'<label><input type="checkbox" id="shared"{checked}> Same colour scale</label>')
+    return "\n".join(controls)
+
+
+def _panel_html(contents: Contents, number: int, title: str, made: Any, alone: bool) -> str:
+    name = escape(title)
+    bands = ""
+    if contents.by_band is not None:
+        summed = "summed over all pixels" if contents.kind == "full" else "of each group of bands"
+        label = f"Bars of the attributions by band of {name}. {_largest_band(contents)}"
+        bands = (
+            f'<div class="figure"><h3>Attribution by band, {summed}</h3>'
+            f'<div class="plot bands" id="bands-{number}" role="img" aria-label="{label}"></div></div>'
+        )
+    return f"""<section class="panel" aria-labelledby="title-{number}">
+<h2 id="title-{number}">{name}</h2>
+<div class="figures">
+<div class="figure"><div class="plot map" id="map-{number}" role="img" aria-label="Map of {name}: the scene with \
+attributions over it; a click chooses a pixel, as the fields for row and column do"></div>
+<p class="note">{_notes(contents, alone)}</p></div>
+<div class="figure"><div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of \
+the chosen pixel of {name}"></div>
+<p class="readout" id="readout-{number}" aria-live="polite"></p></div>
+</div>
+{bands}
+<div class="tables">
+<div><h3>Evidence</h3>{rows_html(evidence(contents.result))}</div>
+<div><h3>How it was made</h3>{rows_html(making(contents.result, made))}</div>
+</div>
+</section>"""
+
+
+def _largest_band(contents: Contents) -> str:
+    sums = contents.by_band
+    if sums is None or not np.isfinite(sums).any():
+        return ""
+    band = int(np.nanargmax(np.abs(sums)))
+    return f"The largest is {sums[band]:.4g} at {contents.wavelengths[band]:.1f} nm."
+
+
+def _notes(contents: Contents, alone: bool) -> str:
+    """Return what must be known to read the map, as escaped text."""
+    notes = [_KINDS[contents.kind]]
+    if contents.heat is not None:
+        own = "" if alone else " of its own scale"
+        notes.append(f"Colours{own} end at {contents.limit:.4g}, the 99 % quantile of the magnitudes.")
+    if contents.block > 1:
+        notes.append(f"Picture and map are averaged over {contents.block} x {contents.block} pixels.")
+    if contents.spectra.step > 1:
+        notes.append(
+            f"Spectra are those of every {contents.spectra.step}th row and column: the nearest one is shown, to keep "
+            "the page small."
+        )
+    if contents.picture_note is not None:
+        notes.append(f"False colours: {contents.picture_note}.")
+    return escape(" ".join(notes))

@@ -1,0 +1,83 @@
+"""One call of an explainer for many images of a scene, and sums of what such calls report."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from meteors_c.attr._streams import Streams, drawing
+from meteors_c.attr.explainer import Explainer
+from meteors_c.hsi import HSI
+from meteors_c.models import ExplainableModel
+
+__all__ = ["COUNTS", "Call", "with_model"]
+
+COUNTS = ("evaluations", "evaluations_saved", "model_calls", "nonfinite_outputs", "nonfinite_results")
+
+
+@dataclass
+class Call:
+    """A method of an explainer with its arguments, for any images.
+
+    Attributes
+    ----------
+    explainer : Explainer
+        The explainer.
+    name : str
+        Its method.
+    targets : list
+        The outputs that are explained.
+    arguments : dict
+        What else the method takes.
+    seed : int
+        Of random draws.
+    """
+
+    explainer: Explainer
+    name: str
+    targets: list[Any]
+    arguments: dict[str, Any]
+    seed: int
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    shortcut: str | None = None
+
+    def __call__(self, images: list[HSI], numbers: list[int]) -> list[list[torch.Tensor]]:
+        """Return, for each target, the attributions of each image; `numbers` tell their random draws apart."""
+        function = getattr(self.explainer, self.name)
+        if len(self.targets) > 1 and "per_target" in inspect.signature(function).parameters:
+            with drawing(Streams(self.seed), numbers):
+                results = function(images, target=list(self.targets), per_target=True, **self.arguments)
+            results = results if len(images) > 1 else [results]
+            self._add(results[0][0].report)
+            return [[of[t].attributes for of in results] for t in range(len(self.targets))]
+        attributions = []
+        for target in self.targets:
+            with drawing(Streams(self.seed), numbers):
+                results = function(images, target=target, **self.arguments)
+            results = results if len(images) > 1 else [results]
+            self._add(results[0].report)
+            attributions.append([result.attributes.detach() for result in results])
+        return attributions
+
+    def _add(self, report: Any) -> None:
+        for name in COUNTS:
+            self.counts[name] += getattr(report, name, 0)
+        self.shortcut = self.shortcut or getattr(report, "shortcut", None)
+
+    def take_counts(self) -> dict[str, int]:
+        """Return what was counted since the last time."""
+        counts, self.counts = self.counts, dict.fromkeys(COUNTS, 0)
+        return counts
+
+
+def with_model(explainer: Explainer, model: ExplainableModel) -> Explainer:
+    """Return an explainer like another one, of another model."""
+    changed = copy.copy(explainer)
+    changed.explainable_model = model
+    if changed.chained_explainer is not None:
+        changed.chained_explainer = with_model(changed.chained_explainer, model)
+    return changed

@@ -1,0 +1,213 @@
+"""A scene as blocks are read from it: values and a mask of any part, bands first, and what the maps take over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from meteors_c._optional import import_optional
+from meteors_c.exceptions import ShapeMismatchError
+from meteors_c.hsi import HSI
+
+__all__ = ["Scene", "scene_of"]
+
+DIMS = ("wavelength", "y", "x")
+_SPECTRAL = ("wavelength", "wavelengths", "band", "bands", "channel")
+_ROWS = ("y", "row", "rows", "lat", "latitude", "northing", "line")
+_COLUMNS = ("x", "col", "column", "columns", "lon", "longitude", "easting", "sample")
+_MARKS = ("_FillValue", "missing_value", "nodata")  # how a value that stands for none is named in attributes
+_DECODING = (*_MARKS, "scale_factor", "add_offset", "units", "long_name", "standard_name", "grid_mapping")
+
+
+@dataclass
+class Scene:
+    """A scene, lazily.
+
+    Attributes
+    ----------
+    array : xarray.DataArray or None
+        The values, dims ``(wavelength, y, x)``; None where they are sent with each block.
+    mask : numpy.ndarray or None
+        bool, of the same shape; a view where it repeats.
+    orientation : tuple of str
+        The order of axes that the model gets.
+    nodata : float or None
+        A value that stands for none. NaN always does.
+    shape : tuple of int
+        Bands, rows, columns.
+    dtype : numpy.dtype
+        Of the values.
+    wavelengths : numpy.ndarray
+        One for each band, nm.
+    """
+
+    array: Any
+    mask: np.ndarray | None
+    orientation: tuple[str, str, str]
+    nodata: float | None
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    wavelengths: np.ndarray
+
+    @property
+    def result_dtype(self) -> np.dtype:
+        """The dtype of attributions: float64 for such scenes, float32 for all others."""
+        return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the values lie in this process, and must be sent to others, who can't read them by themselves."""
+        return self.array is not None and self.array.chunks is None and bool(self.array.variable._in_memory)
+
+    def without_values(self) -> Scene:
+        """Return the same scene for a process that gets the values with each block."""
+        return Scene(None, None, self.orientation, self.nodata, self.shape, self.dtype, self.wavelengths)
+
+    def read(self, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return values ``(bands, rows, columns)`` and where they are used, None for all."""
+        part = self.array.isel(y=rows, x=columns)
+        if part.chunks is not None:  # by this thread: a task of a cluster must not wait for other tasks
+            part = part.compute(scheduler="synchronous")
+        values = np.asarray(part.data if isinstance(part.data, np.ndarray) else part.values)
+        if not values.dtype.isnative:
+            values = values.astype(values.dtype.newbyteorder("="))
+        used = None if self.mask is None else self.mask[:, rows, columns]
+        return values, _used(values, used, self.nodata)
+
+    def image(self, values: np.ndarray, used: np.ndarray | None) -> HSI:
+        """Return values and mask as an image in the orientation of the scene."""
+        image = HSI(image=values, wavelengths=self.wavelengths, binary_mask=used)
+        return image if self.orientation == ("C", "H", "W") else image.change_orientation(self.orientation)
+
+
+def _used(values: np.ndarray, used: np.ndarray | None, nodata: float | None) -> np.ndarray | None:
+    """Return where values are used, None where all are."""
+    missing = np.isnan(values) if np.issubdtype(values.dtype, np.floating) else None
+    if nodata is not None:
+        marked = values == nodata
+        missing = marked if missing is None else missing | marked
+    if missing is not None and missing.any():
+        used = ~missing if used is None else used & ~missing
+    return None if used is None or used.all() else np.ascontiguousarray(used)
+
+
+# ---------------------------------------------------------------- what users give
+
+
+def scene_of(scene: Any, wavelengths: Any = None) -> Scene:
+    """Return what a user gave as a scene.
+
+    Parameters
+    ----------
+    scene : xarray.DataArray, HSI, numpy.ndarray, dask array, torch.Tensor or dataset of h5py
+        A DataArray names its dims; arrays are ``(bands, rows, columns)``.
+    wavelengths : array-like, optional
+        Of the bands, where the scene has none of its own.
+
+    Raises
+    ------
+    TypeError, ValueError, ShapeMismatchError
+        For something else, without wavelengths, or with more or fewer of them than bands.
+    """
+    xarray = import_optional("xarray", "xarray", "geo", "maps of whole scenes")
+    if isinstance(scene, HSI):
+        return _from_hsi(scene, xarray)
+    if isinstance(scene, torch.Tensor):
+        scene = scene.detach().cpu().numpy()
+    if isinstance(scene, xarray.DataArray):
+        return _from_array(_named(scene), wavelengths)
+    if not all(hasattr(scene, name) for name in ("shape", "dtype", "ndim")):
+        raise TypeError(f"scene must be an xarray.DataArray, an HSI or an array, not {type(scene).__name__}")
+    if scene.ndim != 3:
+        raise ShapeMismatchError(f"scene must have the axes (bands, rows, columns), not shape {tuple(scene.shape)}")
+    if isinstance(scene, np.memmap):
+        scene = scene.view(np.ndarray)  # what is read of it is read from the file all the same
+    elif not isinstance(scene, np.ndarray) and not hasattr(scene, "dask"):
+        dask = import_optional("dask.array", "dask", "dask", "scenes in files")
+        scene = dask.from_array(scene, lock=True)
+    return _from_array(xarray.DataArray(scene, dims=DIMS), wavelengths)
+
+
+def _pick(dims: Iterable[Any], names: tuple[str, ...]) -> Any:
+    return next((dim for dim in dims if str(dim).lower() in names), None)
+
+
+def _named(array: Any) -> Any:
+    """Return a DataArray with the dims ``(wavelength, y, x)``, whatever they were called and ordered."""
+    if array.ndim != 3:
+        raise ShapeMismatchError(f"scene must have one spectral and two spatial dims, not {array.dims}")
+    along: tuple[Any, ...] = array.coords["wavelength"].dims if "wavelength" in array.coords else ()
+    spectral = along[0] if len(along) == 1 else _pick(array.dims, _SPECTRAL)
+    rows, columns = _pick(array.dims, _ROWS), _pick(array.dims, _COLUMNS)
+    found = {"wavelength": spectral, "y": rows, "x": columns}
+    missing = [name for name, dim in found.items() if dim is None]
+    if missing:
+        raise ValueError(
+            f"scene has the dims {array.dims}, of which none is known as {missing[0]}: rename them to "
+            "wavelength, y and x (DataArray.rename)"
+        )
+    if spectral != "wavelength" and "wavelength" in array.coords:
+        array = array.swap_dims({spectral: "wavelength"})
+        array = array.drop_vars(spectral, errors="ignore")
+    changed = {dim: name for name, dim in found.items() if dim != name and dim in array.dims}
+    return array.rename(changed).transpose(*DIMS)
+
+
+def _from_array(array: Any, wavelengths: Any) -> Scene:
+    if wavelengths is None:
+        if "wavelength" not in array.coords:
+            raise ValueError("scene has no wavelengths: give wavelengths=, one number of nm for each band")
+        wavelengths = array.coords["wavelength"].values
+    wavelengths = np.asarray(wavelengths, dtype=np.float64)
+    if wavelengths.shape != array.shape[:1]:
+        raise ShapeMismatchError(
+            f"wavelengths must have one number for each of the {len(array)} bands of scene, not "
+            f"shape {wavelengths.shape}"
+        )
+    if 0 in array.shape:
+        raise ValueError(f"scene must have bands and pixels, not shape {array.shape}")
+    array = array.assign_coords(wavelength=wavelengths)
+    array.coords["wavelength"].attrs.setdefault("units", "nm")
+    mark = next((array.attrs[name] for name in _MARKS if array.attrs.get(name) is not None), None)
+    dtype = np.dtype(array.dtype)
+    if dtype.kind not in "fiu":
+        raise TypeError(f"scene must be made of real numbers, not {dtype}")
+    return Scene(array, None, ("C", "H", "W"), None if mark is None else float(mark), array.shape, dtype, wavelengths)
+
+
+def _from_hsi(hsi: HSI, xarray: Any) -> Scene:
+    if hsi.image.dtype in (torch.float16, torch.bfloat16):
+        raise TypeError(f"scene must be float32, float64 or of integers, not {hsi.image.dtype}")
+    bands_first = hsi.change_orientation("CHW")
+    array = xarray.DataArray(bands_first.image.detach().cpu().numpy(), dims=DIMS)
+    place = getattr(hsi, "georeference", None)
+    if place is not None:
+        centres = {name: np.asarray(of) for name in ("y", "x") if (of := getattr(place, name)) is not None}
+        array = array.assign_coords(centres).assign_coords(spatial_ref=((), 0, _grid_mapping(place)))
+    scene = _from_array(array, bands_first.wavelengths.cpu().numpy())
+    used = bands_first.binary_mask
+    scene.mask = None if bool(used.all()) else used.cpu().numpy()
+    scene.orientation = hsi.orientation
+    return scene
+
+
+def _grid_mapping(place: Any) -> dict[str, str]:
+    """Return the attributes by which GDAL and rioxarray know a coordinate system and a transform (six numbers)."""
+    attributes = {}
+    if place.transform is not None:
+        a, b, c, d, e, f = [float(value) for value in tuple(place.transform)[:6]]
+        attributes["GeoTransform"] = f"{c!r} {a!r} {b!r} {f!r} {d!r} {e!r}"
+    return attributes | ({"crs_wkt": str(place.crs), "spatial_ref": str(place.crs)} if place.crs else {})
+
+
+def kept_attributes(array: Any) -> dict[str, Any]:
+    """Return the attributes of a scene that are true of its maps too."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in array.attrs.items()
+        if name not in _DECODING and isinstance(value, str | int | float | np.number)
+    }
