@@ -1,15 +1,18 @@
 """Builds the two extension modules; everything else about the package is in pyproject.toml.
 
-``meteors_c._core`` is C11 against the headers of Python and NumPy. ``meteors_c._torch`` is C++ against the torch that
-is installed beside the package; without one it is left out, and models are driven through Python calls instead.
+``meteors_c._core`` is C11 against the headers of Python and NumPy. ``meteors_c._torch``, the bridge, is C++ against the
+torch that is installed beside the package. Without torch, or where it does not compile, it is left out with a warning,
+and models are driven through Python calls instead.
 
-Environment: ``METEORS_C_WERROR=1`` makes warnings errors; ``METEORS_C_TORCH=off`` leaves the bridge out, and
-``METEORS_C_TORCH=<folder of the torch package>`` names the torch to build against; ``CC``, ``CXX`` and ``CFLAGS`` work
-as everywhere; ``MAX_JOBS`` bounds the compilers that run at once.
+Environment: ``METEORS_C_TORCH=off`` leaves the bridge out, ``METEORS_C_TORCH=required`` makes it an error that there is
+none, and ``METEORS_C_TORCH=<folder of the torch package>`` requires it for that torch; ``METEORS_C_WERROR=1`` makes
+warnings errors, and a bridge that does not compile too; ``METEORS_C_OPTIMISE`` stands for -O3; ``CC``, ``CXX`` and
+``CFLAGS`` work as everywhere; ``MAX_JOBS`` bounds the compilers that run at once.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -26,19 +29,37 @@ from setuptools import Command, Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError, PlatformError
+from setuptools.errors import CompileError, LinkError, PlatformError
 
 CORE, PYTHON, BRIDGE = (Path("src", name) for name in ("core", "python", "torch_bridge"))
 BRIDGE_MODULE = "meteors_c._torch"
 BRIDGE_HEADERS = BRIDGE / "torch_headers.h"  # what takes 20 s to compile, and is compiled once
-# The oldest standard that the headers of the newest torch compile under; those of the oldest compile under it too.
-CXX_STANDARD = "c++20"
-OPTIMISE = ["-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden"]
+# What torch says of its own extensions. It is asked in another process: this one may be isolated from it.
+ASK_TORCH = """
+import json, os, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import torch
+assert os.path.samefile(torch.__path__[0], sys.argv[1]), "another torch comes first"
+from torch.utils.cpp_extension import CppExtension
+extension = CppExtension("bridge", [])
+pybind11 = {name: getattr(torch._C, "_" + name, None)
+            for name in ("PYBIND11_COMPILER_TYPE", "PYBIND11_STDLIB", "PYBIND11_BUILD_ABI")}
+macros = {name: json.dumps(value) for name, value in pybind11.items() if value}
+macros |= {} if torch.compiled_with_cxx11_abi() else {"_GLIBCXX_USE_CXX11_ABI": "0"}
+print("torch says", json.dumps({"macros": macros, "include_dirs": extension.include_dirs,
+                                "library_dirs": extension.library_dirs, "libraries": extension.libraries}))
+"""
+OPTIMISE = [os.environ.get("METEORS_C_OPTIMISE", "-O3"), "-g0", "-fno-math-errno", "-fvisibility=hidden"]
 WARN = ["-Wall", "-Wextra", "-Wshadow"]
 # Python.h sets the latter by itself, and what it and NumPy expand to is not written for the former.
 CORE_ONLY = ["-Wconversion", "-D_POSIX_C_SOURCE=200809L"]
 WRITE_DEPENDENCIES = ["-MMD", "-MP"]  # beside each object, a rule of make that names the headers it was made from
 REINSTALL = "pip install --no-cache-dir --force-reinstall --no-deps"
+WISH = os.environ.get("METEORS_C_TORCH", "")
+
+
+def warn(sentence: str) -> None:
+    print(f"meteors_c: {sentence}", file=sys.stderr, flush=True)
 
 
 def find_torch() -> tuple[Path, str] | None:
@@ -47,43 +68,72 @@ def find_torch() -> tuple[Path, str] | None:
     An isolated build hides the site-packages of the interpreter, but the extension will be loaded beside the torch
     that is there: so it is there that we look.
     """
-    wish = os.environ.get("METEORS_C_TORCH", "")
-    if wish.lower() in ("off", "no", "0"):
-        print("meteors_c: built without the native torch bridge, as METEORS_C_TORCH asks.", file=sys.stderr)
+    if WISH.lower() in ("off", "no", "0"):
+        warn("built without the native torch bridge, as METEORS_C_TORCH asks.")
         return None
+    named = Path(WISH) if WISH and WISH != "required" else None
     paths = sysconfig.get_paths()
     roots = [*sys.path, paths["platlib"], paths["purelib"], site.getusersitepackages()]
-    for folder in [Path(wish)] if wish else [Path(root, "torch") for root in roots]:
+    for folder in [named] if named else [Path(root, "torch") for root in roots]:
         stated = folder / "version.py"
         if stated.is_file() and (folder / "include" / "torch").is_dir():
             version = re.search(r"""^__version__.*?=\s*['"]([^'"]+)""", stated.read_text(), re.MULTILINE)
             if version:
-                return folder, version.group(1)
-    if wish:
-        sys.exit(f"error: METEORS_C_TORCH={wish} is not the folder of an installed torch package with headers.")
-    print(
-        "meteors_c: no torch found beside this Python, so the native torch bridge is left out and models run through "
+                return folder.absolute(), version.group(1)
+    if named:
+        sys.exit(f"error: METEORS_C_TORCH={WISH} is not the folder of an installed torch package with headers.")
+    if WISH == "required":
+        sys.exit("error: METEORS_C_TORCH=required, but no torch is installed beside this Python.")
+    warn(
+        "no torch found beside this Python, so the native torch bridge is left out and models run through "
         f"Python calls. To get it, install torch, and then meteors_c again: {REINSTALL} <source of meteors_c>. Where "
-        "torch is in other folders of this Python, add --no-build-isolation or set METEORS_C_TORCH.",
-        file=sys.stderr,
+        "torch is in other folders of this Python, add --no-build-isolation or set METEORS_C_TORCH."
     )
     return None
 
 
-def torch_abi(folder: Path) -> list[tuple[str, str | None]]:
-    """The macros by which objects fit an old torch: its layout of std::string, and its registry of pybind11's types.
+def bridge_is_required() -> bool:
+    return bool(werror()) or WISH == "required" or Path(WISH, "version.py").is_file()
 
-    Wheels of torch 2.6 have the std::string of GCC 4 and say so in their CMake file. pybind11 before 3 shares its types
-    among modules that name the same compiler ABI only, so we name that of the module which made torch's.
+
+def flags_of_torch(folder: Path) -> dict[str, Any]:
+    """How torch compiles extensions: macros, include_dirs, library_dirs and libraries, by its `cpp_extension`.
+
+    A torch that can't be loaded here, as one whose GPU libraries are missing, is read instead: its folders are those
+    of every wheel. Its CMake file names the layout of std::string, and its library the compiler ABI by which pybind11
+    before 3 shares types among modules.
     """
+    asked = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ASK_TORCH, str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = re.search(r"^torch says (.*)$", asked.stdout, re.MULTILINE)
+    if asked.returncode == 0 and said:
+        return dict(json.loads(said.group(1)))
+    why = (asked.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    warn(f"the torch in {folder} can't be imported here ({why}): the bridge is compiled by the layout of its folder.")
     config = folder / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
     strings = re.search(r"-D(_GLIBCXX_USE_CXX11_ABI)=([01])", config.read_text()) if config.is_file() else None
     library = folder / "lib" / "libtorch_python.so"
     types = re.search(rb"__pybind11_internals_v\w+?(_cxxabi\d+)__", library.read_bytes()) if library.is_file() else None
-    return [
-        *([(strings.group(1), strings.group(2))] if strings else []),
-        *([("PYBIND11_BUILD_ABI", f'"{types.group(1).decode()}"')] if types else []),
-    ]
+    include = folder / "include"
+    return {
+        "macros": {
+            **({strings.group(1): strings.group(2)} if strings else {}),
+            **({"PYBIND11_BUILD_ABI": f'"{types.group(1).decode()}"'} if types else {}),
+        },
+        "include_dirs": [str(include), str(include / "torch" / "csrc" / "api" / "include")],
+        "library_dirs": [str(folder / "lib")],
+        "libraries": ["c10", "torch", "torch_cpu", "torch_python"],
+    }
+
+
+def standard_of_torch(folder: Path) -> str:
+    """The C++ standard that torch compiles extensions under where they name none; its headers need no newer one."""
+    source = folder / "utils" / "cpp_extension.py"
+    text = source.read_text(encoding="utf-8") if source.is_file() else ""
+    found = re.search(r"""cpp_flag_prefix \+ ['"](c\+\+\d\d)['"]""", text)
+    return found.group(1) if found else "c++20"
 
 
 def files(folder: Path, pattern: str) -> list[str]:
@@ -118,40 +168,44 @@ def core_extension() -> Extension:
     )  # fmt: skip
 
 
-def bridge_extension(folder: Path, version: str) -> Extension:
-    # Torch brings an OpenMP runtime. Compiled with -fopenmp, at::parallel_for runs on torch's threads; linked without
-    # it, the symbols resolve in the runtime that torch has loaded and no second pool starts beside it.
-    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
-    include = folder / "include"
+def bridge_extension(version: str) -> Extension:
+    """The bridge without the flags that torch gives, which `add_flags_of_torch` adds when it is built."""
     return Extension(
         BRIDGE_MODULE,
         language="c++",
         sources=files(BRIDGE, "**/*.cpp"),
         depends=[*files(BRIDGE, "**/*.h"), *files(CORE, "*.h")],
         include_dirs=[CORE.as_posix(), BRIDGE.as_posix()],
-        define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"'), *torch_abi(folder)],
-        library_dirs=[str(folder / "lib")],
-        libraries=["c10", "torch_cpu", "torch", "torch_python"],  # found at run time because torch is imported first
-        extra_compile_args=[
-            f"-std={CXX_STANDARD}", *OPTIMISE, *openmp, *WARN, *werror(),
-            *system_includes(
-                include, include / "torch" / "csrc" / "api" / "include", sysconfig.get_paths()["include"]
-            ),
-        ],
-    )  # fmt: skip
+        define_macros=[("METEORS_C_TORCH_VERSION", f'"{version}"')],
+    )
+
+
+def add_flags_of_torch(ext: Extension, folder: Path) -> None:
+    # Torch brings an OpenMP runtime. Compiled with -fopenmp, at::parallel_for runs on torch's threads; linked without
+    # it, the symbols resolve in the runtime that torch has loaded and no second pool starts beside it.
+    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]
+    torch = flags_of_torch(folder)
+    ext.define_macros += torch["macros"].items()
+    ext.library_dirs += torch["library_dirs"]
+    ext.libraries += torch["libraries"]  # found at run time because torch is imported first
+    ext.extra_compile_args += [
+        f"-std={standard_of_torch(folder)}", *OPTIMISE, *openmp, *WARN, *werror(),
+        *system_includes(*torch["include_dirs"], sysconfig.get_paths()["include"]),
+    ]  # fmt: skip
 
 
 TORCH = find_torch() if files(BRIDGE, "**/*.cpp") else None
 
 
 def extensions() -> list[Extension]:
-    return [core_extension(), *([bridge_extension(*TORCH)] if TORCH else [])]
+    return [core_extension(), *([bridge_extension(TORCH[1])] if TORCH else [])]
 
 
 def build_folder(kind: str, base: str = "build") -> str:
     """The folder for objects ("temp") or the package ("lib") that are made for this Python and this torch alone."""
     python = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}{sys.abiflags}"
-    return os.path.join(base, f"{kind}.{python}-" + (f"torch-{TORCH[1]}-{CXX_STANDARD}" if TORCH else "no-torch"))
+    torch = f"torch-{TORCH[1]}-{standard_of_torch(TORCH[0])}" if TORCH else "no-torch"
+    return os.path.join(base, f"{kind}.{python}-{torch}")
 
 
 class Build(build):
@@ -203,14 +257,28 @@ class BuildChanged(build_ext):
             raise PlatformError(f"meteors_c needs the headers of Python, but {headers} has no Python.h.")
         if missing := self.missing("compiler_so"):
             raise PlatformError(f"meteors_c needs a C compiler to be built, but there is no {missing!r} here.")
-        if missing := self.missing("compiler_so_cxx"):
-            print(
-                f"meteors_c: there is no C++ compiler ({missing!r}), so the native torch bridge is left out and models "
-                "run through Python calls.",
-                file=sys.stderr,
-            )
-            self.extensions = [ext for ext in self.extensions if ext.language != "c++"]
+        core, bridge = ([ext for ext in self.extensions if (ext.language == "c++") == cxx] for cxx in (False, True))
+        self.extensions = core
         super().build_extensions()
+        if bridge and TORCH and self.builds_bridge(bridge[0], TORCH[0]):
+            self.extensions = [*core, *bridge]
+
+    def builds_bridge(self, bridge: Extension, torch: Path) -> bool:
+        """Whether the bridge could be built; where it need not be, a warning says why it could not."""
+        try:
+            if missing := self.missing("compiler_so_cxx"):
+                raise PlatformError(f"there is no C++ compiler ({missing!r})")
+            add_flags_of_torch(bridge, torch)
+            self.build_extension(bridge)
+        except (CompileError, LinkError, PlatformError) as error:
+            if bridge_is_required():
+                raise type(error)(f"{error}; METEORS_C_TORCH=off builds without the torch bridge.") from error
+            warn(
+                f"{error}, so the native torch bridge is left out and models run through Python calls: same numbers, "
+                "no shortcuts. METEORS_C_TORCH=required makes this an error."
+            )
+            return False
+        return True
 
     def missing(self, kind: str) -> str | None:
         """Name a compiler that is not there; put ccache before one that is."""
@@ -250,8 +318,7 @@ class BuildChanged(build_ext):
         try:
             super().build_extension(ext)
         except CompileError as error:
-            hint = "; METEORS_C_TORCH=off builds without the torch bridge" if ext.language == "c++" else ""
-            raise CompileError(f"{ext.name} does not compile (the compiler says why, above){hint}.") from error
+            raise CompileError(f"{ext.name} does not compile (the compiler says why, above)") from error
         finally:
             self.compiler.compile = compile_one
 

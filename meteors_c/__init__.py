@@ -65,14 +65,18 @@ _MODULES = {
     "utils",
     "visualize",
 }
-_ENTRY_POINTS = {"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"}
+_FROM = {  # the module of each name that is no module
+    "HSI": "hsi",
+    "install": "dropin",
+    "load_ipython_extension": "dropin",
+    "uninstall": "dropin",
+    "unload_ipython_extension": "dropin",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "HSI":
-        return importlib.import_module("meteors_c.hsi").HSI
-    if name in _ENTRY_POINTS:
-        return getattr(importlib.import_module("meteors_c.dropin"), name)
+    if name in _FROM:
+        return getattr(importlib.import_module(f"meteors_c.{_FROM[name]}"), name)
     if name in _MODULES:
         return importlib.import_module(f"meteors_c.{name}")
     raise AttributeError(f"module 'meteors_c' has no attribute '{name}'")

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["CoreModel", "bridge", "make_model", "parallel"]
 
 _BUILT_FOR = re.compile(rb"meteors_c was built for torch ([^\0]+)\0")
+# Builds of one release have the same headers and objects of one layout, since all have the std::string of GCC 5.
+_BUILD = re.compile(r"(?P<release>\d+\.\d+\.\d+)(\+(cpu|cu\d+|rocm[\d.]+|xpu))?")
+_SAME_LAYOUT_SINCE = (2, 7)
 _experience: WeakKeyDictionary[ExplainableModel, Any] = WeakKeyDictionary()
 _warned: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # subjects of the warnings given so far
 
@@ -54,15 +57,25 @@ def _reinstall() -> str:
     return f"reinstall it: pip install --no-cache-dir --force-reinstall --no-deps {source}"
 
 
+def _fits(built: str, here: str) -> bool:
+    """Whether a bridge for one torch runs beside another: the same, or another build of its release."""
+    of, beside = _BUILD.fullmatch(built), _BUILD.fullmatch(here)
+    if built == here or of is None or beside is None:
+        return built == here
+    major, minor, _ = of["release"].split(".")
+    return of["release"] == beside["release"] and (int(major), int(minor)) >= _SAME_LAYOUT_SINCE
+
+
 def _load_bridge() -> tuple[ModuleType | None, str]:
     """Return the torch bridge, or None and why it can't be used."""
     spec = importlib.util.find_spec("meteors_c._torch")
     if spec is None or spec.origin is None:
-        return None, f"meteors_c was built without torch; for its native bridge, {_reinstall()}"
+        why = "meteors_c was built without its bridge to torch: none was there, or it did not compile beside it"
+        return None, f"{why}; {_reinstall()}"
     # A bridge for another torch may load and then crash, so its version is read from the file before it is loaded.
     built = _BUILT_FOR.search(Path(spec.origin).read_bytes())
     version = built.group(1).decode() if built else "an unknown version"
-    if version != torch.__version__:
+    if not _fits(version, torch.__version__):
         why = f"meteors_c was built for torch {version}, but torch {torch.__version__} is here"
         return None, f"{why}; {_reinstall()}"
     try:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from pathlib import Path
+
+from meteors_c._memory import available_memory
 
 __all__ = ["Options", "current", "options"]
 
@@ -91,7 +92,7 @@ def options(
     Examples
     --------
     >>> with meteors_c.options(shortcuts=False, finite="raise"):
-    ...     attributes = explainer.attribute(hsi, target=0)
+    ...     attributes = attr.Saliency(model).attribute(hsi, target=0)
     """
     given = {
         "shortcuts": shortcuts,
@@ -126,13 +127,4 @@ def options(
 def memory_budget() -> int:
     """Return the bytes that one chunk may take: the limit set by `options`, or half of what is available."""
     limit = current().memory_limit
-    return limit if limit is not None else available_memory() // 2
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that this machine can still give, 4 GiB where it doesn't say."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        return int(text.split("MemAvailable:")[1].split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        return 4 << 30
+    return limit if limit is not None else max(available_memory() // 2, 1)

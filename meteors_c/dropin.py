@@ -93,6 +93,11 @@ def uninstall() -> None:
     """Undo `install`: ``meteors`` is again what is installed under that name, if anything is.
 
     Names that were imported before stay what they are. Without `install` before it, this does nothing.
+
+    Examples
+    --------
+    >>> meteors_c.install()
+    >>> meteors_c.uninstall()  # `import meteors` finds what is installed under that name again
     """
     global _fallback
     with _lock:
@@ -111,7 +116,16 @@ def uninstall() -> None:
 
 
 def report() -> list[str]:
-    """Return the names that were taken from the installed ``meteors`` since `install`, in the order of first use."""
+    """Return the names that were taken from the installed ``meteors`` since `install`, in the order of first use.
+
+    Examples
+    --------
+    >>> meteors_c.install(fallback=True)
+    >>> from meteors.attr import Saliency
+    >>> report()  # nothing was lacking
+    []
+    >>> meteors_c.uninstall()
+    """
     return list(_taken)
 
 
@@ -128,6 +142,14 @@ def peer() -> ModuleType:
     ------
     ImportError
         There is no ``meteors``, or it can't be imported.
+
+    Examples
+    --------
+    >>> try:
+    ...     image_type = peer().HSI
+    ... except ImportError as error:
+    ...     print(error)  # doctest: +ELLIPSIS
+    no meteors is installed...
     """
     with _lock:
         if not any(isinstance(finder, _MeteorsFinder) for finder in sys.meta_path):
@@ -136,12 +158,29 @@ def peer() -> ModuleType:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Serve ``%load_ext meteors_c``: call `install`."""
+    """Serve ``%load_ext meteors_c``: call `install`.
+
+    Examples
+    --------
+    In a notebook ``%load_ext meteors_c``, which calls
+
+    >>> load_ipython_extension(None)
+    >>> from meteors import HSI  # that of meteors_c
+    >>> unload_ipython_extension(None)
+    """
     install()
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Serve ``%unload_ext meteors_c``: call `uninstall`."""
+    """Serve ``%unload_ext meteors_c``: call `uninstall`.
+
+    Examples
+    --------
+    In a notebook ``%unload_ext meteors_c``, which calls
+
+    >>> load_ipython_extension(None)
+    >>> unload_ipython_extension(None)
+    """
     uninstall()
 
 

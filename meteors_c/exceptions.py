@@ -36,6 +36,13 @@ class MaskCreationError(_MessageMixin):
     ----------
     message : str
         What was given and what is wanted.
+
+    Examples
+    --------
+    >>> attr.Lime.get_segmentation_mask(hsi, "no such method")
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.MaskCreationError: ...
     """
 
 
@@ -46,6 +53,13 @@ class BandSelectionError(_MessageMixin):
     ----------
     message : str
         The band, and the range that the image covers.
+
+    Examples
+    --------
+    >>> hsi.extract_band_by_name("X")
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.BandSelectionError: ...
     """
 
 
@@ -56,6 +70,13 @@ class HSIAttributesError(_MessageMixin):
     ----------
     message : str
         What is missing.
+
+    Examples
+    --------
+    >>> attr.HSIAttributesSpatial(hsi=hsi, attributes=torch.zeros_like(hsi.image)).segmentation_mask
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.HSIAttributesError: Segmentation mask is not provided in the attributes object
     """
 
 
@@ -66,6 +87,13 @@ class ValidationError(_MessageMixin, ValueError):
     ----------
     message : str
         The argument, what came and what is wanted.
+
+    Examples
+    --------
+    >>> HSI(image=torch.zeros(2, 4, 5), wavelengths=[450.0, -1.0])
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.ValidationError: ...
     """
 
 
@@ -76,6 +104,13 @@ class ShapeMismatchError(ValidationError):
     ----------
     message : str
         Both shapes.
+
+    Examples
+    --------
+    >>> HSI(image=torch.zeros(2, 4, 5), wavelengths=[450.0, 550.0, 650.0])
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.ShapeMismatchError: ...
     """
 
 
@@ -88,6 +123,13 @@ class BroadcastError(ShapeMismatchError, RuntimeError):
     ----------
     message : str
         Both shapes.
+
+    Examples
+    --------
+    >>> utils.expand_spectral_mask(hsi, torch.zeros(3, 1, 1), repeat_dimensions=True)
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.BroadcastError: ...
     """
 
 
@@ -98,6 +140,13 @@ class OrientationError(ValidationError, RuntimeError):
     ----------
     message : str
         What came instead.
+
+    Examples
+    --------
+    >>> hsi.change_orientation("HWB")
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.OrientationError: ...
     """
 
 
@@ -108,4 +157,11 @@ class DeviceError(ValidationError, RuntimeError):
     ----------
     message : str
         What came instead.
+
+    Examples
+    --------
+    >>> hsi.to("no such device")
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.DeviceError: ...
     """

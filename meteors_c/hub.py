@@ -3,37 +3,36 @@
 Files live under ``$METEORS_C_CACHE``, or where the platform keeps caches (``~/.cache/meteors_c`` on Linux), in a folder
 named after their hash: two files of one name never meet. What arrives goes to ``<file>.part`` and takes its place in
 one step once its hash is right, so the cache never holds half a file under its final name. A download that was cut
-goes on where it stopped. A lock beside the file lets one process fetch while others wait.
+goes on where it stopped. A lock beside the file lets one process fetch while others wait. Pooch does the downloading;
+what it lacks, going on with a part and telling a busy server from one that refuses, is here.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import http.client
 import os
 import re
-import sys
 import time
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+import pooch
 import torch
+from filelock import FileLock
 
 from meteors_c._version import __version__
 from meteors_c.exceptions import ValidationError
 
+if TYPE_CHECKING:
+    from requests import Response
+    from tqdm import tqdm
+
 __all__ = ["ChecksumError", "DownloadError", "cache_dir", "cached_path", "fetch", "load_model", "load_weights"]
 
-_BLOCK = 1 << 20  # bytes read at a time
+_BLOCK = 1 << 16  # bytes read at a time; of what is read, so much may be lost when the connection is cut
 _PAUSES = (0.5, 2.0)  # seconds before each further attempt after a cut connection
 _RETRIED_STATUS = {408, 429, 500, 502, 503, 504}  # with which the next request may well succeed
 
@@ -41,11 +40,26 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 class DownloadError(OSError):
-    """A file can't be fetched; the message names the URL and where to put the file by hand."""
+    """A file can't be fetched; the message names the URL and where to put the file by hand.
+
+    Examples
+    --------
+    >>> issubclass(DownloadError, OSError)
+    True
+    """
 
 
 class ChecksumError(OSError):
-    """A file arrived whole, but its SHA-256 is another one than wanted."""
+    """A file arrived whole, but its SHA-256 is another one than wanted.
+
+    Examples
+    --------
+    >>> try:
+    ...     fetch(url, sha256="0" * 64)
+    ... except ChecksumError:
+    ...     print("the server has another file")
+    the server has another file
+    """
 
 
 class _ConnectionLostError(Exception):
@@ -64,12 +78,14 @@ def cache_dir() -> Path:
     Path
         ``$METEORS_C_CACHE`` if that is set, else ``meteors_c`` in the platform's folder for caches:
         ``$XDG_CACHE_HOME`` or ``~/.cache``, ``~/Library/Caches`` on macOS.
+
+    Examples
+    --------
+    >>> cache_dir().name
+    'cache'
     """
-    if own := os.environ.get("METEORS_C_CACHE"):
-        return Path(own).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "meteors_c"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "meteors_c"
+    own = os.environ.get("METEORS_C_CACHE")
+    return Path(own).expanduser() if own else Path(pooch.os_cache("meteors_c"))
 
 
 def cached_path(url: str, sha256: str) -> Path:
@@ -91,6 +107,11 @@ def cached_path(url: str, sha256: str) -> Path:
     ------
     ValidationError
         `url` is no http or https address of a file, or `sha256` no SHA-256.
+
+    Examples
+    --------
+    >>> cached_path("https://example.org/weights.npz", sha256=sha256).name
+    'weights.npz'
     """
     parts = urlsplit(url)
     name = Path(unquote(parts.path)).name
@@ -129,7 +150,9 @@ def fetch(url: str, sha256: str, *, timeout: float = 30.0, progress: bool = Fals
 
     Examples
     --------
-    >>> path = fetch("https://example.org/weights.npz", sha256="9f86d081884c7d65...", progress=True)
+    >>> path = fetch(url, sha256=sha256)  # an address, and the 64 digits of the file's hash
+    >>> path == cached_path(url, sha256)
+    True
     """
     path, wanted = cached_path(url, sha256), _checked_hash(sha256)
     if not timeout > 0:
@@ -137,7 +160,7 @@ def fetch(url: str, sha256: str, *, timeout: float = 30.0, progress: bool = Fals
     if _matches(path, wanted):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(path.name + ".lock")):
+    with FileLock(path.with_name(path.name + ".lock")):  # ends with the process, however it ends
         if not _matches(path, wanted):  # no other process fetched it while we waited
             _download(url, path, wanted, timeout, progress)
     return path
@@ -166,7 +189,8 @@ def load_weights(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
 
     Examples
     --------
-    >>> network.load_state_dict(load_weights("weights.npz"))
+    >>> network.load_state_dict(load_weights(fetch(url, sha256=sha256)))
+    <All keys matched successfully>
     """
     path = Path(path)
     if not path.is_file():
@@ -222,7 +246,7 @@ def load_model(
 
     Examples
     --------
-    >>> network = load_model(Network(), "https://example.org/weights.npz", sha256="9f86d081884c7d65...")
+    >>> network = load_model(datasets.load_demo_model(), url, sha256=sha256)
     """
     try:
         path = fetch(url, sha256, timeout=timeout, progress=progress)
@@ -258,24 +282,8 @@ def _checked_hash(sha256: str) -> str:
     return sha256.lower()
 
 
-def _hash_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _matches(path: Path, wanted: str) -> bool:
-    return path.is_file() and _hash_of(path) == wanted
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends. The file itself stays: others may wait on it."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return path.is_file() and pooch.file_hash(str(path)) == wanted
 
 
 def _download(url: str, path: Path, wanted: str, timeout: float, progress: bool) -> None:
@@ -292,7 +300,7 @@ def _download(url: str, path: Path, wanted: str, timeout: float, progress: bool)
                 raise DownloadError(_failure(url, path, wanted, str(problem))) from problem
             time.sleep(pause)
             continue
-        found = _hash_of(part)
+        found = pooch.file_hash(str(part))
         if found == wanted:
             os.replace(part, path)
             return
@@ -307,50 +315,47 @@ def _download(url: str, path: Path, wanted: str, timeout: float, progress: bool)
 
 def _receive(url: str, part: Path, timeout: float, progress: bool) -> None:
     """One attempt to bring `part` to the file's full length."""
-    offset = _size(part)
+    import requests  # which pooch downloads with, imported when it is needed as there
+
+    offset, total = _size(part), None
     headers = {"User-Agent": f"meteors_c/{__version__}", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 416 and offset:  # nothing lies behind the offset: the part is whole, or of another file
+    with part.open("ab") as file:
+
+        def begin(response: Response, **_: object) -> None:
+            """Make the file fit what the server is about to send."""
+            nonlocal total
+            start = _first_byte(response.headers.get("Content-Range")) if response.status_code == 206 else 0
+            if response.ok and start not in (0, offset):
+                sent = response.headers.get("Content-Range")
+                raise _RefusedError(f"the request is for the bytes from {offset} on, but the server sends {sent}")
+            if response.ok and not start:
+                file.truncate(0)  # a server without ranges sends everything again
+            length = response.headers.get("Content-Length", "")
+            total = (start or 0) + int(length) if response.ok and length.isdigit() else None
+
+        bar = _bar(part) if progress else False
+        download = pooch.HTTPDownloader(
+            progressbar=bar, chunk_size=_BLOCK, timeout=timeout, headers=headers, hooks={"response": begin}
+        )
+        try:
+            download(url, file, None)
+        except requests.HTTPError as error:
+            answer = error.response
+            assert answer is not None  # raise_for_status, which raises this, has one
+            if answer.status_code == 416 and offset:  # nothing lies behind the offset: it is whole, or of another file
                 return
-            kind = _ConnectionLostError if error.code in _RETRIED_STATUS else _RefusedError
-            raise kind(f"the server returns {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _ConnectionLostError(_reason(error)) from error
-    with response:
-        if response.status != 206:
-            offset = 0  # a server without ranges sends everything again
-        elif _first_byte(response.headers.get("Content-Range")) != offset:
-            sent = response.headers.get("Content-Range")
-            raise _RefusedError(f"the request is for the bytes from {offset} on, but the server sends {sent}")
-        length = response.headers.get("Content-Length")
-        total = offset + int(length) if length and length.isdigit() else None
-        received = offset
-        with part.open("ab" if offset else "wb") as file, _bar(part, offset, total, progress) as advance:
-            while block := _read(response):
-                file.write(block)
-                advance(len(block))
-                received += len(block)
+            kind = _ConnectionLostError if answer.status_code in _RETRIED_STATUS else _RefusedError
+            raise kind(f"the server returns {answer.status_code} {answer.reason}") from error
+        except requests.RequestException as error:
+            had = f"after {file.tell()} of {total} bytes: " if total is not None else ""
+            raise _ConnectionLostError(f"the connection ended {had}{error}") from error
+        finally:
             file.flush()
             os.fsync(file.fileno())
-    if total is not None and received < total:
-        raise _ConnectionLostError(f"the connection ended after {received} of {total} bytes")
-
-
-def _read(response: IO[bytes]) -> bytes:
-    try:
-        return response.read(_BLOCK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _ConnectionLostError(_reason(error)) from error
-
-
-def _reason(error: BaseException) -> str:
-    cause = getattr(error, "reason", error)
-    return str(cause) or type(cause).__name__
+    if total is not None and _size(part) < total:
+        raise _ConnectionLostError(f"the connection ended after {_size(part)} of {total} bytes")
 
 
 def _first_byte(content_range: str | None) -> int | None:
@@ -372,14 +377,9 @@ def _failure(url: str, path: Path, wanted: str, reason: str) -> str:
     )
 
 
-@contextmanager
-def _bar(part: Path, offset: int, total: int | None, shown: bool) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar in bytes; yield the function that moves it on."""
-    if not shown:
-        yield lambda count: None
-        return
+def _bar(part: Path) -> tqdm[Any]:
+    """Return a progress bar in bytes, which pooch gives its total and moves on."""
     from tqdm.auto import tqdm
 
-    name = part.name.removesuffix(".part")
-    with tqdm(desc=name, total=total, initial=offset, unit="B", unit_scale=True) as bar:
-        yield bar.update
+    # pooch asks whether the bar is true, which one without a total can't say.
+    return tqdm(desc=part.name.removesuffix(".part"), total=1, unit="B", unit_scale=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import inspect
 import json
 import os
 import re
@@ -67,7 +69,21 @@ def test_version_is_one() -> None:
     assert importlib.metadata.version("meteors_c") == meteors_c.__version__
     newest = re.search(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
-    assert newest.group(1) == meteors_c.__version__
+    assert newest.group(1) == meteors_c.__version__.partition(".dev")[0]
+
+
+def test_names_that_load_late_are_seen_by_tools() -> None:
+    """Type checkers and editors read the imports under TYPE_CHECKING, documentation tools ask for every public name."""
+    tree = ast.parse(Path(meteors_c.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name for line in block.body if isinstance(line, ast.ImportFrom) for alias in line.names}
+    assert seen == set(meteors_c.__all__) - {"__version__", "options"}
+    assert set(meteors_c.__all__) <= set(dir(meteors_c))
+    members = dict(inspect.getmembers(meteors_c))
+    assert set(meteors_c.__all__) <= members.keys()
+    assert inspect.isclass(members["HSI"])
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = meteors_c.nothing
 
 
 def test_import_leaves_heavy_packages_alone() -> None:
@@ -77,7 +93,7 @@ before = set(sys.modules)
 import meteors_c
 print(sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """
-    heavy = {"matplotlib", "tqdm", "pandas", "sklearn", "skimage", "scipy", "shap", "spyndex", "captum"}
+    heavy = set("matplotlib tqdm pandas sklearn skimage scipy shap spyndex captum pooch requests psutil".split())
     assert not heavy & set(re.findall(r"\w+", python(code)))
 
 
@@ -142,6 +158,26 @@ for argument; do
 done
 { echo "$@"; [ -z "$inputs" ] || cat $inputs; } > "$out"
 """
+# Two releases of torch: one whose GPU libraries are missing, so that it can't be asked, and one that can be.
+TORCH = {
+    "1.0": {
+        "__init__.py": "raise ImportError('libcudart.so.11.0: cannot open shared object file')",
+        "share/cmake/Torch/TorchConfig.cmake": 'set(TORCH_CXX_FLAGS "-D_GLIBCXX_USE_CXX11_ABI=0")\n',
+        "lib/libtorch_python.so": "\0__pybind11_internals_v4_gcc_cxxabi1011__\0",
+        "utils/cpp_extension.py": "cpp_flag = cpp_flag_prefix + 'c++17'",
+    },
+    "2.0": {
+        "__init__.py": "class _C: _PYBIND11_BUILD_ABI = '_cxxabi1016'\ndef compiled_with_cxx11_abi(): return True",
+        "utils/__init__.py": "",
+        "utils/cpp_extension.py": """
+cpp_flag_prefix = "-std="
+cpp_flag = cpp_flag_prefix + 'c++23'
+class CppExtension:
+    include_dirs, library_dirs, libraries = ["/its/headers"], ["/its/lib"], ["torch", "special"]
+    def __init__(self, name, sources): pass
+""",
+    },
+}
 MODULE = "#include <Python.h>\nPyMODINIT_FUNC PyInit__core(void);\nPyMODINIT_FUNC PyInit__core(void) { return NULL; }\n"
 
 
@@ -164,30 +200,27 @@ def project(tmp_path: Path) -> Path:
     for name, text in sources.items():
         (folder / "src" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "src" / name).write_text(text)
-    for version in ("1.0", "2.0"):
-        (tmp_path / version / "include" / "torch").mkdir(parents=True)
-        (tmp_path / version / "version.py").write_text(f"__version__ = '{version}'\n")
-    (tmp_path / "1.0" / "share" / "cmake" / "Torch").mkdir(parents=True)
-    (tmp_path / "1.0" / "share" / "cmake" / "Torch" / "TorchConfig.cmake").write_text(
-        'set(TORCH_CXX_FLAGS "-D_GLIBCXX_USE_CXX11_ABI=0")\n'
-    )
-    (tmp_path / "1.0" / "lib").mkdir()
-    (tmp_path / "1.0" / "lib" / "libtorch_python.so").write_bytes(b"\0__pybind11_internals_v4_gcc_cxxabi1011__\0")
+    for version, package in TORCH.items():
+        always = {"version.py": f"__version__ = '{version}'\n", "include/torch/torch.h": ""}
+        for name, text in (always | package).items():
+            path = tmp_path / version / "torch" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
     (tmp_path / "c++").write_text(FAKE_COMPILER)
     (tmp_path / "c++").chmod(0o755)
     return folder
 
 
-def make(project: Path, *command: str, **environment: str) -> None:
+def try_to_make(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of setup.py; METEORS_C_TORCH may name one of the releases beside the project."""
     wish = environment.pop("METEORS_C_TORCH", "off")
-    beside = project.parent / wish
-    done = subprocess.run(
+    beside = project.parent / wish / "torch"
+    return subprocess.run(
         [sys.executable, "setup.py", "--quiet", *command],
         cwd=project,
         env={
-            **os.environ,
-            "METEORS_C_TORCH": str(beside) if beside.is_dir() else wish,
+            **{name: value for name, value in os.environ.items() if name != "METEORS_C_WERROR"},
+            "METEORS_C_TORCH": str(beside) if wish in TORCH else wish,
             "CXX": str(project.parent / "c++"),
             "CCACHE_DISABLE": "1",
             **environment,
@@ -196,13 +229,19 @@ def make(project: Path, *command: str, **environment: str) -> None:
         text=True,
         timeout=120,
     )
+
+
+def make(project: Path, *command: str, **environment: str) -> str:
+    """Run a command of setup.py that must work; what it warns of."""
+    done = try_to_make(project, *command, **environment)
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
-def wheel(project: Path, torch_folder: str) -> dict[str, bytes]:
+def wheel(project: Path, torch_folder: str, **environment: str) -> dict[str, bytes]:
     """The files of a wheel, by name; extension modules by the first part of theirs."""
     shutil.rmtree(project / "dist", ignore_errors=True)
-    make(project, "bdist_wheel", METEORS_C_TORCH=torch_folder)
+    make(project, "bdist_wheel", METEORS_C_TORCH=torch_folder, **environment)
     (path,) = (project / "dist").glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         return {re.sub(r"\.[^/]*\.so$", "", name): archive.read(name) for name in archive.namelist()}
@@ -212,11 +251,50 @@ def test_a_wheel_has_the_bridge_for_the_torch_of_its_own_build(project: Path) ->
     for version in ("1.0", "2.0", "1.0"):
         bridge = wheel(project, version)["meteors_c/_torch"].decode()
         assert set(re.findall(r'METEORS_C_TORCH_VERSION="(.*?)"', bridge)) == {version}
-        abi = set(re.findall(r"-D(\w+ABI=\S+)", bridge))
-        assert abi == ({"_GLIBCXX_USE_CXX11_ABI=0", 'PYBIND11_BUILD_ABI="_cxxabi1011"'} if version == "1.0" else set())
+        layout, types, standard = ({"0"}, "1011", "c++17") if version == "1.0" else (set(), "1016", "c++23")
+        assert set(re.findall(r"-D_GLIBCXX_USE_CXX11_ABI=(\S+)", bridge)) == layout
+        assert set(re.findall(r'-DPYBIND11_BUILD_ABI="_cxxabi(\d+)"', bridge)) == {types}
+        assert set(re.findall(r"-std=(\S+)", bridge)) == {standard}
     without = wheel(project, "off")
     assert {"meteors_c/_core", "meteors_c/py.typed", "meteors_c.pth"} <= set(without)
     assert "meteors_c/_torch" not in without
+
+
+def test_flags_are_those_that_torch_gives(project: Path) -> None:
+    """Where torch can be asked, its word counts; where it can't be imported, the layout of its folder."""
+    asked = wheel(project, "2.0")["meteors_c/_torch"].decode()
+    assert "-isystem /its/headers" in asked
+    assert {"-L/its/lib", "-lspecial"} <= set(asked.split())
+    read = wheel(project, "1.0")["meteors_c/_torch"].decode()
+    assert f"-isystem {project.parent / '1.0/torch/include'}" in read
+    assert {f"-L{project.parent / '1.0/torch/lib'}", "-lc10", "-ltorch_cpu", "-ltorch_python"} <= set(read.split())
+    assert "libcudart" in make(project, "build_ext", "--inplace", METEORS_C_TORCH="1.0")
+
+
+@pytest.mark.parametrize("fault", ["compiler missing", "does not compile", "does not link"])
+def test_a_bridge_that_can_not_be_built_is_left_out(project: Path, fault: str) -> None:
+    """With a warning; one that an earlier build left goes too. What is required is an error instead."""
+    make(project, "build_ext", "--inplace", METEORS_C_TORCH="2.0")
+    compiler = project.parent / "c++"
+    if fault == "compiler missing":
+        compiler.unlink()
+    else:
+        failing = " -c " if fault == "does not compile" else " -shared "
+        compiler.write_text(f'#!/bin/sh\ncase " $* " in *"{failing}"*) exit 1;; esac\n{FAKE_COMPILER}')
+        (project / "src/torch_bridge/bridge.cpp").touch()
+    beside = {"PYTHONPATH": str(project.parent / "2.0"), "METEORS_C_TORCH": ""}
+    said = make(project, "build_ext", "--inplace", **beside)
+    assert "torch bridge is left out" in said
+    assert "Traceback" not in said
+    assert len(list((project / "meteors_c").glob("_core*.so"))) == 1
+    assert not list((project / "meteors_c").glob("_torch*.so"))
+    packed = wheel(project, "", PYTHONPATH=beside["PYTHONPATH"])
+    assert "meteors_c/_core" in packed
+    assert "meteors_c/_torch" not in packed
+    for strict in ({"METEORS_C_TORCH": "required"}, {"METEORS_C_TORCH": "2.0"}, {"METEORS_C_WERROR": "1"}):
+        done = try_to_make(project, "build_ext", "--inplace", **(beside | strict))
+        assert done.returncode != 0
+        assert "METEORS_C_TORCH=off builds without" in done.stderr
 
 
 def test_what_earlier_builds_left_is_not_packed(project: Path) -> None:
@@ -330,8 +408,18 @@ def run_setup(folder: Path, *command: str | Path) -> None:
 
 def test_source_distribution_has_every_source(unpacked: Path) -> None:
     wanted = set(sources())
-    assert {"Makefile", ".ci/run", "src/core/engine.c", "benchmarks/child.py", "docs/make.py"} <= wanted
+    assert {"Makefile", ".ci/run", "src/core/engine.c", "benchmarks/child.py", "docs/conf.py"} <= wanted
     assert [name for name in sorted(wanted) if not (unpacked / name).is_file()] == []
+
+
+def test_make_finds_all_that_it_needs_in_a_source_distribution(unpacked: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", (unpacked / "Makefile").read_text(), re.MULTILINE)
+    assert {"build", "test", "asan", "lint", "docs", "bench", "dist-check"} <= set(targets)
+    done = subprocess.run(["make", "--dry-run", *targets], cwd=unpacked, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    called = set(re.findall(r"\b(?:tools|docs|benchmarks)/[\w/]+\.py\b", done.stdout))
+    assert called
+    assert [name for name in sorted(called) if not (unpacked / name).is_file()] == []
 
 
 USER = """
@@ -376,7 +464,7 @@ with warnings.catch_warnings(record=True) as caught:
     hsi = mt.HSI(image=torch.ones(3, 2, 2), wavelengths=[1.0, 2.0, 3.0])
     model = mt.models.ExplainableModel(lambda x: x.sum((1, 2, 3))[:, None], "regression")
     assert (mt.attr.Saliency(model).attribute(hsi, target=0).attributes == 1).all()
-print(mt.__file__, [str(warning.message) for warning in caught if "without torch" in str(warning.message)])
+print(mt.__file__, [str(warning.message) for warning in caught if "without its bridge" in str(warning.message)])
 """
     done = subprocess.run([installed, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

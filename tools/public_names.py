@@ -1,11 +1,10 @@
-"""List every public name of ``meteors`` 0.2, and the tests here that use each.
+"""List every public name of ``meteors`` 0.2, and find the tests here that use each.
 
 ``python tools/public_names.py`` runs this file with the interpreter in ``METEORS_PEER_PYTHON`` (by default
 ``.venv-peer/bin/python``, which ``make bench`` installs) and writes ``tests/parity/public_names.json``: the modules,
 their own functions and classes, what packages hand on, public methods and properties, and the parameters of each. Names
 that code written for ``meteors`` uses though they are private, or that come with other releases, stand in
-``public_names_beyond.txt`` beside this file. ``python tools/public_names.py --table`` writes ``docs/public_names.md``:
-each name with tests that use it.
+``public_names_beyond.txt`` beside this file.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import pkgutil
 import subprocess
 import sys
 import types
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +26,6 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ROOT / "tests" / "parity" / "public_names.json"
 BEYOND = Path(__file__).with_name("public_names_beyond.txt")
-TABLE = ROOT / "docs" / "public_names.md"
 PEER_PYTHON = os.environ.get("METEORS_PEER_PYTHON", str(ROOT / ".venv-peer" / "bin" / "python"))
 
 Entry = dict[str, Any]
@@ -200,32 +197,6 @@ def tests_of(path: str, entries: dict[str, Entry], tests: list[Test]) -> list[st
     return by_name or [test.name for test in in_files if needed & test.own]
 
 
-def write_table(entries: dict[str, Entry]) -> None:
-    """Write the page with each name and up to two tests that use it."""
-    tests = all_tests()
-    groups: dict[str, list[str]] = defaultdict(list)
-    for path, entry in entries.items():
-        found = tests_of(path, entries, tests)
-        more = f" and {len(found) - 2} more" if len(found) > 2 else ""
-        used = ", ".join(f"`{test}`" for test in found[:2]) + more if found else "**none**"
-        pieces = path.split(".")
-        is_module = entry["kind"] == "module"
-        lower = [i for i, piece in enumerate(pieces[: None if is_module else -1]) if not piece[0].isupper()]
-        module = ".".join(pieces[: lower[-1] + 1])
-        name = "(the module)" if is_module else path.removeprefix(f"{module}.")
-        groups[module].append(f"| `{name}` | {used} |")
-    lines = [
-        "# The public names of meteors 0.2, and tests that use them",
-        "",
-        "Written by `python tools/public_names.py --table` from `tests/parity/public_names.json`. Each name exists in",
-        "`meteors_c` under the same path, with the same parameters: `tests/parity/test_public_names.py` holds it.",
-        "Paths of tests are below `tests`.",
-    ]
-    for module in sorted(groups):
-        lines += ["", f"## `{module}`", "", "| name | tests |", "|---|---|", *groups[module]]
-    TABLE.write_text("\n".join(lines) + "\n")
-
-
 # ---------------------------------------------------------------- the command line
 
 
@@ -237,13 +208,10 @@ def load() -> dict[str, Entry]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="write docs/public_names.md from the stored names")
     parser.add_argument("--list", metavar="FILE", help=argparse.SUPPRESS)  # what runs in the peer's interpreter
     arguments = parser.parse_args()
     if arguments.list:
         Path(arguments.list).write_text(json.dumps(package_entries("meteors")))
-    elif arguments.table:
-        write_table(load())
     else:
         if not Path(PEER_PYTHON).exists():
             sys.exit(f"The peer's interpreter {PEER_PYTHON} is missing: run `make bench`, or set METEORS_PEER_PYTHON.")

@@ -56,12 +56,24 @@ def ensure_torch_tensor(value: np.ndarray | torch.Tensor, context: str) -> torch
 
 
 def validate_and_convert_attributes(value: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Give attributions as a tensor; see `ensure_torch_tensor`."""
+    """Give attributions as a tensor; see `ensure_torch_tensor`.
+
+    Examples
+    --------
+    >>> validate_and_convert_attributes(np.zeros((3, 4, 5))).dtype
+    torch.float64
+    """
     return ensure_torch_tensor(value, "Attributes")
 
 
 def validate_and_convert_mask(value: np.ndarray | torch.Tensor | None) -> torch.Tensor | None:
-    """Give a mask of superpixels or superbands as a tensor, or None; see `ensure_torch_tensor`."""
+    """Give a mask of superpixels or superbands as a tensor, or None; see `ensure_torch_tensor`.
+
+    Examples
+    --------
+    >>> validate_and_convert_mask(np.array([1, 2]))
+    tensor([1, 2])
+    """
     return None if value is None else ensure_torch_tensor(value, "`superpixel` or `superband` mask")
 
 
@@ -79,6 +91,13 @@ def validate_shapes(attributes: torch.Tensor, hsi: HSI) -> None:
     ------
     ShapeMismatchError
         The shapes differ.
+
+    Examples
+    --------
+    >>> validate_shapes(torch.zeros(3, 4, 5), hsi)
+    Traceback (most recent call last):
+        ...
+    meteors_c.exceptions.ShapeMismatchError: attributes must have the shape of the image, ...
     """
     check_shape("attributes", attributes, hsi)
 
@@ -210,6 +229,12 @@ def resolve_inference_device_attributes(device: str | torch.device | None, info:
         Torch does not know the device.
     TypeError
         ``device`` has another type.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> resolve_inference_device_attributes(None, SimpleNamespace(data={"hsi": hsi}))
+    device(type='cpu')
     """
     if device is None:
         if "hsi" not in info.data:

@@ -97,8 +97,9 @@ def default_perturb_func(original_inp: Any, **kwargs: Any) -> torch.Tensor:
 
     Examples
     --------
-    >>> default_perturb_func(torch.ones(1, 8), num_interp_features=3)
-    tensor([[1, 0, 1]])
+    >>> sample = default_perturb_func(torch.ones(1, 8), num_interp_features=3)
+    >>> sample.shape, set(sample[0].tolist()) <= {0, 1}
+    (torch.Size([1, 3]), True)
     """
     features = _needed(kwargs, "num_interp_features", "default_perturb_func")
     first = original_inp[0] if isinstance(original_inp, tuple | list) else original_inp

@@ -31,6 +31,12 @@ class ExpKernelSimilarity:
     ------
     ValueError
         For another mode, or a width that is not positive.
+
+    Examples
+    --------
+    >>> kernel = ExpKernelSimilarity("euclidean", kernel_width=2.0)
+    >>> round(kernel(torch.zeros(4), torch.ones(4)), 4)  # distance 2: exp(-4 / 8)
+    0.6065
     """
 
     distance_mode: str = "cosine"
@@ -80,6 +86,6 @@ def get_exp_kernel_similarity_function(distance_mode: str = "cosine", kernel_wid
 
     Examples
     --------
-    >>> Lime(model, similarity_func=get_exp_kernel_similarity_function("euclidean", kernel_width=500.0))
+    >>> lime = Lime(model, similarity_func=get_exp_kernel_similarity_function("euclidean", kernel_width=500.0))
     """
     return ExpKernelSimilarity(distance_mode, kernel_width)

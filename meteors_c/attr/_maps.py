@@ -66,6 +66,14 @@ class Maps:
         -----
         UserWarning
             The image has no CRS, and so has the file.
+
+        Examples
+        --------
+        >>> place = io.Georeference.from_transform((2.0, 0.0, 5e5, 0.0, -2.0, 4e6), 48, 48, "EPSG:32633")
+        >>> mapped = attr.Saliency(model).attribute(hsi.model_copy(update={"georeference": place}), target=0)
+        >>> mapped.to_geotiff("map.tif")
+        >>> io.open_scene("map.tif").rio.transform().to_gdal()
+        (500000.0, 2.0, 0.0, 4000000.0, 0.0, -2.0)
         """
         from meteors_c import io
 
@@ -85,6 +93,12 @@ class Maps:
             The georeference is that of an image of another size.
         ImportError
             A package of the extra ``geo`` is missing.
+
+        Examples
+        --------
+        >>> result.to_netcdf("map.nc")
+        >>> io.open_scene("map.nc").shape
+        (150, 48, 48)
         """
         from meteors_c import io
 

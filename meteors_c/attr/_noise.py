@@ -20,7 +20,13 @@ EVERYWHERE = (None, None, None)  # all positions along each axis
 
 
 class NoiseTunnelType(str, Enum):
-    """The moments of attributions that a noise tunnel computes; a member stands for its name."""
+    """The moments of attributions that a noise tunnel computes; a member stands for its name.
+
+    Examples
+    --------
+    >>> [str(moment.value) for moment in NoiseTunnelType]
+    ['smoothgrad', 'smoothgrad_sq', 'vargrad']
+    """
 
     smoothgrad = "smoothgrad"
     smoothgrad_sq = "smoothgrad_sq"

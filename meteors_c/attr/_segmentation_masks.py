@@ -296,9 +296,9 @@ class SegmentationMasks:
         Examples
         --------
         >>> Lime.get_segmentation_mask(hsi, num_interpret_features=20, compactness=0.1).shape
-        torch.Size([1, 96, 96])
+        torch.Size([1, 48, 48])
         >>> Lime.get_segmentation_mask(hsi, "patch", patch_size=8).unique().numel()
-        144
+        36
         """
         if not isinstance(hsi, HSI):
             raise TypeError(f"hsi must be an HSI, not {type(hsi).__name__}")

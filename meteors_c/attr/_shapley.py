@@ -62,7 +62,8 @@ class ShapleyExplainer(GameExplainer):
 
         Examples
         --------
-        >>> KernelShap(model).attribute(hsi, target=0, attribution_type="spectral", band_names=["R", "G", "B"])
+        >>> explainer = KernelShap(model)
+        >>> result = explainer.attribute(hsi, target=0, attribution_type="spectral", band_names=["R", "G", "B"])
         """
         self._native()
         calls: dict[Any, Callable[..., Any]] = {
@@ -141,7 +142,7 @@ class ShapleyExplainer(GameExplainer):
 
         Examples
         --------
-        >>> KernelShap(model).get_spatial_attributes(hsi, mask, target=0, baseline=SegmentMean())
+        >>> result = KernelShap(model).get_spatial_attributes(hsi, mask, target=0, baseline=SegmentMean())
         """
         self._native()
         images = images_of(hsi)
@@ -200,7 +201,9 @@ class ShapleyExplainer(GameExplainer):
 
         Examples
         --------
-        >>> KernelShap(model).get_spectral_attributes(hsi, band_names=["B", "G", "R", "N"], target=0)
+        >>> result = KernelShap(model).get_spectral_attributes(hsi, band_names=groups, target=0)
+        >>> result.effects.exact, result.band_names
+        (True, {'B': 1, 'G': 2, 'R': 3, 'N': 4, 'not_included': 0})
         """
         self._native()
         images = images_of(hsi)
@@ -252,7 +255,11 @@ class ShapleyExplainer(GameExplainer):
 
         Examples
         --------
-        >>> result = ShapleyValueSampling(model).get_joint_attributes(hsi, superpixels, superbands, target=0)
+        >>> halves = torch.arange(2).repeat_interleave(24).expand(48, 48)
+        >>> visible = (hsi.wavelengths > 700).long()  # superband 0 to 700 nm, superband 1 beyond
+        >>> result = ShapleyValueSampling(model).get_joint_attributes(hsi, halves, visible, target=0)
+        >>> result.effects.values.shape
+        torch.Size([4])
         """
         self._native()
         images = images_of(hsi)

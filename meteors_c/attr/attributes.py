@@ -177,6 +177,11 @@ class HSIAttributes(Maps):
         ------
         DeviceError
             The device is unknown or not there. Nothing has moved then.
+
+        Examples
+        --------
+        >>> result.to("cpu").device
+        device(type='cpu')
         """
         device = resolve_inference_device_attributes(device, None)
         try:
@@ -211,6 +216,11 @@ class HSIAttributes(Maps):
         ------
         OrientationError
             The orientation is not a permutation of C, H and W. Nothing has changed then.
+
+        Examples
+        --------
+        >>> result.change_orientation("HWC").attributes.shape
+        torch.Size([48, 48, 150])
         """
         hsi = self.hsi.change_orientation(target_orientation)
         axes = [self.orientation.index(letter) for letter in hsi.orientation]
@@ -221,7 +231,14 @@ class HSIAttributes(Maps):
         return result
 
     def model_copy(self: Self) -> Self:
-        """Make a shallow copy: a new object with the same image and tensors."""
+        """Make a shallow copy: a new object with the same image and tensors.
+
+        Examples
+        --------
+        >>> copy = result.model_copy()
+        >>> copy == result, copy.attributes is result.attributes
+        (True, True)
+        """
         return copy.copy(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -247,6 +264,12 @@ class HSIAttributes(Maps):
         -----
         Gradients are not saved, nor is the device. An object of a derived class is saved as the class of this module
         that it derives from.
+
+        Examples
+        --------
+        >>> result.save("phosphorus.npz")
+        >>> HSIAttributes.load("phosphorus.npz") == result
+        True
         """
         from meteors_c import io
 
@@ -277,6 +300,12 @@ class HSIAttributes(Maps):
             this class.
         DeviceError
             ``device`` is unknown or not there.
+
+        Examples
+        --------
+        >>> spatial.save("windows.npz")
+        >>> type(HSIAttributes.load("windows.npz")).__name__
+        'HSIAttributesSpatial'
         """
         from meteors_c import io
 

@@ -83,6 +83,14 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         If `callable` is neither.
     ValueError
         If `callable` is an explainer of an explainer.
+
+    Examples
+    --------
+    All methods have this base; it holds the model.
+
+    >>> explainer = Saliency(model)
+    >>> isinstance(explainer, Explainer), explainer.explainable_model is model
+    (True, True)
     """
 
     native_method: ClassVar[_core.Method | None] = None
@@ -132,15 +140,34 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
 
     @classmethod
     def get_name(cls) -> str:
-        """Return the method's name in words, such as ``Integrated Gradients``."""
+        """Return the method's name in words, such as ``Integrated Gradients``.
+
+        Examples
+        --------
+        >>> HyperNoiseTunnel.get_name()
+        'Hyper Noise Tunnel'
+        """
         return name_in_words(cls.__name__)
 
     def has_convergence_delta(self) -> bool:
-        """Return whether the method can tell its error of completeness."""
+        """Return whether the method can tell its error of completeness.
+
+        Examples
+        --------
+        >>> Saliency(model).has_convergence_delta(), IntegratedGradients(model).has_convergence_delta()
+        (False, True)
+        """
         return False
 
     def compute_convergence_delta(self, *args: Any, **kwargs: Any) -> Any:
-        """Not available; use ``return_convergence_delta`` of `IntegratedGradients.attribute` instead."""
+        """Not available; use ``return_convergence_delta`` of `IntegratedGradients.attribute` instead.
+
+        Examples
+        --------
+        >>> attributes = IntegratedGradients(model).attribute(hsi, target=0, n_steps=8, return_convergence_delta=True)
+        >>> type(attributes.score)
+        <class 'float'>
+        """
         raise NotImplementedError(f"{self.get_name()} has no compute_convergence_delta")
 
     def to(self, device: str | torch.device) -> Explainer:
@@ -150,6 +177,11 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         -------
         Explainer
             This object.
+
+        Examples
+        --------
+        >>> Saliency(model).to("cpu").device
+        device(type='cpu')
         """
         self.explainable_model.to(device)
         return self
@@ -162,7 +194,13 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         return False
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
-        """Return the arguments, as the core takes them, with which the method runs inside a noise tunnel."""
+        """Return the arguments, as the core takes them, with which the method runs inside a noise tunnel.
+
+        Examples
+        --------
+        >>> InputXGradient(model).nested_arguments([hsi])
+        {}
+        """
         return {}
 
     @classmethod

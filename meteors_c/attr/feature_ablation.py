@@ -18,7 +18,7 @@ from meteors_c.attr._arguments import (
 from meteors_c.attr._games import Features, Game, GameExplainer, band_features, read_features
 from meteors_c.attr._segment_ids import whole_number_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
-from meteors_c.exceptions import ShapeMismatchError
+from meteors_c.exceptions import MaskCreationError, ShapeMismatchError
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -30,7 +30,10 @@ def _features(feature_mask: Any, images: list[HSI]) -> Features:
     axis = spectral_axis_of(images)
     listed = feature_mask if isinstance(feature_mask, list | dict) else []
     if isinstance(feature_mask, str) or (listed and any(isinstance(name, str) for name in listed)):
-        return band_features(None, feature_mask, images)
+        try:
+            return band_features(None, feature_mask, images)
+        except MaskCreationError as error:
+            raise MaskCreationError(f"feature_mask names superbands, but: {error}") from error
     if isinstance(feature_mask, list | tuple):
         feature_mask = [torch.as_tensor(mask) if isinstance(mask, list | tuple) else mask for mask in feature_mask]
         if all(isinstance(mask, int) for mask in feature_mask):
@@ -74,6 +77,12 @@ class FeatureAblation(GameExplainer, native="feature_ablation"):
     References
     ----------
     .. [1] L. Merrick, "Randomized ablation feature importance", 2019, arXiv:1910.00174; here with a fixed replacement.
+
+    Examples
+    --------
+    >>> result = FeatureAblation(model).attribute(hsi, target=0, feature_mask=mask)  # one evaluation a superpixel
+    >>> result.attributes.shape == hsi.image.shape
+    True
     """
 
     multiplies_by_inputs = True
@@ -82,7 +91,12 @@ class FeatureAblation(GameExplainer, native="feature_ablation"):
         super().__init__(explainable_model)
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
-        """Return the arguments inside a noise tunnel: each band is a feature."""
+        """Return the arguments inside a noise tunnel: each band is a feature.
+
+        Examples
+        --------
+        >>> FeatureAblation(model).nested_arguments([hsi])["outputs"]  # None: the target's alone
+        """
         features = _features(None, images)
         none = dict.fromkeys(("outputs", "known_coalitions", "known_values", "backgrounds"))
         return {"features": features.numbered, **none}
@@ -135,6 +149,8 @@ class FeatureAblation(GameExplainer, native="feature_ablation"):
         TypeError, ValueError, IndexError
             For arguments of another type or value: fractions among the ids, no id that is not negative, an index that
             the model's outputs don't have.
+        MaskCreationError
+            If `feature_mask` has a name that is unknown, or none of which the image has a band.
         ShapeMismatchError
             If the mask fits neither the bands nor the pixels nor the values of the image, or a baseline not its image.
 

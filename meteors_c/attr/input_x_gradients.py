@@ -28,6 +28,12 @@ class InputXGradient(Explainer, native="input_x_gradient"):
     ----------
     .. [1] A. Shrikumar, P. Greenside, A. Shcherbina and A. Kundaje, "Not Just a Black Box: Learning Important
        Features Through Propagating Activation Differences", 2016, arXiv:1605.01713.
+
+    Examples
+    --------
+    >>> attributes = InputXGradient(model).attribute(hsi, target=2)
+    >>> bool((attributes.attributes[:, ~hsi.spatial_binary_mask] == 0).all())  # masked values count as 0
+    True
     """
 
     multiplies_by_inputs = True

@@ -40,6 +40,14 @@ class IntegratedGradients(Explainer, native="integrated_gradients"):
     ----------
     .. [1] M. Sundararajan, A. Taly and Q. Yan, "Axiomatic Attribution for Deep Networks", ICML 2017,
        arXiv:1703.01365.
+
+    Examples
+    --------
+    >>> attributes = IntegratedGradients(model).attribute(hsi, target=2, n_steps=50, return_convergence_delta=True)
+    >>> drop = model(hsi.get_image()[None]) - model(torch.zeros_like(hsi.image)[None])
+    >>> total = float(attributes.attributes.sum())  # the difference of the outputs, but for the error in `score`
+    >>> abs(total - drop[0, 2].item() - attributes.score) < 0.01 * abs(total)
+    True
     """
 
     def __init__(self, explainable_model: ExplainableModel, multiply_by_inputs: bool = True) -> None:
@@ -52,11 +60,23 @@ class IntegratedGradients(Explainer, native="integrated_gradients"):
         return self.multiplies_by_inputs
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
-        """Return the arguments inside a noise tunnel: the defaults of `attribute`."""
+        """Return the arguments inside a noise tunnel: the defaults of `attribute`.
+
+        Examples
+        --------
+        >>> IntegratedGradients(model).nested_arguments([hsi])
+        {'n_steps': 50, 'method': 'gausslegendre', 'multiply_by_inputs': True}
+        """
         return self._defaults("n_steps", "method") | {"multiply_by_inputs": self.multiplies_by_inputs}
 
     def has_convergence_delta(self) -> bool:
-        """Return True: see ``return_convergence_delta`` of `attribute`."""
+        """Return True: see ``return_convergence_delta`` of `attribute`.
+
+        Examples
+        --------
+        >>> IntegratedGradients(model).has_convergence_delta()
+        True
+        """
         return True
 
     def attribute(

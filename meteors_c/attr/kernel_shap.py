@@ -56,7 +56,8 @@ class KernelShap(ShapleyExplainer, native="kernel_shap"):
     --------
     >>> explainer = KernelShap(model)
     >>> result = explainer.get_spectral_attributes(hsi, band_names=["B", "G", "R", "N"], target=0, interactions=True)
-    >>> result.effects.values, result.effects.interactions
+    >>> result.effects.values.shape, result.effects.interactions.shape  # the bands of no group are a fifth feature
+    (torch.Size([5]), torch.Size([5, 5]))
     """
 
     _own: ClassVar[dict[str, Any]] = {"interactions": False, "standard_errors": False}

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from meteors_c import _core
-from meteors_c._options import available_memory
+from meteors_c._memory import available_memory
 from meteors_c.attr._arguments import Baseline, Target, images_of, integer, positive, run_settings
 from meteors_c.attr._band_formats import (
     adjust_and_validate_segment_ranges,
@@ -83,7 +83,8 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
     --------
     >>> mask = Lime.get_segmentation_mask(hsi, "slic", num_interpret_features=20)
     >>> result = Lime(model).get_spatial_attributes(hsi, mask, target=0, n_samples=200, standard_errors=True)
-    >>> result.score, result.effects.standard_errors
+    >>> result.effects.standard_errors.shape == result.effects.values.shape
+    True
     """
 
     def __init__(
@@ -142,7 +143,8 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
 
         Examples
         --------
-        >>> Lime(model).attribute(hsi, target=0, attribution_type="spectral", band_names=["R", "G", "B"])
+        >>> lime = Lime(model)
+        >>> result = lime.attribute(hsi, target=0, attribution_type="spectral", band_names=["R", "G", "B"])
         """
         self._native()
         if attribution_type not in ("spatial", "spectral"):
@@ -236,7 +238,10 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
 
         Examples
         --------
-        >>> Lime(model).get_spatial_attributes(hsi, target=0, n_samples="auto", num_interpret_features=15)
+        >>> squares = {"segmentation_method": "patch", "patch_size": 24}
+        >>> result = Lime(model).get_spatial_attributes(hsi, target=0, n_samples=100, **squares)
+        >>> result.flattened_attributes.shape
+        torch.Size([48, 48])
         """
         self._native()
         images = images_of(hsi)
@@ -295,7 +300,9 @@ class Lime(BandMasks, SegmentationMasks, GameExplainer, native="lime"):
 
         Examples
         --------
-        >>> Lime(model).get_spectral_attributes(hsi, band_names=["R", "G", ["N", "S1"]], target=0, n_samples=100)
+        >>> result = Lime(model).get_spectral_attributes(hsi, band_names=["R", ["G", "N"]], target=0, n_samples=100)
+        >>> result.band_names
+        {'R': 1, ('G', 'N'): 2, 'not_included': 0}
         """
         self._native()
         images = images_of(hsi)

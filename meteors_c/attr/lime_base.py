@@ -93,8 +93,12 @@ class LimeBase:
     ...     return original + torch.randn_like(original)
     >>> def itself(sample, original, **kwargs):
     ...     return sample
-    >>> lime = LimeBase(model, SkLearnRidge(alpha=0.1), kernel, noise, False, None, itself)
-    >>> coefficients, score = lime.attribute(x, target=1, n_samples=200, width=2.0)
+    >>> def function(x):  # (n, 3) to (n, 2)
+    ...     return torch.stack([x.sum(1), 3 * x[:, 0]], dim=1)
+    >>> lime = LimeBase(function, models.SkLearnRidge(alpha=0.1), kernel, noise, False, None, itself)
+    >>> coefficients, score = lime.attribute(torch.zeros(1, 3), target=1, n_samples=200, width=2.0)
+    >>> coefficients.shape
+    torch.Size([1, 3])
     """
 
     def __init__(
@@ -135,11 +139,23 @@ class LimeBase:
 
     @classmethod
     def get_name(cls) -> str:
-        """Return the method's name in words, such as ``Lime Base``."""
+        """Return the method's name in words, such as ``Lime Base``.
+
+        Examples
+        --------
+        >>> LimeBase.get_name()
+        'Lime Base'
+        """
         return name_in_words(cls.__name__)
 
     def has_convergence_delta(self) -> bool:
-        """Return False: the method can't tell an error of completeness."""
+        """Return False: the method can't tell an error of completeness.
+
+        Examples
+        --------
+        >>> Lime(lambda x: x.sum(1)).has_convergence_delta()
+        False
+        """
         return False
 
     @property
@@ -198,7 +214,8 @@ class LimeBase:
 
         Examples
         --------
-        >>> coefficients, score = lime.attribute(x, target=1, n_samples=200, perturbations_per_eval=50)
+        >>> lime = lime_base.Lime(lambda x: x.cumsum(1))
+        >>> coefficients, score = lime.attribute(x[:1], target=1, n_samples=200, perturbations_per_eval=50)
         """
         tensors = read_tensors(inputs)
         given: Any = tensors if isinstance(inputs, tuple) else tensors[0]
@@ -313,9 +330,11 @@ class Lime(LimeBase):
 
     Examples
     --------
-    >>> groups = torch.tensor([[0, 0, 1, 1, 2]])
-    >>> lime = Lime(network, SkLearnLinearRegression())
-    >>> attributions, score = lime.attribute(x, target=1, feature_mask=groups, n_samples=200)
+    >>> lime = lime_base.Lime(lambda x: x.cumsum(1), models.SkLearnLinearRegression())
+    >>> pairs = torch.tensor([[0, 0, 1, 1, 2]])
+    >>> attributions, score = lime.attribute(torch.ones(1, 5), target=3, feature_mask=pairs, n_samples=200)
+    >>> attributions.round().abs()  # of the sum of the first four
+    tensor([[2., 2., 2., 2., 0.]])
     """
 
     def __init__(
@@ -395,7 +414,11 @@ class Lime(LimeBase):
 
         Examples
         --------
-        >>> (of_image, of_weather), score = lime.attribute((image, weather), target=0, n_samples=500)
+        >>> lime = lime_base.Lime(lambda image, weather: image.sum((1, 2, 3)) * weather[:, 0])
+        >>> image, weather = torch.ones(1, 3, 2, 2), torch.tensor([[2.0, 7.0]])
+        >>> (of_image, of_weather), score = lime.attribute((image, weather), n_samples=500)
+        >>> of_image.shape, of_weather.shape
+        (torch.Size([1, 3, 2, 2]), torch.Size([1, 2]))
         """
         if isinstance(target, str):
             raise TypeError(f"target must be None or an index, or one for each example, not {target!r}")

@@ -25,14 +25,24 @@ class SegmentMean:
 
     Examples
     --------
-    >>> KernelShap(model).get_spatial_attributes(hsi, mask, target=0, baseline=SegmentMean())
+    >>> result = KernelShap(model).get_spatial_attributes(hsi, mask, target=0, baseline=SegmentMean())
+    >>> result.effects.missing
+    'the mean of their feature'
     """
 
     def __str__(self) -> str:
         return "the mean of their feature"
 
     def values(self, hsi: HSI, ids: np.ndarray) -> torch.Tensor:
-        """Return the baseline of an image, of its shape; `ids` are the features of its values, of its shape too."""
+        """Return the baseline of an image, of its shape; `ids` are the features of its values, of its shape too.
+
+        Examples
+        --------
+        >>> ids = mask.expand(hsi.image.shape).numpy()
+        >>> means = SegmentMean().values(hsi, ids)
+        >>> bool((means[:, :12, :12] == means[:, :1, :1]).all())  # the first superpixel
+        True
+        """
         image = hsi.image.detach().cpu().to(floating_dtype(hsi.image))
         axis, bands = hsi.spectral_axis, image.shape[hsi.spectral_axis]
         numbered = torch.from_numpy(ids.astype(np.int64)) + 1  # 0: in no feature
@@ -60,7 +70,10 @@ class Blur:
 
     Examples
     --------
-    >>> Lime(model).get_spatial_attributes(hsi, mask, target=0, n_samples=200, baseline=Blur(4.0))
+    >>> quarters = (mask - 1) // 4
+    >>> result = KernelShap(model).get_spatial_attributes(hsi, quarters, target=0, baseline=Blur(4.0))
+    >>> result.effects.missing
+    'the image blurred by 4 pixels'
     """
 
     sigma: float
@@ -73,7 +86,13 @@ class Blur:
         return f"the image blurred by {self.sigma:g} pixels"
 
     def values(self, hsi: HSI, ids: np.ndarray) -> torch.Tensor:
-        """Return the baseline of an image, of its shape."""
+        """Return the baseline of an image, of its shape.
+
+        Examples
+        --------
+        >>> Blur(4.0).values(hsi, mask.numpy()).shape == hsi.image.shape
+        True
+        """
         image = hsi.image.detach().cpu().to(floating_dtype(hsi.image))
         used = hsi.binary_mask.cpu()
         planes = torch.where(used, image, 0).double().movedim(hsi.spectral_axis, 0)[:, None]
@@ -108,7 +127,10 @@ class Background:
 
     Examples
     --------
-    >>> KernelShap(model).get_spectral_attributes(hsi, groups, target=0, baseline=Background(spectra[:20]))
+    >>> shap = KernelShap(model)
+    >>> result = shap.get_spectral_attributes(hsi, band_names=groups, target=0, baseline=Background(spectra[:5]))
+    >>> result.effects.missing
+    '5 background spectra in turn'
     """
 
     spectra: torch.Tensor | np.ndarray
@@ -126,7 +148,13 @@ class Background:
         return f"{len(self.spectra)} background spectra in turn"
 
     def table(self, hsi: HSI) -> np.ndarray:
-        """Return the spectra, after a look at their number of bands."""
+        """Return the spectra, after a look at their number of bands.
+
+        Examples
+        --------
+        >>> Background(spectra[:20]).table(hsi).shape
+        (20, 150)
+        """
         bands = hsi.image.shape[hsi.spectral_axis]
         if self.spectra.shape[1] != bands:
             raise ValueError(f"spectra must have a value for each of {bands} bands, not {self.spectra.shape[1]}")

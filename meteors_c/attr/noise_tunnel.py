@@ -89,6 +89,13 @@ class BaseNoiseTunnel(Explainer):
         If `callable` is not an explainer.
     ValueError
         If it wraps an explainer itself.
+
+    Examples
+    --------
+    >>> issubclass(NoiseTunnel, BaseNoiseTunnel) and issubclass(HyperNoiseTunnel, BaseNoiseTunnel)
+    True
+    >>> NoiseTunnel(Saliency(model)).chained_explainer
+    Saliency(ExplainableModel(FieldRegressor, 'regression'))
     """
 
     def __init__(self, callable: ExplainableModel | Explainer) -> None:
@@ -99,7 +106,13 @@ class BaseNoiseTunnel(Explainer):
 
     @staticmethod
     def perturb_input(input: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return perturbed copies of an image; each tunnel has its own."""
+        """Return perturbed copies of an image; each tunnel has its own.
+
+        Examples
+        --------
+        >>> NoiseTunnel.perturb_input(torch.zeros(3, 4, 5), n_samples=2).shape
+        torch.Size([2, 3, 4, 5])
+        """
         raise NotImplementedError("BaseNoiseTunnel has no perturbation: take NoiseTunnel or HyperNoiseTunnel")
 
     def _inner(self, images: list[HSI]) -> tuple[_core.Method, dict[str, Any]]:
@@ -180,6 +193,13 @@ class NoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
        arXiv:1806.10758.
     .. [3] J. Adebayo et al., "Local Explanation Methods for Deep Neural Networks Lack Sensitivity to Parameter
        Values", 2018, arXiv:1810.03307.
+
+    Examples
+    --------
+    >>> tunnel = NoiseTunnel(InputXGradient(model))
+    >>> attributes = tunnel.attribute(hsi, target=2, n_samples=10, stdevs=50.0, standard_error=True)
+    >>> attributes.standard_error.shape == hsi.image.shape
+    True
     """
 
     def attribute(
@@ -316,6 +336,11 @@ class HyperNoiseTunnel(BaseNoiseTunnel, native="noise_tunnel"):
     callable : Explainer
         Of any other method of the package, such as `Saliency`. It runs with its default arguments (Saliency without the
         absolute value) and is left as it is.
+
+    Examples
+    --------
+    >>> tunnel = HyperNoiseTunnel(Saliency(model))
+    >>> attributes = tunnel.attribute(hsi, target=2, n_samples=10, perturbation_prob=0.2)
     """
 
     def attribute(

@@ -93,6 +93,15 @@ class Occlusion(Explainer, native="occlusion"):
     ----------
     .. [1] M. D. Zeiler and R. Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014,
        arXiv:1311.2901.
+
+    Examples
+    --------
+    Squares of 12 x 12 pixels, with what covers them changed from 0 to the mean spectrum:
+
+    >>> occlusion = Occlusion(model)
+    >>> squares = occlusion.get_spatial_attributes(hsi, target=0, sliding_window_shapes=12, strides=12, baseline="mean")
+    >>> squares.flattened_attributes.unique().numel()
+    16
     """
 
     multiplies_by_inputs = True
@@ -101,7 +110,13 @@ class Occlusion(Explainer, native="occlusion"):
         super().__init__(explainable_model)
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
-        """Return the arguments inside a noise tunnel: the defaults of `attribute`."""
+        """Return the arguments inside a noise tunnel: the defaults of `attribute`.
+
+        Examples
+        --------
+        >>> Occlusion(model).nested_arguments([hsi])
+        {'window': (1, 1, 1), 'stride': (1, 1, 1), 'outputs': None}
+        """
         defaults = self._defaults("sliding_window_shapes", "strides")
         return {"window": defaults["sliding_window_shapes"], "stride": defaults["strides"], "outputs": None}
 
@@ -162,7 +177,7 @@ class Occlusion(Explainer, native="occlusion"):
 
         Examples
         --------
-        >>> result = Occlusion(model).attribute(hsi, 2, sliding_window_shapes=(10, 8, 8), strides=(10, 4, 4))
+        >>> result = Occlusion(model).attribute(hsi, 2, sliding_window_shapes=(50, 24, 24), strides=(50, 12, 12))
         """
         self._native()
         windows = _Windows(sizes(sliding_window_shapes, "sliding_window_shapes", 3), sizes(strides, "strides", 3))

@@ -71,6 +71,15 @@ class Report:
     samples_used : int or None
         For the noise tunnels, the perturbed copies that this image's result is made of: `n_samples`, or fewer where
         `tolerance` stopped earlier. None for other methods.
+
+    Examples
+    --------
+    >>> report = result.report
+    >>> report.method, report.evaluations
+    ('Integrated Gradients', 8)
+    >>> print(report)
+    Integrated Gradients of 1 image, model: torch
+      evaluations  8...
     """
 
     method: str
@@ -113,7 +122,13 @@ class Report:
         return self.seconds_outside_model / self.seconds_in_model if self.seconds_in_model > 0 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict of plain values."""
+        """Return the fields as a dict of plain values.
+
+        Examples
+        --------
+        >>> result.report.to_dict()["images"]
+        1
+        """
         return asdict(self)
 
     def _program_lines(self) -> list[str]:

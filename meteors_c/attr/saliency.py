@@ -25,13 +25,25 @@ class Saliency(Explainer, native="saliency"):
     ----------
     .. [1] K. Simonyan, A. Vedaldi and A. Zisserman, "Deep Inside Convolutional Networks: Visualising Image
        Classification Models and Saliency Maps", 2013, arXiv:1312.6034.
+
+    Examples
+    --------
+    >>> attributes = Saliency(model).attribute(hsi, target=2)
+    >>> bool((attributes.attributes >= 0).all())  # absolute values, unless abs=False
+    True
     """
 
     def __init__(self, explainable_model: ExplainableModel) -> None:
         super().__init__(explainable_model)
 
     def nested_arguments(self, images: list[HSI]) -> dict[str, Any]:
-        """Return the arguments inside a noise tunnel: signed gradients."""
+        """Return the arguments inside a noise tunnel: signed gradients.
+
+        Examples
+        --------
+        >>> Saliency(model).nested_arguments([hsi])
+        {'absolute': False}
+        """
         return {"absolute": False}
 
     def attribute(
@@ -77,7 +89,9 @@ class Saliency(Explainer, native="saliency"):
         Examples
         --------
         >>> attributes = Saliency(model).attribute(hsi, target=2)
-        >>> two = Saliency(model).attribute([a, b], target=2, additional_forward_args=PerImage([30.0, 45.0]))
+        >>> scaled = models.ExplainableModel(lambda x, gain: network(x * gain[:, None, None, None]), "regression")
+        >>> gains = PerImage(torch.tensor([1.0, 0.9]))
+        >>> two = Saliency(scaled).attribute([hsi, other], target=2, additional_forward_args=gains)
         """
         native, images = self._native(), images_of(hsi)
         targets = targets_of(target, len(images))

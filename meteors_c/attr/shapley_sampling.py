@@ -47,8 +47,10 @@ class ShapleyValueSampling(ShapleyExplainer, native="shapley_sampling"):
 
     Examples
     --------
-    >>> bands = torch.arange(hsi.image.shape[0])
-    >>> result = ShapleyValueSampling(model).get_spectral_attributes(hsi, bands, target=0, tolerance=0.05)
+    >>> tens = torch.arange(hsi.image.shape[0]) // 10  # 15 superbands of 10 bands
+    >>> result = ShapleyValueSampling(model).get_spectral_attributes(hsi, tens, target=0, n_samples=8)
+    >>> result.effects.standard_errors.shape
+    torch.Size([15])
     """
 
     _own: ClassVar[dict[str, Any]] = {"antithetic": True, "tolerance": None}

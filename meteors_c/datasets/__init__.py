@@ -1,7 +1,7 @@
 """Scenes to start with: a simulated field with a trained model and the truth, the files of the HYPERVIEW challenge, and
 the AVIRIS scene of Indian Pines (:mod:`meteors_c.datasets.indian_pines`).
 
-The embedded field is drawn by :mod:`meteors_c.datasets._simulate` (the physics and its sources are described there) and
+The embedded field is drawn by ``meteors_c.datasets._simulate`` (the physics and its sources are described there) and
 written by ``tools/make_field.py``; the model's weights come from ``tools/train_demo_model.py``.
 """
 
@@ -66,6 +66,12 @@ class DemoTruth:
         Change of an average pixel's spectrum, in counts, from the target's lowest to its highest value.
     reference : Tensor of float32, (150,)
         Spectrum of an average pixel, in counts, with every target in the middle of its range: a baseline.
+
+    Examples
+    --------
+    >>> truth = load_demo_truth()
+    >>> truth.names, truth.known_bands.shape
+    (('P', 'K', 'Mg', 'pH'), torch.Size([4, 150]))
     """
 
     names: tuple[str, ...]
@@ -83,6 +89,11 @@ def load_demo_field() -> HSI:
     HSI
         Image (150, 96, 96), float32, 10000 times reflectance, orientation CHW; wavelengths 462.08 to 938.37 nm; the
         binary mask is True inside the field.
+
+    Examples
+    --------
+    >>> load_demo_field()
+    HSI(shape=(150, 96, 96), dtype=torch.float32, orientation=CHW, wavelengths=462.08-938.37 nm, ...)
     """
     with _open(_FIELD) as archive:
         return load_hyperview(_FIELD, wavelengths=archive["wavelengths"])
@@ -94,6 +105,12 @@ def load_demo_truth() -> DemoTruth:
     Returns
     -------
     DemoTruth
+
+    Examples
+    --------
+    >>> truth = load_demo_truth()
+    >>> dict(zip(truth.names, truth.targets.round().tolist()))
+    {'P': 40.0, 'K': 340.0, 'Mg': 220.0, 'pH': 6.0}
     """
     with _open(_FIELD) as archive:
         return DemoTruth(
@@ -113,6 +130,11 @@ def load_demo_model() -> torch.nn.Module:
     torch.nn.Module
         In eval mode. Takes (n, 150, rows, columns), 10000 times reflectance and zero outside the field, for any number
         of rows and columns; gives (n, 4): P, K, Mg in mg/kg, and pH.
+
+    Examples
+    --------
+    >>> load_demo_model()(load_demo_field().get_image()[None]).shape
+    torch.Size([1, 4])
     """
     from meteors_c.datasets._model import FieldRegressor
 
@@ -152,6 +174,13 @@ def load_hyperview(
         Not an npz archive, an array missing or of the wrong type, wavelengths that are not finite numbers.
     ShapeMismatchError
         Data, mask and wavelengths do not fit together.
+
+    Examples
+    --------
+    >>> field = load_demo_field()
+    >>> np.savez("0.npz", data=field.image.numpy(), mask=~field.binary_mask.numpy())
+    >>> load_hyperview("0.npz", wavelengths=field.wavelengths) == field
+    True
     """
     from meteors_c.hsi import HSI
 

@@ -179,8 +179,9 @@ def indian_pines_classifier() -> PatchClassifier:
 
     Examples
     --------
-    >>> scene = load_indian_pines()
-    >>> logits = indian_pines_classifier()(scene.hsi.image[None, :, 20:29, 20:29])
+    >>> scene = datasets.load_indian_pines()
+    >>> indian_pines_classifier()(scene.hsi.image[None, :, 20:29, 20:29]).shape
+    torch.Size([1, 16])
     """
     return _load(PatchClassifier(), "indian_pines_classifier.npz")
 
@@ -195,7 +196,8 @@ def indian_pines_segmenter() -> Segmenter:
 
     Examples
     --------
-    >>> logits = indian_pines_segmenter()(load_indian_pines().hsi.image[None])
+    >>> indian_pines_segmenter()(datasets.load_indian_pines().hsi.image[None]).shape
+    torch.Size([1, 16, 145, 145])
     """
     return _load(Segmenter(), "indian_pines_segmenter.npz")
 
@@ -211,7 +213,8 @@ def indian_pines_unet() -> UNet:
 
     Examples
     --------
-    >>> logits = indian_pines_unet()(load_indian_pines().hsi.image[None])
+    >>> indian_pines_unet()(datasets.load_indian_pines().hsi.image[None]).shape
+    torch.Size([1, 5, 145, 145])
     """
     return _load(UNet(), "indian_pines_unet.npz")
 

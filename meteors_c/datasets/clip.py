@@ -120,6 +120,12 @@ class ClipRegressor(nn.Module):
     ------
     ValidationError
         `size` is not a multiple of `patch`, or `width` not of `heads`.
+
+    Examples
+    --------
+    >>> small = ClipRegressor(bands=10, outputs=2, size=28, width=32, layers=1, heads=2, projection=8)
+    >>> sum(parameter.numel() for parameter in small.parameters())
+    32147
     """
 
     def __init__(
@@ -160,6 +166,12 @@ class ClipRegressor(nn.Module):
         ------
         ShapeMismatchError
             The image has another number of rows or columns.
+
+        Examples
+        --------
+        >>> small = make_clip_model(10, 2, size=28, width=32, layers=1, heads=2, projection=8)
+        >>> small(torch.rand(3, 10, 28, 28)).shape
+        torch.Size([3, 2])
         """
         if image.shape[-2:] != (self.size, self.size):
             raise ShapeMismatchError(
@@ -185,6 +197,13 @@ def make_clip_model(bands: int = 150, outputs: int = 4, *, seed: int = 0, **size
     -------
     ClipRegressor
         In eval mode, float32; 1.2 GB of weights at the default sizes.
+
+    Examples
+    --------
+    >>> small = make_clip_model(10, 2, size=28, width=32, layers=1, heads=2, projection=8)
+    >>> same = make_clip_model(10, 2, size=28, width=32, layers=1, heads=2, projection=8, seed=0)
+    >>> bool((small.head.weight == same.head.weight).all())
+    True
     """
     with torch.device("meta"):
         model = ClipRegressor(bands, outputs, **sizes)

@@ -2,7 +2,8 @@
 
 The image and the ground truth come inside the PyPI package ``tensorly``; nothing is fetched.
 
-*Wavelengths.* The band centres that the package lists are wrong in two ways, so :func:`load_indian_pines` gives others:
+*Wavelengths.* The band centres that the package lists are wrong in two ways, so
+:func:`~meteors_c.datasets.load_indian_pines` gives others:
 
 - Two of them are typing mistakes. The list goes 2192.37, 2202.30, **2260.22, 2270.15**, 2232.07, 2241.99, in steps of
   9.92 nm or so but for these two. They are 2212.22 and 2222.15.
@@ -99,6 +100,12 @@ class IndianPines:
         Labelled pixels in two parts that lie apart: see :func:`load_indian_pines`.
     citation, licence : str
         To be given wherever the scene is shown.
+
+    Examples
+    --------
+    >>> scene = load_indian_pines()
+    >>> int(scene.training.sum()), int(scene.held_out.sum())
+    (6383, 1340)
     """
 
     hsi: HSI

@@ -66,7 +66,14 @@ class _RefusedError(Exception):
 
 
 def save(result: results.HSIAttributes, path: str | os.PathLike[str]) -> None:
-    """Write a result and its image to a file; see `HSIAttributes.save`."""
+    """Write a result and its image to a file; see `HSIAttributes.save`.
+
+    Examples
+    --------
+    >>> save(result, "phosphorus.npz")
+    >>> load("phosphorus.npz", "cpu", attr.HSIAttributes) == result
+    True
+    """
     target = os.path.realpath(os.fsdecode(os.fspath(path)))
     if os.path.isdir(target):
         raise IsADirectoryError(f"path must name a file, but {target!r} is a folder")
@@ -89,7 +96,14 @@ def save(result: results.HSIAttributes, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], device: str | torch.device, kind: type[Result]) -> Result:
-    """Read a result from a file; see `HSIAttributes.load`. It must be a ``kind``."""
+    """Read a result from a file; see `HSIAttributes.load`. It must be a ``kind``.
+
+    Examples
+    --------
+    >>> save(spatial, "windows.npz")
+    >>> load("windows.npz", "cpu", attr.HSIAttributesSpatial) == spatial
+    True
+    """
     name = os.fsdecode(os.fspath(path))
     with torch.inference_mode(False), open(name, "rb") as file:  # what is loaded can be trained with
         try:

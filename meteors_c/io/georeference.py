@@ -65,6 +65,11 @@ class Georeference:
         Returns
         -------
         Georeference
+
+        Examples
+        --------
+        >>> Georeference.from_transform((30.0, 0.0, 500000.0, 0.0, -30.0, 4000000.0), 2, 3).y
+        array([3999985., 3999955.])
         """
         if transform is None:
             return cls(crs, None, None, None, (height, width))
@@ -75,7 +80,13 @@ class Georeference:
         return cls(crs, six, x, y, (height, width))  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values: numbers, strings, lists and None."""
+        """Return the fields as plain values: numbers, strings, lists and None.
+
+        Examples
+        --------
+        >>> Georeference.from_transform((30.0, 0.0, 5e5, 0.0, -30.0, 4e6), 2, 3).to_dict()["shape"]
+        [2, 3]
+        """
         return {
             "crs": self.crs,
             "transform": None if self.transform is None else list(self.transform),
@@ -86,7 +97,14 @@ class Georeference:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Georeference:
-        """Make one of what `to_dict` gave."""
+        """Make one of what `to_dict` gave.
+
+        Examples
+        --------
+        >>> place = Georeference.from_transform((30.0, 0.0, 5e5, 0.0, -30.0, 4e6), 2, 3)
+        >>> Georeference.from_dict(place.to_dict()) == place
+        True
+        """
         return cls(
             fields.get("crs"),
             None if fields.get("transform") is None else tuple(fields["transform"]),
@@ -120,6 +138,14 @@ def georeference_of(da: Any, rows: str, columns: str) -> Georeference | None:
     -------
     Georeference or None
         None where the array has neither coordinates nor a CRS.
+
+    Examples
+    --------
+    >>> import xarray
+    >>> axes = {"y": [3.5, 2.5], "x": [10.0, 12.0, 14.0]}
+    >>> place = georeference_of(xarray.DataArray(np.zeros((2, 3)), coords=axes), "y", "x")
+    >>> place.transform
+    (2.0, 0.0, 9.0, 0.0, -1.0, 4.0)
     """
     height, width = int(da.sizes[rows]), int(da.sizes[columns])
     y, x = _centres(da, rows), _centres(da, columns)

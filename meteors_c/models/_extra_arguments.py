@@ -30,7 +30,9 @@ class AsIs:
     --------
     Weights of three classes, for a call with three images:
 
-    >>> explainer.attribute([a, b, c], target=1, additional_forward_args=attr.AsIs(torch.tensor([1.0, 10.0, 100.0])))
+    >>> weighted = ExplainableModel(lambda x, weights: network(x)[:, :3] * weights, "regression")
+    >>> weights = attr.AsIs(torch.tensor([1.0, 10.0, 100.0]))
+    >>> three = attr.Saliency(weighted).attribute([hsi, other, hsi], target=1, additional_forward_args=weights)
     """
 
     value: Any
@@ -50,7 +52,9 @@ class PerImage:
     --------
     The angle of the sun for each of two images, beside a number that is the same for both:
 
-    >>> explainer.attribute([a, b], target=0, additional_forward_args=(attr.PerImage([30.0, 45.0]), 0.5))
+    >>> lit = ExplainableModel(lambda x, sun, offset: network(x) * torch.cos(sun)[:, None] + offset, "regression")
+    >>> sun = attr.PerImage(torch.tensor([0.5, 0.8]))
+    >>> two = attr.Saliency(lit).attribute([hsi, other], target=0, additional_forward_args=(sun, 0.5))
     """
 
     values: Any

@@ -44,11 +44,24 @@ class InterpretableModel(ABC):
             ``(n,)`` or ``(n, outputs)``, and how much each row counts, ``(n,)``.
         **kwargs : Any
             What a model takes beside its data.
+
+        Examples
+        --------
+        >>> ridge = models.SkLearnRidge(alpha=0.1)
+        >>> fitted = ridge.fit(DataLoader(TensorDataset(x, y, weight), batch_size=64))
         """
 
     @abstractmethod
     def get_representation(self) -> torch.Tensor:
-        """Return what explains: the coefficients ``(outputs, features)`` of a linear model."""
+        """Return what explains: the coefficients ``(outputs, features)`` of a linear model.
+
+        Examples
+        --------
+        >>> ridge = models.SkLearnRidge(alpha=0.1)
+        >>> fitted = ridge.fit(DataLoader(TensorDataset(x, y, weight), batch_size=64))
+        >>> ridge.get_representation().shape
+        torch.Size([1, 3])
+        """
 
     @abstractmethod
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

@@ -78,7 +78,8 @@ class ExplainableModel:
     Examples
     --------
     >>> model = ExplainableModel(network.eval(), "classification")
-    >>> two_heads = ExplainableModel(detector.eval(), "regression", lambda output: output["score"])
+    >>> two_heads = lambda x: {"score": network(x), "features": x.mean((2, 3))}
+    >>> scores = ExplainableModel(two_heads, "regression", lambda output: output["score"])
     """
 
     VALID_PROBLEM_TYPES: ClassVar[set[str]] = {"classification", "regression", "segmentation"}
@@ -123,6 +124,11 @@ class ExplainableModel:
             If it is not a string.
         ValueError
             If it is unknown.
+
+        Examples
+        --------
+        >>> ExplainableModel.validate_problem_type("Regression")
+        'regression'
         """
         if not isinstance(value, str):
             raise TypeError(f"problem_type must be a string, not {type(value).__name__}")
@@ -176,6 +182,11 @@ class ExplainableModel:
         -------
         ExplainableModel
             This object.
+
+        Examples
+        --------
+        >>> model.to("cpu").device
+        device(type='cpu')
         """
         movable = self.modules or (self.forward_func,)
         for part in movable:

@@ -61,6 +61,10 @@ class LinearModel(nn.Module, InterpretableModel):
     ...     model._construct_model_params(weight_values=solution.T, bias=False)
     ...     return {}
     >>> model = LinearModel(by_least_squares)
+    >>> model.fit(DataLoader(TensorDataset(x, y), batch_size=64))
+    {}
+    >>> model.get_representation().round().int()
+    tensor([[ 2,  0, -1]], dtype=torch.int32)
     """
 
     def __init__(self, train_fn: Callable[..., Any], **kwargs: Any) -> None:
@@ -145,6 +149,10 @@ class LinearModel(nn.Module, InterpretableModel):
         -------
         Any
             What `train_fn` returns.
+
+        Examples
+        --------
+        >>> seconds = SkLearnRidge(alpha=0.1).fit(DataLoader(TensorDataset(x, y), batch_size=64))
         """
         return self.train_fn(self, dataloader=train_data, construct_kwargs=self.construct_kwargs, **kwargs)
 
@@ -154,7 +162,15 @@ class LinearModel(nn.Module, InterpretableModel):
         return self.linear
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Predict ``(n, outputs)`` for inputs ``(n, features)``, in the dtype of the weights."""
+        """Predict ``(n, outputs)`` for inputs ``(n, features)``, in the dtype of the weights.
+
+        Examples
+        --------
+        >>> model = SkLearnLinearRegression()
+        >>> seconds = model.fit(DataLoader(TensorDataset(x, y), batch_size=64))
+        >>> torch.allclose(model(x)[:, 0], y, atol=1e-5)
+        True
+        """
         linear = self._fitted()
         x = x.to(linear.weight.dtype)
         return linear(x if self.norm is None else self.norm(x))
@@ -166,16 +182,40 @@ class LinearModel(nn.Module, InterpretableModel):
         ------
         RuntimeError
             If the model is not fitted.
+
+        Examples
+        --------
+        >>> model = SkLearnLinearRegression()
+        >>> seconds = model.fit(DataLoader(TensorDataset(x, y), batch_size=64))
+        >>> model.get_representation().round().int()
+        tensor([[ 2,  0, -1]], dtype=torch.int32)
         """
         return self._fitted().weight.detach()
 
     def bias(self) -> torch.Tensor | None:
-        """Return the detached intercepts, ``(1,)`` or ``(1, outputs)``; None where there are none, or before `fit`."""
+        """Return the detached intercepts, ``(1,)`` or ``(1, outputs)``; None where there are none, or before `fit`.
+
+        Examples
+        --------
+        >>> model = SkLearnLinearRegression()
+        >>> model.bias()  # not fitted yet
+        >>> seconds = model.fit(DataLoader(TensorDataset(x, y + 5), batch_size=64))
+        >>> round(float(model.bias()), 3)
+        5.0
+        """
         bias = None if self.linear is None else self.linear.bias
         return None if bias is None else bias.detach()
 
     def classes(self) -> torch.Tensor | None:
-        """Return the labels of a classifier's outputs; None for other models and before `fit`."""
+        """Return the labels of a classifier's outputs; None for other models and before `fit`.
+
+        Examples
+        --------
+        >>> model = SkLearnLogisticRegression()
+        >>> seconds = model.fit(DataLoader(TensorDataset(x, (y > 0.5).long()), batch_size=64))
+        >>> model.classes()
+        tensor([0, 1], dtype=torch.int32)
+        """
         return None if self._classes is None else self._classes.detach()
 
 
@@ -210,8 +250,9 @@ class SkLearnLinearModel(LinearModel):
     Examples
     --------
     >>> model = SkLearnLinearModel("linear_model.ElasticNet", alpha=0.01)
-    >>> model.fit(DataLoader(TensorDataset(x, y, weight), batch_size=64))
-    >>> model.get_representation()  # (1, features)
+    >>> seconds = model.fit(DataLoader(TensorDataset(x, y, weight), batch_size=64))
+    >>> model.get_representation().shape
+    torch.Size([1, 3])
     """
 
     def __init__(self, sklearn_module: str, **kwargs: Any) -> None:
@@ -246,6 +287,11 @@ class SkLearnLinearModel(LinearModel):
         UserWarning
             If a `Lasso` has only coefficients of 0 although y varies, with the largest `alpha` that would do; if it
             did not converge; if the estimator takes no weights.
+
+        Examples
+        --------
+        >>> SkLearnLasso(alpha=0.01).fit(DataLoader(TensorDataset(x, y), batch_size=64), norm_input=True)
+        {'train_time': ...}
         """
         return super().fit(train_data, sklearn_trainer=self.sklearn_module, **kwargs)
 
@@ -258,6 +304,11 @@ class SkLearnLinearModel(LinearModel):
             ``kind`` ("lasso", "ridge" or "least_squares"), ``alpha``, ``intercept``, ``positive``, ``max_iterations``
             and ``tolerance``, where 0 stands for the core's own default. None for other estimators, for arguments
             that the core does not take, and where a subclass has a method of its own in place of one of these.
+
+        Examples
+        --------
+        >>> SkLearnLasso(alpha=0.01).core_fit()["kind"]
+        'lasso'
         """
         own = ("fit", "forward", "__call__", "set_fitted", "get_representation", "bias", "_construct_model_params")
         replaced = [name for name in own if inspect.getattr_static(self, name) is not _inherited(name)]
@@ -281,6 +332,13 @@ class SkLearnLinearModel(LinearModel):
         ------
         ValueError
             If a value does not fit float32, the dtype of the model.
+
+        Examples
+        --------
+        >>> model = SkLearnRidge()
+        >>> model.set_fitted([[2.0, 0.0, -1.0]], [0.5])
+        >>> model.get_representation(), model.bias()
+        (tensor([[ 2.,  0., -1.]]), tensor([0.5000]))
         """
         weight, bias = np.asarray(coefficients, np.float64), np.asarray(intercepts, np.float64)
         largest = max(np.abs(weight).max(initial=0), np.abs(bias).max(initial=0))
@@ -317,8 +375,9 @@ class SkLearnLasso(SkLearnLinearModel):
     Examples
     --------
     >>> model = SkLearnLasso(alpha=0.01)
-    >>> model.fit(DataLoader(TensorDataset(x, y, weight), batch_size=64))
-    >>> model.get_representation(), model.bias()  # (1, features), (1,)
+    >>> seconds = model.fit(DataLoader(TensorDataset(x, y, weight), batch_size=64))
+    >>> model.get_representation().shape, model.bias().shape
+    (torch.Size([1, 3]), torch.Size([1]))
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -342,6 +401,7 @@ class SkLearnRidge(SkLearnLinearModel):
     Examples
     --------
     >>> SkLearnRidge(alpha=0.1).fit(DataLoader(TensorDataset(x, y), batch_size=64))
+    {'train_time': ...}
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -360,6 +420,7 @@ class SkLearnLinearRegression(SkLearnLinearModel):
     Examples
     --------
     >>> SkLearnLinearRegression(fit_intercept=False).fit(DataLoader(TensorDataset(x, y), batch_size=64))
+    {'train_time': ...}
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -382,8 +443,10 @@ class SkLearnLogisticRegression(SkLearnLinearModel):
     Examples
     --------
     >>> model = SkLearnLogisticRegression(C=10.0)
-    >>> model.fit(DataLoader(TensorDataset(x, labels), batch_size=64))
+    >>> labels = (y > 0.5).long()
+    >>> seconds = model.fit(DataLoader(TensorDataset(x, labels), batch_size=64))
     >>> model.classes()
+    tensor([0, 1], dtype=torch.int32)
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -406,7 +469,9 @@ class SkLearnSGDClassifier(SkLearnLinearModel):
     Examples
     --------
     >>> model = SkLearnSGDClassifier(loss="log_loss", random_state=0)
-    >>> model.fit(DataLoader(TensorDataset(x, labels), batch_size=64))
+    >>> seconds = model.fit(DataLoader(TensorDataset(x, (y > 0.5).long()), batch_size=64))
+    >>> model.get_representation().shape
+    torch.Size([1, 3])
     """
 
     def __init__(self, **kwargs: Any) -> None:

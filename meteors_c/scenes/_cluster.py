@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from meteors_c._memory import available_memory
 from meteors_c._optional import import_optional
-from meteors_c._options import available_memory
 from meteors_c.scenes._grid import Block
 from meteors_c.scenes._job import Job, Outcome, Read
 from meteors_c.scenes._store import write

@@ -186,8 +186,8 @@ def _from_hsi(hsi: HSI, xarray: Any) -> Scene:
     array = xarray.DataArray(bands_first.image.detach().cpu().numpy(), dims=DIMS)
     place = getattr(hsi, "georeference", None)
     if place is not None:
-        array = array.assign_coords(y=np.asarray(place.y), x=np.asarray(place.x))
-        array = array.assign_coords(spatial_ref=((), 0, _grid_mapping(place)))
+        centres = {name: np.asarray(of) for name in ("y", "x") if (of := getattr(place, name)) is not None}
+        array = array.assign_coords(centres).assign_coords(spatial_ref=((), 0, _grid_mapping(place)))
     scene = _from_array(array, bands_first.wavelengths.cpu().numpy())
     used = bands_first.binary_mask
     scene.mask = None if bool(used.all()) else used.cpu().numpy()
@@ -197,8 +197,10 @@ def _from_hsi(hsi: HSI, xarray: Any) -> Scene:
 
 def _grid_mapping(place: Any) -> dict[str, str]:
     """Return the attributes by which GDAL and rioxarray know a coordinate system and a transform (six numbers)."""
-    a, b, c, d, e, f = [float(value) for value in tuple(place.transform)[:6]]
-    attributes = {"GeoTransform": f"{c!r} {a!r} {b!r} {f!r} {d!r} {e!r}"}
+    attributes = {}
+    if place.transform is not None:
+        a, b, c, d, e, f = [float(value) for value in tuple(place.transform)[:6]]
+        attributes["GeoTransform"] = f"{c!r} {a!r} {b!r} {f!r} {d!r} {e!r}"
     return attributes | ({"crs_wkt": str(place.crs), "spatial_ref": str(place.crs)} if place.crs else {})
 
 

@@ -111,11 +111,22 @@ class SHAPExplanation:
         ------
         ShapeMismatchError
             The base values belong to other observations or outputs.
+
+        Examples
+        --------
+        >>> explanation.base_values_table().shape
+        (10, 1)
         """
         return base_values_table(self.explanations.base_values, len(self.data), self.num_target_outputs)
 
     def model_copy(self) -> SHAPExplanation:
-        """Return a shallow copy."""
+        """Return a shallow copy.
+
+        Examples
+        --------
+        >>> explanation.model_copy() == explanation
+        True
+        """
         return copy.copy(self)
 
     def __eq__(self, other: object) -> bool:

@@ -92,9 +92,8 @@ def validate_observation_index(
 
     Examples
     --------
-    With an explanation of twenty observations::
-
-        validate_observation_index(19, explanation)  # 19
+    >>> validate_observation_index(9, explanation)  # of ten
+    9
     """
     index = index_or_none(observation_index, "observation_index")
     count = len(explanation.data)
@@ -144,9 +143,7 @@ def validate_target(
 
     Examples
     --------
-    With an explanation of three outputs::
-
-        validate_target(2, explanation)  # 2
+    >>> validate_target(None, explanation)  # there is one output only
     """
     index = index_or_none(target, "target")
     count = explanation.num_target_outputs

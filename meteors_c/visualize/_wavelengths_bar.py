@@ -157,7 +157,9 @@ def wavelengths_bar(
 
     Examples
     --------
-    See the example of `meteors_c.shap.HyperSHAP`.
+    >>> ax = wavelengths_bar(explainer, explanation, wavelengths_mapping={550.0: [0, 1], 680.0: [2]})
+    >>> ax.get_xlabel()
+    'Wavelengths (nm)'
     """
     validate_explanations_and_explainer_type(explainer, explanation)
     target = validate_target(target, explanation, True, "wavelengths bar plot")

@@ -85,9 +85,7 @@ def force(
 
     Examples
     --------
-    With the explanation of the example of `meteors_c.shap.HyperSHAP`::
-
-        figure = visualize.force(explainer, explanation, observation_index=0)
+    >>> figure = visualize.force(explainer, explanation, observation_index=0)
     """
     drawn = _one_observation("force plot", explainer, explanation, target, observation_index)
     features = drawn.data if drawn.display_data is None else drawn.display_data
@@ -135,9 +133,7 @@ def beeswarm(
 
     Examples
     --------
-    With the explanation of the example of `meteors_c.shap.HyperSHAP`::
-
-        ax = visualize.beeswarm(explainer, explanation)
+    >>> ax = visualize.beeswarm(explainer, explanation)
     """
     validate_explanations_and_explainer_type(explainer, explanation)
     refuse_local(explanation, "The beeswarm plot does not support local explanations")
@@ -217,9 +213,7 @@ def dependence_plot(
 
     Examples
     --------
-    With the explanation of the example of `meteors_c.shap.HyperSHAP`::
-
-        ax = visualize.dependence_plot(1, explainer, explanation, interaction_index=4)
+    >>> ax = visualize.dependence_plot(1, explainer, explanation, interaction_index=2)
     """
     validate_explanations_and_explainer_type(explainer, explanation)
     refuse_local(explanation, "The dependence plot requires a global explanation")
@@ -283,9 +277,7 @@ def waterfall(
 
     Examples
     --------
-    With the explanation of the example of `meteors_c.shap.HyperSHAP`::
-
-        ax = visualize.waterfall(explainer, explanation, observation_index=0)
+    >>> ax = visualize.waterfall(explainer, explanation, observation_index=0)
     """
     drawn = _one_observation("waterfall plot", explainer, explanation, target, observation_index)
     return draw(lambda ax: require_shap().plots.waterfall(drawn, show=False), None, use_pyplot)
@@ -324,9 +316,7 @@ def heatmap(
 
     Examples
     --------
-    With the explanation of the example of `meteors_c.shap.HyperSHAP`::
-
-        ax = visualize.heatmap(explainer, explanation)
+    >>> ax = visualize.heatmap(explainer, explanation)
     """
     validate_explanations_and_explainer_type(explainer, explanation)
     refuse_local(explanation, "The heatmap does not support local explanations")
@@ -372,9 +362,7 @@ def bar(
 
     Examples
     --------
-    With the explanation of the example of `meteors_c.shap.HyperSHAP`::
-
-        ax = visualize.bar(explainer, explanation)
+    >>> ax = visualize.bar(explainer, explanation)
     """
     validate_explanations_and_explainer_type(explainer, explanation)
     target = validate_target(target, explanation, True, "bar plot")

@@ -27,7 +27,13 @@ __all__ = [
 
 
 def merge_band_names_segments(band_names: BandNames) -> dict[str, int]:
-    """Join the parts of tuple names with commas and move these names to the end."""
+    """Join the parts of tuple names with commas and move these names to the end.
+
+    Examples
+    --------
+    >>> merge_band_names_segments({("B", "G"): 1, "R": 2})
+    {'R': 2, 'B,G': 1}
+    """
     single = {name: label for name, label in band_names.items() if isinstance(name, str)}
     joined = {",".join(name): label for name, label in band_names.items() if not isinstance(name, str)}
     return {**single, **joined}
@@ -54,10 +60,7 @@ def validate_consistent_band_and_wavelengths(
 
     Examples
     --------
-    ::
-
-        first = results[0]
-        validate_consistent_band_and_wavelengths(first.band_names, first.hsi.wavelengths, results)
+    >>> validate_consistent_band_and_wavelengths(spectral.band_names, hsi.wavelengths, [spectral, spectral])
     """
     merged, expected = merge_band_names_segments(band_names), to_numpy(wavelengths)
     for index, result in enumerate(spectral_attributes):
@@ -276,9 +279,9 @@ def visualize_spectral_attributes_by_magnitude(
 
     Examples
     --------
-    With the result of the example of `visualize_spectral_attributes_by_waveband`::
-
-        ax = visualize.visualize_spectral_attributes_by_magnitude(result, None)
+    >>> ax = visualize_spectral_attributes_by_magnitude(spectral, None)
+    >>> len(ax.patches) == len(spectral.band_names)
+    True
     """
     groups = _Groups(spectral_attributes, color_palette, show_not_included)
     return _draw_by_magnitude(ax, groups, annotate_bars)
@@ -333,9 +336,7 @@ def visualize_spectral_attributes(
 
     Examples
     --------
-    With the result of the example of `visualize_spectral_attributes_by_waveband`::
-
-        figure, axes = visualize.visualize_spectral_attributes([result, result])
+    >>> figure, axes = visualize_spectral_attributes([spectral, spectral])
     """
     # All checks come before the first figure is made.
     groups = _Groups(spectral_attributes, color_palette, show_not_included)

@@ -19,8 +19,10 @@
  * What is expected of short calls is rough, and one of them costs little.
  */
 #define IN_DOUBT 0.8
-#define IN_DOUBT_SHORT 0.5
-#define SHORT_SECONDS 1.0
+#define IN_DOUBT_SHORT 0.25
+#define SHORT_SECONDS 2.0
+/* A shortcut must save at least this part of the plain path's time: timings vary by a few per cent. */
+#define SAVED 0.03
 
 typedef struct form {
     met_kind kind;
@@ -149,10 +151,11 @@ void met_experience_note(met_experience *experience, const met_job *job, bool tr
         pause_longer(known, reason, why);
     } else {
         known->shortcut = least(known->shortcut, seconds);
-        if (known->plain > 0 && known->shortcut > known->plain) {
+        if (known->plain > 0 && known->shortcut > (1 - SAVED) * known->plain) {
             pause_longer(known, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");
-        } else if (known->plain == 0 && plain > 0 && seconds > plain * (plain < SHORT_SECONDS ? IN_DOUBT_SHORT : IN_DOUBT)) {
-            pause_for(known, 1, MET_DECLINE_LITTLE_WORK, "it saves little, so the model's own calls are timed once");
+        } else if (known->plain == 0 && plain > 0 &&
+                   seconds > plain * (seconds < SHORT_SECONDS ? IN_DOUBT_SHORT : IN_DOUBT)) {
+            pause_for(known, 1, MET_DECLINE_LITTLE_WORK, "it may save little (this call times the model's own)");
         } else {
             known->pause = 0;
         }

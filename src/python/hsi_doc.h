@@ -195,7 +195,12 @@ PyDoc_STRVAR(to_doc,
 "Raises\n"
 "------\n"
 "DeviceError\n"
-"    There is no such device; nothing has changed.");
+"    There is no such device; nothing has changed.\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> hsi.to(\"cpu\").device\n"
+"device(type='cpu')");
 
 PyDoc_STRVAR(change_orientation_doc,
 "change_orientation($self, /, target_orientation, inplace=False)\n"
@@ -218,7 +223,12 @@ PyDoc_STRVAR(change_orientation_doc,
 "Raises\n"
 "------\n"
 "OrientationError\n"
-"    A ValueError; nothing has changed.");
+"    A ValueError; nothing has changed.\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> hsi.image.shape, hsi.change_orientation(\"HWC\").image.shape\n"
+"(torch.Size([150, 48, 48]), torch.Size([48, 48, 150]))");
 
 PyDoc_STRVAR(get_image_doc,
 "get_image($self, /, apply_mask=True)\n"
@@ -235,7 +245,14 @@ PyDoc_STRVAR(get_image_doc,
 "-------\n"
 "torch.Tensor\n"
 "    The image where the mask is true and 0 elsewhere, also where the image is NaN or infinite there, in a new tensor of\n"
-"    the image's shape and dtype; differentiable where the image is.");
+"    the image's shape and dtype; differentiable where the image is.\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> masked = HSI(image=torch.ones(2, 2, 2), wavelengths=[550.0, 650.0], binary_mask=[[1, 0], [1, 1]])\n"
+">>> masked.get_image()[0]\n"
+"tensor([[1., 0.],\n"
+"        [1., 1.]])");
 
 #define BAND_PARAMETERS \
     "apply_mask : bool\n" \
@@ -271,7 +288,13 @@ BAND_PARAMETERS
 "BandSelectionError\n"
 "    An unknown name, or no wavelength of the image inside its range.\n"
 "NotImplementedError\n"
-"    Another selection method.");
+"    Another selection method.\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> red = hsi.extract_band_by_name(\"R\")\n"
+">>> red.shape, float(red.min()), float(red.max())\n"
+"(torch.Size([48, 48]), 0.0, 1.0)");
 
 PyDoc_STRVAR(get_rgb_doc,
 "get_rgb_image($self, /, apply_mask=True, apply_min_cutoff=False,\n"
@@ -296,7 +319,12 @@ BAND_PARAMETERS
 "Raises\n"
 "------\n"
 "BandSelectionError\n"
-"    The image has no wavelength in one of the three ranges; see get_picture().");
+"    The image has no wavelength in one of the three ranges; see get_picture().\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> hsi.get_rgb_image(output_channel_axis=2).shape\n"
+"torch.Size([48, 48, 3])");
 
 PyDoc_STRVAR(get_picture_doc,
 "get_picture($self, /, apply_mask=True, apply_min_cutoff=False,\n"
@@ -381,7 +409,13 @@ PyDoc_STRVAR(model_copy_doc,
 "\n"
 "Returns\n"
 "-------\n"
-"HSI");
+"HSI\n"
+"\n"
+"Examples\n"
+"--------\n"
+">>> unmasked = hsi.model_copy(update={\"binary_mask\": None})\n"
+">>> unmasked.image is hsi.image or unmasked.image.data_ptr() == hsi.image.data_ptr()\n"
+"True");
 
 PyDoc_STRVAR(stack_doc,
 "stack($type, images, /, *, wavelengths, orientation=('C', 'H', 'W'), device=None, binary_mask=None)\n"

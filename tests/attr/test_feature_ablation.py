@@ -10,7 +10,7 @@ import torch
 
 from meteors_c import HSI, attr, options
 from meteors_c.attr import FeatureAblation, HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
-from meteors_c.exceptions import ShapeMismatchError
+from meteors_c.exceptions import MaskCreationError, ShapeMismatchError
 from tests.toys import BANDS, COLUMNS, ROWS, explainable, name_of, smooth
 
 SHAPE = (BANDS, ROWS, COLUMNS)
@@ -146,7 +146,7 @@ def test_in_a_tunnel(tunnel: Any) -> None:
         (torch.full((BANDS,), 0.5), ValueError, "whole"),
         (torch.full((BANDS,), float("nan")), ValueError, "whole"),
         (torch.full((BANDS,), -1), ValueError, "negative"),
-        ("slic", TypeError, "feature_mask"),
+        ("slic", MaskCreationError, "feature_mask"),
     ],
 )
 def test_bad_masks(mask: Any, error: type[Exception], word: str) -> None:

@@ -270,8 +270,27 @@ def test_a_bridge_for_another_torch_is_not_loaded(
     assert all(word in why for word in words)
 
 
+@pytest.mark.parametrize(
+    ("built", "here", "fits"),
+    [
+        ("2.13.0+cpu", "2.13.0+cpu", True),
+        ("2.13.0+cpu", "2.13.0+cu130", True),
+        ("2.13.0", "2.13.0+rocm6.4", True),
+        ("2.13.0+cpu", "2.13.1+cpu", False),
+        ("2.13.0+cpu", "2.14.0+cpu", False),
+        ("2.6.0+cpu", "2.6.0+cu126", False),  # their std::string differs
+        ("2.6.0+cu124", "2.6.0+cu124", True),
+        ("2.15.0.dev20261101+cpu", "2.15.0.dev20261101+cu130", False),
+        ("2.13.0a0+git1a2b3c4", "2.13.0", False),
+        ("2.13.0+git1a2b3c4", "2.13.0+cpu", False),
+    ],
+)
+def test_a_bridge_fits_every_build_of_its_release(built: str, here: str, fits: bool) -> None:
+    assert _native._fits(built, here) is fits
+
+
 def test_a_build_without_torch_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     module, why = _native._load_bridge()
     assert module is None
-    assert "without torch" in why
+    assert "without its bridge to torch" in why

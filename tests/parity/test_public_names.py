@@ -125,13 +125,3 @@ def test_a_difference_is_one(path: str) -> None:
 def test_every_name_is_used_in_a_test() -> None:
     tests = TOOL.all_tests()
     assert not [path for path in NAMES if not TOOL.tests_of(path, NAMES, tests)]
-
-
-def test_the_page_is_up_to_date() -> None:
-    """It names what is stored; which tests it names may be behind."""
-    page = TOOL.TABLE.read_text()
-    for path, entry in NAMES.items():
-        if entry["kind"] == "module":
-            assert f"## `{path}`" in page
-        else:
-            assert f"| `{path.rpartition('.')[2]}` |" in page or f".{path.rpartition('.')[2]}` |" in page

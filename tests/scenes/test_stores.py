@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+import rioxarray
 import xarray
 import zarr
+from affine import Affine
 
 from meteors_c import attr
 from meteors_c.models import ExplainableModel
@@ -131,6 +134,23 @@ def test_tiles_in_a_folder(tmp_path: Path) -> None:
         attr.explain_scene(explainer, array, target=0, chunk=20, out=out) for out in (tmp_path / "scene.zarr", None)
     )
     np.testing.assert_allclose(found["map"], want["map"], atol=1e-12)
+
+
+def test_maps_lie_where_the_scene_does(tmp_path: Path) -> None:
+    """By the reckoning of rasterio and rioxarray, for a scene in a file and maps in memory and in a folder."""
+    place = Affine(10.0, 0.0, 500000.0, 0.0, -10.0, 4000000.0)
+    profile = {"driver": "GTiff", "count": 4, "height": 12, "width": 10, "dtype": "float64", "crs": "EPSG:32633"}
+    with rasterio.open(tmp_path / "scene.tif", "w", transform=place, nodata=-9.0, **profile) as file:
+        file.write(field(12, 10))
+    array = rioxarray.open_rasterio(tmp_path / "scene.tif", chunks={"x": 5, "y": 5})
+    for stride, out in ((1, None), (3, None), (3, tmp_path / "scene.zarr")):
+        found = attr.explain_scene(
+            attr.Saliency(patch_model(3)), array, window=3, stride=stride, target=0, out=out,
+            wavelengths=[450.0, 520.0, 600.0, 650.0],
+        )  # fmt: skip
+        assert found["map"].rio.crs == rasterio.CRS.from_epsg(32633)
+        assert found["map"].rio.transform(recalc=True) == place * Affine.scale(stride)
+        assert found["map"].rio.transform() == place * Affine.scale(stride)
 
 
 MEMORY = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask.array
@@ -196,6 +197,24 @@ def test_orientation_of_an_image_is_what_the_model_gets(values: np.ndarray) -> N
     )
     found = attr.explain_scene(attr.Saliency(turned), image, window=WINDOW, target=0, values=True)
     xarray.testing.assert_allclose(found["values"], want["values"], atol=1e-12)
+
+
+class Placed(HSI):
+    """An image that says where it lies."""
+
+    georeference = SimpleNamespace(
+        crs="LOCAL", transform=(10.0, 0.0, 1000.0, 0.0, -10.0, 5000.0), x=1005.0 + 10.0 * np.arange(COLUMNS), y=None
+    )
+
+
+def test_place_of_an_image_is_kept(values: np.ndarray) -> None:
+    found = attr.explain_scene(
+        attr.Saliency(MODEL), Placed(image=values, wavelengths=WAVELENGTHS), window=WINDOW, target=0
+    )
+    assert found["spatial_ref"].attrs["GeoTransform"] == "1000.0 10.0 0.0 5000.0 0.0 -10.0"
+    assert found["spatial_ref"].attrs["crs_wkt"] == "LOCAL"
+    np.testing.assert_array_equal(found["x"], Placed.georeference.x)
+    assert "y" not in found.coords
 
 
 def test_integers_and_float32(values: np.ndarray) -> None:
