@@ -81,6 +81,7 @@ def _one_image(
 ) -> list[Path]:
     """Explain the scene as one image."""
     hsi = HSI.from_xarray(scene)
+    loaded.check(tuple(hsi.image.shape))
     if arguments.device is not None and not loaded.model.array_input:
         hsi.to(arguments.device)
     results = _attribute(planned, hsi, targets, _shows(arguments))
@@ -145,12 +146,15 @@ def _whole_scene(
         raise UsageError("--target all is for one image; with --window, --pixels or .zarr name the targets")
     if planned.superpixels is not None:
         raise UsageError("--by superpixels is for one image; with --window, --pixels or .zarr go by bands")
+    window = _values.sizes(arguments.window, "--window")
+    sides = window if isinstance(window, tuple) else (window, window)
+    loaded.check((scene.sizes["wavelength"], *sides))
     masks = planned.masks(_one_pixel(scene)) if planned.by == "bands" else {}
     further = {"reduce": arguments.reduce} if arguments.reduce is not None else {}
     dataset = attr.explain_scene(
         planned.explainer,
         scene,
-        window=_values.sizes(arguments.window, "--window"),
+        window=window,
         stride=arguments.stride,
         pixels=_values.pixels(arguments.pixels),
         target=targets if len(targets) > 1 else targets[0],

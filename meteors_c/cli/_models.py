@@ -28,6 +28,7 @@ _NO_PICKLE = (
     "was made by torch.export.save(torch.export.export(model.eval(), (batch,)), 'model.pt2') or by "
     "torch.onnx.export, or name a function that makes it: package.module:factory"
 )
+_Read = tuple[Any, tuple[int | None, ...] | None]  # a function of batches, and the shape of these where it is said
 _KNOWN = "a program of torch.export (.pt2), TorchScript, ONNX, or package.module:factory"
 _ONNX_VERSIONS = range(1, 64)  # of the format, which a file begins with
 
@@ -45,12 +46,31 @@ class Loaded:
         Whether it can be differentiated.
     most : int or None
         The most samples that it takes at once.
+    shape : tuple, or None
+        Of the images that it takes; None for sizes that may be any.
     """
 
     model: ExplainableModel
     kind: str
     gradients: bool = True
     most: int | None = None
+    shape: tuple[int | None, ...] | None = None
+
+    def check(self, shape: tuple[int | None, ...]) -> None:
+        """Raise an error for images of a shape that the model says not to take; None for a size that is not known."""
+        wanted = self.shape
+        if wanted is None:
+            return
+        pairs = zip(wanted, shape, strict=False)
+        if len(wanted) != len(shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            raise ValueError(
+                f"the model takes images of {_in_words(wanted)} (bands, rows, columns), but is given "
+                f"{_in_words(shape)}: --bands chooses bands, --window explains a model of patches"
+            )
+
+
+def _in_words(shape: tuple[int | None, ...]) -> str:
+    return " x ".join("any" if size is None else str(size) for size in shape)
 
 
 def load(spec: str, problem: str | None = None, classes: int | None = None, device: str | None = None) -> Loaded:
@@ -78,22 +98,23 @@ def load(spec: str, problem: str | None = None, classes: int | None = None, devi
     """
     if os.path.exists(spec):
         kind = format_of(spec)
-        function, most = {"torch.export": _exported, "TorchScript": _scripted, "ONNX": _onnx}[kind](spec, device)
+        function, shape = {"torch.export": _exported, "TorchScript": _scripted, "ONNX": _onnx}[kind](spec, device)
     elif ":" in spec and not os.path.dirname(spec.partition(":")[0]):
-        kind, (function, most) = spec, _made(spec, device)
+        kind, (function, shape) = spec, _made(spec, device)
     else:
         raise UsageError(f"--model: there is no file {spec!r}, and it is not {_KNOWN}")
     if isinstance(function, ExplainableModel):
         if problem is not None or classes is not None:
             raise UsageError(f"--model: {spec} makes an ExplainableModel, which says itself what it solves")
-        return Loaded(function, kind, not function.array_input, most)
+        return Loaded(function, kind, not function.array_input)
     post = None
     if problem == "segmentation":
         if classes is None:
             raise UsageError("--problem segmentation needs --classes, their number")
         post = agg_segmentation_postprocessing(soft_labels=True, classes_numb=classes)
     model = ExplainableModel(function, problem or "classification", post, array_input=kind == "ONNX")
-    return Loaded(model, kind, kind != "ONNX", most)
+    most = None if shape is None else _most(shape[0], spec)
+    return Loaded(model, kind, kind != "ONNX", most, None if shape is None else shape[1:])
 
 
 def format_of(path: str) -> str:
@@ -145,7 +166,7 @@ def _without_pickles() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _exported(path: str, device: str | None) -> tuple[Callable[..., Any], int | None]:
+def _exported(path: str, device: str | None) -> _Read:
     with zipfile.ZipFile(path) as archive:
         if any("/constants/opaque_obj" in name for name in archive.namelist()):
             raise UsageError(f"--model: {path!r} holds Python objects, and {_NO_PICKLE.partition(', and ')[2]}")
@@ -160,8 +181,15 @@ def _exported(path: str, device: str | None) -> tuple[Callable[..., Any], int | 
     if len(names) != 1:
         raise UsageError(f"--model: {path!r} takes {len(names)} inputs, but one is wanted, the batch of images")
     value = next(node.meta["val"] for node in program.graph.nodes if node.name == names[0])
-    first = value.shape[0] if value.ndim else None
-    return program.module(), _most(int(first) if isinstance(first, int) else None, path)
+    return program.module(), _sizes(value.shape, path)
+
+
+def _sizes(shape: Any, path: str) -> tuple[int | None, ...]:
+    """Return the shape of a model's input, None for sizes that may be any."""
+    found = tuple(size if isinstance(size, int) else None for size in shape)
+    if not found:
+        raise UsageError(f"--model: {path!r} takes a single number, but a batch of images is wanted")
+    return found
 
 
 def _most(size: int | None, path: str) -> int | None:
@@ -174,7 +202,7 @@ def _most(size: int | None, path: str) -> int | None:
     )
 
 
-def _scripted(path: str, device: str | None) -> tuple[Callable[..., Any], int | None]:
+def _scripted(path: str, device: str | None) -> _Read:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advises torch.export
         module: Any = torch.jit.load(path, map_location=device or "cpu")  # type: ignore[no-untyped-call]
@@ -198,7 +226,7 @@ class _Session:
         return values
 
 
-def _onnx(path: str, device: str | None) -> tuple[Callable[..., Any], int | None]:
+def _onnx(path: str, device: str | None) -> _Read:
     runtime = import_optional("onnxruntime", "onnxruntime", "onnx", "ONNX models")
     kind = "CUDAExecutionProvider" if device is not None and device.startswith("cuda") else "CPUExecutionProvider"
     if kind not in runtime.get_available_providers():
@@ -211,14 +239,13 @@ def _onnx(path: str, device: str | None) -> tuple[Callable[..., Any], int | None
     if len(inputs) != 1 or inputs[0].type not in types:
         what = ", ".join(f"{one.name} {one.type}" for one in inputs)
         raise UsageError(f"--model: {path!r} must take one batch of floats, not {what}")
-    first = inputs[0].shape[0] if inputs[0].shape else None
-    return _Session(session, types[inputs[0].type]), _most(first if isinstance(first, int) else None, path)
+    return _Session(session, types[inputs[0].type]), _sizes(inputs[0].shape, path)
 
 
 # ---------------------------------------------------------------- Python
 
 
-def _made(spec: str, device: str | None) -> tuple[Any, int | None]:
+def _made(spec: str, device: str | None) -> _Read:
     """Import ``package.module:factory``, also from the current folder, and call it."""
     module_name, _, name = spec.partition(":")
     if not all(part.isidentifier() for part in [*module_name.split("."), *name.split(".")]):

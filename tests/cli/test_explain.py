@@ -94,11 +94,11 @@ def test_boxes_of_occlusion(command: Command, folder: Path) -> None:
 @pytest.mark.parametrize("method", ["lime", "kernel-shap", "shapley", "ablation"])
 def test_groups_of_bands(command: Command, folder: Path, method: str) -> None:
     result = explain(command, folder, "--method", method, "--by", "bands", "--groups", 2, "--target", 0, "--seed", 4)
-    bands = result.attributes[:, 0, 0]
-    assert torch.equal(bands == bands[0], torch.tensor([True, True, True, False, False]))
-    if method != "lime":
-        assert result.effects is not None
-        assert result.effects.values.unique().numel() == 2
+    assert isinstance(result, attr.HSIAttributesSpectral)
+    groups, bands = result.band_mask, result.attributes[:, 0, 0]
+    assert torch.equal(groups == groups[0], torch.tensor([True, True, True, False, False]))
+    assert groups.unique().numel() == 2
+    assert bands.unique().numel() == (1 if method == "lime" else 2)  # the Lasso leaves nothing of effects so small
 
 
 def test_named_groups_and_superpixels(command: Command, folder: Path) -> None:

@@ -97,7 +97,7 @@ def test_wrong_options(
     [
         ("missing.hdr", [], "missing.hdr"),
         ("scene.hdr", ["--target", "99"], "99"),
-        ("wide.hdr", [], "shape"),
+        ("wide.hdr", [], "5 x 6 x 7"),
         ("scene.hdr", ["--device", "cuda:77"], ""),
         ("noise.bin", [], ""),
     ],

@@ -46,8 +46,8 @@ def test_it_draws_without_errors_and_without_a_network(page: Any, tmp_path: Path
     for number, result in enumerate(results):
         for name in ("map", "pixel", "bands"):
             drawn = opened.run(
-                "const plot = document.getElementById(arguments[0]);"
-                "return plot === null ? null : plot.querySelectorAll('svg .plot, svg .imagelayer image').length",
+                "const plot = document.getElementById(arguments[0]); const traces = '.scatterlayer .trace, "
+                ".barlayer .trace, .heatmaplayer .hm'; return plot && plot.querySelectorAll(traces).length",
                 f"{name}-{number}",
             )
             spatial = name == "bands" and type(result).__name__ == "HSIAttributesSpatial"
