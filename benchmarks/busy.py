@@ -49,7 +49,7 @@ def turns(children: dict[str, Child], rounds: int) -> dict[str, list[float]]:
 def row(workload: str, scene: str, rounds: int, tiny: bool) -> dict[str, Any]:
     with ExitStack() as stack:
         children = {
-            threads: stack.enter_context(Child("meteors_c", workload, scene, plain=True, tiny=tiny, threads=threads))
+            threads: stack.enter_context(Child("meteors_c", workload, scene, path="plain", tiny=tiny, threads=threads))
             for threads in THREADS
         }
         quiet = turns(children, rounds)

@@ -26,6 +26,7 @@ from .models import SCENES, Scene, scene_of
 from .process import answers
 from .workloads import WORKLOADS, Workload
 
+SHORTCUTS: dict[str, Any] = {"plain": False, "replay": "replay"}  # by path; else the default
 BATCHES, TRIAL = (1, 2, 4), 8  # sizes of the plain forwards, and samples by which the fastest is found
 
 
@@ -33,7 +34,7 @@ def library_call(
     name: str,
     workload: Workload,
     scene: Scene,
-    plain: bool,
+    path: str,
     half: bool,
     superpixels: np.ndarray | None,
     threads: str = "measured",
@@ -45,14 +46,15 @@ def library_call(
     for image in images if half else []:
         image.binary_mask = torch.arange(image.image.shape[1])[:, None] < image.image.shape[1] // 2
 
+    explainable = library.models.ExplainableModel(model, "regression")
     masks = workload.masks(scene, superpixels)
 
     def call(**further: Any) -> list[Any]:
-        changes = {"shortcuts": False} if plain else {}
+        changes = {"shortcuts": SHORTCUTS[path]} if path in SHORTCUTS else {}
         if threads == "all":
             changes["threads"] = threads
         with library.options(**changes) if changes else contextlib.nullcontext():
-            result = workload.run(library, model, images, **masks, **further)
+            result = workload.run(library, explainable, images, **masks, **further)
         return result if isinstance(result, list) else [result]
 
     return call
@@ -100,7 +102,7 @@ def main() -> None:
     parser.add_argument("library", choices=["meteors", "meteors_c", "reference", "torch"])
     parser.add_argument("workload", choices=list(WORKLOADS))
     parser.add_argument("scene", choices=list(SCENES))
-    parser.add_argument("--plain", action="store_true", help="without shortcuts")
+    parser.add_argument("--path", choices=["shortcut", "plain", "replay"], default="shortcut", help="of ours")
     parser.add_argument("--half", action="store_true", help="with the lower half of the image masked")
     parser.add_argument("--threads", choices=["measured", "all", "one"], default="measured")
     parser.add_argument("--superpixels", type=Path, help="file of their ids, (1, height, width)")
@@ -120,7 +122,7 @@ def main() -> None:
         assert superpixels is not None
         call = forwards_call(scene, superpixels)
     else:
-        call = library_call(options.library, workload, scene, options.plain, options.half, superpixels, options.threads)
+        call = library_call(options.library, workload, scene, options.path, options.half, superpixels, options.threads)
 
     serve(call, stream)
 

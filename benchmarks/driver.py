@@ -30,7 +30,7 @@ class Child(Process):
         workload: str,
         scene: str,
         *,
-        plain: bool = False,
+        path: str = "shortcut",
         half: bool = False,
         tiny: bool = False,
         threads: str = "measured",
@@ -39,7 +39,7 @@ class Child(Process):
         command = [library, workload, scene, "--set", json.dumps(arguments), "--threads", threads]
         if WORKLOADS[workload].features == "superpixels":
             command += ["--superpixels", str(superpixels_file(scene, tiny))]
-        command += ["--plain"] * plain + ["--half"] * half + ["--tiny"] * tiny
+        command += ["--path", path, *["--half"] * half, *["--tiny"] * tiny]
         super().__init__("benchmarks.child", *command, python=PEER_PYTHON if library == "meteors" else sys.executable)
         self.seconds: list[float] = []
         self.peak = 0
@@ -85,7 +85,7 @@ def compare(workload: str, scene: str, rounds: int, tiny: bool = False) -> list[
     """
     paths, most = WORKLOADS[workload].paths, rounds if tiny else MOST_ROUNDS
     with Child(WORKLOADS[workload].peer, workload, scene, tiny=tiny) as peer:
-        ours = {path: Child("meteors_c", workload, scene, plain=path == "plain", tiny=tiny) for path in paths}
+        ours = {path: Child("meteors_c", workload, scene, path=path, tiny=tiny) for path in paths}
         children = [peer, *ours.values()]
         try:
             slowest = max([child.run(count=False) for child in children])
@@ -132,7 +132,7 @@ def errors(ours: np.ndarray, theirs: np.ndarray, truth: np.ndarray) -> dict[str,
 
 
 def peaks_over(
-    workload: str, scene: str, argument: str, values: tuple[Any, Any], plain: bool = False, repeats: int = 3
+    workload: str, scene: str, argument: str, values: tuple[Any, Any], path: str = "shortcut", repeats: int = 3
 ) -> list[float]:
     """Peak resident bytes of ours for each of two values of an argument: medians of fresh processes, turn by turn.
 
@@ -141,17 +141,17 @@ def peaks_over(
     peaks: list[list[float]] = [[], []]
     for _ in range(repeats):
         for value, found in zip(values, peaks, strict=True):
-            with Child("meteors_c", workload, scene, plain=plain, **{argument: value}) as child:
+            with Child("meteors_c", workload, scene, path=path, **{argument: value}) as child:
                 child.run()
                 found.append(child.peak)
     return [statistics.median(found) for found in peaks]
 
 
-def masked_part(workload: str, scene: str, rounds: int, plain: bool) -> float:
+def masked_part(workload: str, scene: str, rounds: int, path: str) -> float:
     """The time of ours on images with half of their pixels masked, as a part of that on whole images."""
     with (
-        Child("meteors_c", workload, scene, plain=plain) as whole,
-        Child("meteors_c", workload, scene, plain=plain, half=True) as half,
+        Child("meteors_c", workload, scene, path=path) as whole,
+        Child("meteors_c", workload, scene, path=path, half=True) as half,
     ):
         for turn in range(rounds + 1):
             whole.run(count=turn > 0)
@@ -164,7 +164,7 @@ def part_outside(workload: str, scene: str, repeats: int = 5) -> float:
 
     It evaluates one sample, by which the model is verified.
     """
-    with Child("meteors_c", workload, scene, plain=True) as child:
+    with Child("meteors_c", workload, scene, path="plain") as child:
         child.run()
         child.run()
         return statistics.median(child.outside() for _ in range(repeats))

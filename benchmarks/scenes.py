@@ -106,9 +106,7 @@ def measure(rounds: int, tiny: bool, chosen: Callable[[str], bool]) -> list[dict
         )
         parts["tile, whole block"] = lambda: attr.explain_scene(tiles, middle, chunk=chunk, **arguments)
         parts["write"] = lambda: out.to_dataset().to_zarr(Path(folder, "map.zarr"), mode="w", consolidated=False)
-        found = [
-            {"part": name, "seconds": median(call, rounds)} for name, call in parts.items() if chosen(name)
-        ]
+        found = [{"part": name, "seconds": median(call, rounds)} for name, call in parts.items() if chosen(name)]
     if chosen("task"):
         found.append({"part": "task", "seconds": task_seconds(10 if tiny else NOTHING_TO_DO)})
     for row in found:

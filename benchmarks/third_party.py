@@ -7,6 +7,7 @@ exact attributions are those of the plain path with model and image in float64; 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 from collections.abc import Callable
@@ -29,7 +30,9 @@ SLOWEST, WORST_ERROR, GEOMETRIC_MEAN = 0.97, 2.0, 1.4
 Attribution = Callable[[Any, Any, int], Any]
 
 
+@functools.cache
 def explainable(model: Any) -> Any:
+    """One for each model, as a user keeps it: what a call finds out of a model serves the next one."""
     return meteors_c.models.ExplainableModel(model, "regression")
 
 

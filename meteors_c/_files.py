@@ -38,8 +38,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Examples
     --------
-    >>> with replacing("map.tif") as path:
-    ...     written = path.write_bytes(b"new")
+    >>> with replacing(Path(tempfile.mkdtemp()) / "numbers.txt") as path:
+    ...     _ = path.write_text("1 2 3")
     """
     target = Path(os.path.realpath(os.fsdecode(os.fspath(path))))
     if target.is_dir():

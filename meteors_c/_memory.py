@@ -10,7 +10,7 @@ __all__ = ["available_memory"]
 
 _GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
-# By the version of control groups: the files of the limit and of what is used, and what of the latter are pages of files
+# By the version of control groups: the files of the limit and of what is used, and what of the latter are file pages
 # that the kernel drops when memory is short.
 _FILES = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),

@@ -38,6 +38,7 @@ _BUILT_FOR = re.compile(rb"meteors_c was built for torch ([^\0]+)\0")
 # Builds of one release have the same headers and objects of one layout, since all have the std::string of GCC 5.
 _BUILD = re.compile(r"(?P<release>\d+\.\d+\.\d+)(\+(cpu|cu\d+|rocm[\d.]+|xpu))?")
 _SAME_LAYOUT_SINCE = (2, 7)
+_experience: WeakKeyDictionary[ExplainableModel, Any] = WeakKeyDictionary()
 _warned: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # subjects of the warnings given so far
 
 
@@ -57,7 +58,7 @@ def _reinstall() -> str:
 
 
 def _fits(built: str, here: str) -> bool:
-    """Whether a bridge that was built beside one torch runs beside another: the same, or a build of the same release."""
+    """Whether a bridge for one torch runs beside another: the same, or another build of its release."""
     of, beside = _BUILD.fullmatch(built), _BUILD.fullmatch(here)
     if built == here or of is None or beside is None:
         return built == here
@@ -69,7 +70,7 @@ def _load_bridge() -> tuple[ModuleType | None, str]:
     """Return the torch bridge, or None and why it can't be used."""
     spec = importlib.util.find_spec("meteors_c._torch")
     if spec is None or spec.origin is None:
-        why = "meteors_c was built without its bridge to torch: there was none, or the bridge did not compile beside it"
+        why = "meteors_c was built without its bridge to torch: none was there, or it did not compile beside it"
         return None, f"{why}; {_reinstall()}"
     # A bridge for another torch may load and then crash, so its version is read from the file before it is loaded.
     built = _BUILT_FOR.search(Path(spec.origin).read_bytes())
@@ -227,6 +228,11 @@ def make_model(
         function, model.module, values, per_image, str(device), given, tensor_of, current().threads == "measured"
     )
     return CoreModel(capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch", name)
+
+
+def experience_with(model: ExplainableModel) -> Any:
+    """Return what the core has learned from earlier calls on a model: where shortcuts were in vain."""
+    return _experience.setdefault(model, _core.experience())
 
 
 def _attempt(model: ExplainableModel, batch: torch.Tensor, values: list[Any]) -> torch.Tensor | None:

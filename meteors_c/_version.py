@@ -1,3 +1,3 @@
 """The version of the package: the one place where it is written (pyproject.toml and setup.py read it here)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

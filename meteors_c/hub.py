@@ -343,6 +343,7 @@ def _receive(url: str, part: Path, timeout: float, progress: bool) -> None:
             download(url, file, None)
         except requests.HTTPError as error:
             answer = error.response
+            assert answer is not None  # raise_for_status, which raises this, has one
             if answer.status_code == 416 and offset:  # nothing lies behind the offset: it is whole, or of another file
                 return
             kind = _ConnectionLostError if answer.status_code in _RETRIED_STATUS else _RefusedError
@@ -380,4 +381,5 @@ def _bar(part: Path) -> tqdm[Any]:
     """Return a progress bar in bytes, which pooch gives its total and moves on."""
     from tqdm.auto import tqdm
 
-    return tqdm(desc=part.name.removesuffix(".part"), total=1, unit="B", unit_scale=True)  # without a total it is no bool
+    # pooch asks whether the bar is true, which one without a total can't say.
+    return tqdm(desc=part.name.removesuffix(".part"), total=1, unit="B", unit_scale=True)

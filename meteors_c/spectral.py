@@ -1,7 +1,7 @@
 """Named parts of the spectrum: usual regions, the bands of sensors, and spyndex's names.
 
-Regions stand in ``spectral_regions.csv`` beside this file, with their sources; bands of sensors come from spyndex, where
-it is installed. Wherever bands are chosen or grouped by name (`HSI.bands`, ``band_names`` of Lime, KernelShap,
+Regions stand in ``spectral_regions.csv`` beside this file, with their sources; bands of sensors come from spyndex,
+where it is installed. Wherever bands are chosen or grouped by name (`HSI.bands`, ``band_names`` of Lime, KernelShap,
 FeatureAblation and their like, ``bands`` of `meteors_c.io.open_scene`), these names are understood:
 
 - a region: ``"red edge"``, ``"SWIR-1"``, ``"water absorption"``; case, spaces and hyphens do not count
@@ -70,7 +70,9 @@ def _sensors() -> dict[str, dict[str, tuple[float, float]]]:
             if hasattr(band, "wavelength") and hasattr(band, "bandwidth"):
                 half = band.bandwidth / 2
                 found.setdefault(sensor, {})[band.band] = (band.wavelength - half, band.wavelength + half)
-    return {sensor: dict(sorted(bands.items(), key=lambda item: sum(item[1]))) for sensor, bands in sorted(found.items())}
+    return {
+        sensor: dict(sorted(bands.items(), key=lambda item: sum(item[1]))) for sensor, bands in sorted(found.items())
+    }
 
 
 def sensors() -> dict[str, dict[str, tuple[float, float]]]:
@@ -150,8 +152,8 @@ def bands_of_index(name: str) -> list[str]:
     indices: Any = import_optional("spyndex", "spyndex", "masks", f"names other than those of bands ({name!r})").indices
     if name not in indices:
         raise BandSelectionError(
-            f"Invalid band name {name!r}: it is neither a band ({', '.join(_core.band_ranges)}) nor an index of spyndex, "
-            f"a region or a band of a sensor{_nearest(name, indices)}"
+            f"Invalid band name {name!r}: it is neither a band ({', '.join(_core.band_ranges)}) nor an index of "
+            f"spyndex, a region or a band of a sensor{_nearest(name, indices)}"
         )
     bands = [symbol for symbol in indices[name].bands if symbol in _core.band_ranges]
     if not bands:

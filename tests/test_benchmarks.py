@@ -38,7 +38,7 @@ def superpixels(scene: Scene) -> np.ndarray:
 @pytest.mark.parametrize(("name", "scene"), CASES)
 def test_workloads_over_features(name: str, scene: str) -> None:
     small = scene_of(scene, tiny=True)
-    call = library_call("meteors_c", WORKLOADS[name], small, plain=True, half=False, superpixels=superpixels(small))
+    call = library_call("meteors_c", WORKLOADS[name], small, path="plain", half=False, superpixels=superpixels(small))
     (result,) = call()
     assert isinstance(result, meteors_c.attr.HSIAttributes)
     assert len(result.effects.ids) == 3
@@ -241,7 +241,13 @@ def test_section_replaces_its_own(tmp_path: Path) -> None:
 
 def test_parts_of_scenes_make_a_table() -> None:
     rows = scenes.measure(1, True, lambda name: True)
-    assert {row["part"] for row in rows} >= {"read", "cut windows", "windows, whole block", "tile, whole block", "write"}
+    assert {row["part"] for row in rows} >= {
+        "read",
+        "cut windows",
+        "windows, whole block",
+        "tile, whole block",
+        "write",
+    }
     text = scenes.section(rows, 1)
     assert f"{scenes.SCENES:,} scenes" in text
     assert len(scenes.on_paper({row["part"]: row["seconds"] for row in rows})) == len(scenes.WORKERS)

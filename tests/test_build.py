@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import inspect
 import json
 import os
 import re
@@ -70,6 +72,20 @@ def test_version_is_one() -> None:
     assert newest.group(1) == meteors_c.__version__.partition(".dev")[0]
 
 
+def test_names_that_load_late_are_seen_by_tools() -> None:
+    """Type checkers and editors read the imports under TYPE_CHECKING, documentation tools ask for every public name."""
+    tree = ast.parse(Path(meteors_c.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name for line in block.body if isinstance(line, ast.ImportFrom) for alias in line.names}
+    assert seen == set(meteors_c.__all__) - {"__version__", "options"}
+    assert set(meteors_c.__all__) <= set(dir(meteors_c))
+    members = dict(inspect.getmembers(meteors_c))
+    assert set(meteors_c.__all__) <= members.keys()
+    assert inspect.isclass(members["HSI"])
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = meteors_c.nothing
+
+
 def test_import_leaves_heavy_packages_alone() -> None:
     code = """
 import sys, torch
@@ -77,7 +93,7 @@ before = set(sys.modules)
 import meteors_c
 print(sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """
-    heavy = {"matplotlib", "tqdm", "pandas", "sklearn", "skimage", "scipy", "shap", "spyndex", "captum"}
+    heavy = set("matplotlib tqdm pandas sklearn skimage scipy shap spyndex captum pooch requests psutil".split())
     assert not heavy & set(re.findall(r"\w+", python(code)))
 
 
@@ -394,6 +410,16 @@ def test_source_distribution_has_every_source(unpacked: Path) -> None:
     wanted = set(sources())
     assert {"Makefile", ".ci/run", "src/core/engine.c", "benchmarks/child.py", "docs/conf.py"} <= wanted
     assert [name for name in sorted(wanted) if not (unpacked / name).is_file()] == []
+
+
+def test_make_finds_all_that_it_needs_in_a_source_distribution(unpacked: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", (unpacked / "Makefile").read_text(), re.MULTILINE)
+    assert {"build", "test", "asan", "lint", "docs", "bench", "dist-check"} <= set(targets)
+    done = subprocess.run(["make", "--dry-run", *targets], cwd=unpacked, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    called = set(re.findall(r"\b(?:tools|docs|benchmarks)/[\w/]+\.py\b", done.stdout))
+    assert called
+    assert [name for name in sorted(called) if not (unpacked / name).is_file()] == []
 
 
 USER = """

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
         warnings.simplefilter("always")
         native = bridge() is not None
     print(f"meteors_c {meteors_c.__version__} of {Path(meteors_c.__file__).parent}, torch {torch.__version__}, "
-          f"{'with' if native else 'without'} the native bridge", *(str(warning.message) for warning in caught))  # fmt: skip
+          f"{'with' if native else 'without'} the native bridge", *(str(w.message) for w in caught))  # fmt: skip
     if ("--bridge" in arguments and not native) or ("--no-bridge" in arguments and native):
         sys.exit("that is not what was asked for")
 

@@ -13,7 +13,7 @@ VERSION = Path(__file__).resolve().parents[1] / "meteors_c" / "_version.py"
 
 
 def with_torch(version: str, torch: str) -> str:
-    """The public part of a version, with the minor release of torch as its local part; without one where that is empty."""
+    """The public part of a version, with the minor release of torch, if one is given, as its local part."""
     minor = re.match(r"\d+\.\d+", torch)
     return version.partition("+")[0] + (f"+torch{minor.group()}" if minor else "")
 
@@ -21,8 +21,11 @@ def with_torch(version: str, torch: str) -> str:
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1 or not (arguments == ["--clear"] or re.match(r"\d+\.\d+", arguments[0])):
         sys.exit(__doc__)
-    text = VERSION.read_text(encoding="utf-8")
-    text = re.sub(r'(?<=^__version__ = ")[^"]+', lambda found: with_torch(found.group(), arguments[0]), text, flags=re.M)
+
+    def replaced(found: re.Match[str]) -> str:
+        return with_torch(found.group(), arguments[0])
+
+    text = re.sub(r'(?<=^__version__ = ")[^"]+', replaced, VERSION.read_text(encoding="utf-8"), flags=re.MULTILINE)
     VERSION.write_text(text, encoding="utf-8")
     print(re.search(r'^__version__ = "(.*)"', text, re.M).group(1))
 

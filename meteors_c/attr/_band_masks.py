@@ -296,7 +296,8 @@ def _select_bands(
     if used == "band_names":
         if isinstance(band_names, str) and group_names(band_names) is not None:
             # What the image lacks of a whole table needs no warning.
-            whole: Indices = dict(groups(wavelengths, band_names))
+            whole: Indices = {}
+            whole.update(groups(wavelengths, band_names))
             if not whole:
                 raise BandSelectionError(f"the image ({_covered(wavelengths)}) has no band of {band_names!r}")
             return whole, {label: i for i, label in enumerate(whole, start=1)}

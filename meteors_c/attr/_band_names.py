@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from meteors_c import _core
 from meteors_c.exceptions import BandSelectionError
 from meteors_c.spectral import bands_of_index

@@ -17,9 +17,9 @@ class Maps:
         Returns
         -------
         xarray.Dataset
-            ``attributions`` over ``("wavelength", "y", "x")``; for spatial results over ``("y", "x")``, for spectral ones
-            over ``("wavelength",)``. Where there are such: ``standard_error`` and ``segments`` (ids of superpixels or
-            superbands) over the same, and ``binary_mask``. Attributes: ``method``, ``target``, ``score``, ``report``
+            ``attributions`` over ``("wavelength", "y", "x")``; for spatial results over ``("y", "x")``, for spectral
+            ones over ``("wavelength",)``. Where there are such: ``standard_error`` and ``segments`` (ids of superpixels
+            or superbands) over the same, and ``binary_mask``. Attributes: ``method``, ``target``, ``score``, ``report``
             (JSON). CRS and transform by ``.rio``. `meteors_c.io.to_xarray` takes several results, such as those of
             ``target="all"``.
 
@@ -47,8 +47,8 @@ class Maps:
         """Write the attributions as a GeoTIFF with the CRS and transform of the scene.
 
         One band for each band of the image, with its wavelength in the tags and the name; for spatial results a single
-        one. Values are written as they are, in their dtype (half precision as float32); pixels of which no value is used
-        are marked by the file's mask.
+        one. Values are written as they are, in their dtype (half precision as float32); pixels of which no value is
+        used are marked by the file's mask.
 
         Parameters
         ----------

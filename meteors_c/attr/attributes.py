@@ -371,8 +371,10 @@ class HSIAttributes(Maps):
 
         Examples
         --------
+        >>> import pathlib, tempfile
         >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
-        >>> HSIAttributes(hsi=hsi, attributes=torch.randn(3, 20, 20)).to_html("report.html")
+        >>> result = HSIAttributes(hsi=hsi, attributes=torch.randn(3, 20, 20))
+        >>> result.to_html(pathlib.Path(tempfile.mkdtemp()) / "a.html")
         """
         from meteors_c import pages
 

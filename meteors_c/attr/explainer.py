@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from meteors_c import _core
-from meteors_c._native import make_model, parallel
+from meteors_c._native import experience_with, make_model, parallel
 from meteors_c._options import current, memory_budget
 from meteors_c.attr._arguments import RunSettings, validate_and_transform_baseline
 from meteors_c.attr._groups import takes_iterators
@@ -243,6 +243,7 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
                 "tune_allocator": current().tune_allocator,
                 "parallel": parallel(),
                 "progress": bar,
+                "experience": experience_with(self.explainable_model),
                 "streams": numbers_of(len(images)),
             }
             arrays, shape, further, counts = native(images, targets, baselines, core_model.capsule, options, arguments)

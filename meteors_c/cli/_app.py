@@ -24,9 +24,9 @@ _MAIN_HELP = """examples:
 
 exit status: 0 all went well, 1 the run failed, 2 the command line is wrong, 130 interrupted"""
 
-_EXPLAIN_HELP = """models: a program of torch.export (.pt2), a TorchScript file, an ONNX file (methods by outputs alone), or
-package.module:factory, which is called without arguments and returns a network, a function of a batch, or an
-ExplainableModel. What a file is, is told by its contents. Pickles are refused: reading one runs whatever code it holds.
+_EXPLAIN_HELP = """models: a program of torch.export (.pt2), a TorchScript or ONNX file (the latter without gradients),
+or package.module:factory, which is called without arguments and returns a network, a function of a batch, or
+an ExplainableModel. What a file is, is told by its contents. Pickles are refused: reading one runs the code in it.
 
 examples:
   an ENVI scene, integrated gradients of class 3, a GeoTIFF and a page:
@@ -144,7 +144,7 @@ def _add_scene(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--bands", metavar="LIST", help="bands to take, counted from 0, or names of regions: 0-99,110 or red,NIR"
     )
-    command.add_argument("--wavelengths", metavar="LIST|FILE", help="of the bands, where the scene has none or wrong ones")
+    command.add_argument("--wavelengths", metavar="LIST|FILE", help="where the scene has none or wrong ones")
     command.add_argument("--wavelength-unit", metavar="UNIT", help="nm, um, ...")
     command.add_argument("--bad-bands", choices=("drop", "keep"), help="bands that the scene marks as bad")
     command.add_argument("--nodata", type=float, metavar="NUMBER", help="the value that marks missing ones")
@@ -170,8 +170,11 @@ def _add_explain(commands: Any) -> None:
     add("--by", choices=("values", "pixels", "bands", "superpixels"), help="what attributions are found for")
     add("--box", metavar="N[,N...]", help="size of the windows of occlusion")
     add("--box-stride", metavar="N[,N...]", help="distance between them")
-    add("--groups", metavar="N|NAMES", help="bands that go together: so many groups of neighbours, or names: "
-        "regions, sentinel2a, red,NIR or R,G,B,N")
+    add(
+        "--groups",
+        metavar="N|NAMES",
+        help="bands that go together: so many groups of neighbours, or names: regions, sentinel2a, red,NIR or R,G,B,N",
+    )
     add("--superpixels", type=_count, metavar="N", help="about how many")
     add("--around", metavar="METHOD", help="the method inside a noise tunnel (saliency)")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="any other argument of the method")

@@ -84,7 +84,7 @@ def _one_image(
     if arguments.device is not None and not loaded.model.array_input:
         hsi.to(arguments.device)
     results = _attribute(planned, hsi, targets, _shows(arguments))
-    titles = None if len(results) > 1 else [f"{Path(arguments.scene).name}: {_title(results[0])}"]
+    titles = _titles(arguments, results)
     _tell(results)
 
     def page(path: Path) -> None:
@@ -95,9 +95,11 @@ def _one_image(
     return outputs.write_results(results, page)
 
 
-def _title(result: HSIAttributes) -> str:
-    target = "" if result.target is None else f", target {result.target}"
-    return f"{result.attribution_method}{target}"
+def _titles(arguments: argparse.Namespace, results: list[HSIAttributes]) -> list[str] | None:
+    """Return the title of a page with one result, which names the scene; None where there are several."""
+    from meteors_c.pages._tables import title_of
+
+    return [f"{Path(arguments.scene).name}: {title_of(results[0])}"] if len(results) == 1 else None
 
 
 def _attribute(planned: Plan, hsi: HSI, targets: Any, show: bool) -> list[HSIAttributes]:
@@ -165,10 +167,9 @@ def _whole_scene(
     def page(path: Path) -> None:
         from meteors_c import pages
 
-        made = _made(arguments, loaded, planned)
+        made = _made(arguments, loaded, planned) | _window_said(arguments)
         results = results_of(scene, dataset, planned.explainer.get_name(), targets)
-        pages.write(path, results, None if len(results) > 1 else [f"{Path(arguments.scene).name}: {_title(results[0])}"],
-                    share_scale=len(results) > 1, made={**made, **_window_said(arguments)})  # fmt: skip
+        pages.write(path, results, _titles(arguments, results), share_scale=len(results) > 1, made=made)
 
     return outputs.write_dataset(dataset, page)
 

@@ -38,7 +38,7 @@ def _size(scene: Any) -> Iterator[Row]:
     yield "values", f"{scene.dtype}, {scene.dtype.itemsize * scene.size / 1e6:.1f} MB"
     if "sensor" in scene.attrs:
         yield "sensor", str(scene.attrs["sensor"])
-    if "notes" in scene.attrs and scene.attrs["notes"]:
+    if scene.attrs.get("notes"):
         yield "notes", str(scene.attrs["notes"])
 
 
@@ -53,7 +53,8 @@ def _wavelengths(scene: Any) -> Iterator[Row]:
     if "fwhm" in scene.coords:
         widths = np.asarray(scene["fwhm"].values, dtype=np.float64)
         yield "fwhm", f"{np.nanmin(widths):.2f} to {np.nanmax(widths):.2f} nm"
-    bad = np.flatnonzero(~np.asarray(scene["good_band"].values, dtype=bool)) if "good_band" in scene.coords else []
+    good = np.asarray(scene["good_band"].values if "good_band" in scene.coords else np.ones(len(centres)), dtype=bool)
+    bad = np.flatnonzero(~good)
     yield "bad bands", f"{len(bad)}: {_ranges(bad)}" if len(bad) else "none are marked"
 
 

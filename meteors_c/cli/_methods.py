@@ -100,11 +100,11 @@ class Plan:
         bands = hsi.image.shape[hsi.spectral_axis]
         if self.groups is None and ablation:
             return {}
+        names: Any
         if self.groups is None or self.groups.isdecimal():
-            count = min(int(self.groups or _GROUPS), bands)
-            names, mask = _neighbours(hsi, count)
+            names, mask = _neighbours(hsi, min(int(self.groups or _GROUPS), bands))
         else:
-            listed = [name.strip() for name in self.groups.split(",")]
+            listed: Any = [name.strip() for name in self.groups.split(",")]
             mask, names = Lime.get_band_mask(hsi, band_names=listed if len(listed) > 1 else listed[0])
             mask = mask.movedim(hsi.spectral_axis, 0)[:, 0, 0]
         return {"feature_mask": mask} if ablation else {"band_mask": mask, "band_names": names}
@@ -130,7 +130,9 @@ def resolve(name: str) -> type[Explainer]:
     known = {_dashed(kind): kind for kind in METHODS.values()}
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
     wanted = ALIASES.get(wanted, wanted)
-    found = known.get(wanted) or {key.replace("-", ""): kind for key, kind in known.items()}.get(wanted.replace("-", ""))
+    found = known.get(wanted) or {key.replace("-", ""): kind for key, kind in known.items()}.get(
+        wanted.replace("-", "")
+    )
     if found is None:
         short = ", ".join(f"{short} ({long})" for short, long in ALIASES.items())
         raise UsageError(f"--method must be one of {', '.join(known)}, or {short}, not {name!r}")
@@ -226,7 +228,9 @@ def _features(found: Plan, arguments: argparse.Namespace, kind: type[Explainer])
     by_features = not issubclass(kind, attr.Occlusion) and found.by in ("bands", "superpixels")
     if arguments.groups is not None:
         if not by_features or found.by != "bands":
-            raise UsageError(f"--groups is for methods over bands (--by bands), not for {kind.get_name()} by {found.by}")
+            raise UsageError(
+                f"--groups is for methods over bands (--by bands), not for {kind.get_name()} by {found.by}"
+            )
         found.groups = arguments.groups
     if arguments.superpixels is not None and found.by != "superpixels":
         raise UsageError(f"--superpixels needs --by superpixels, which {kind.get_name()} by {found.by} is not")

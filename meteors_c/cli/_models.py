@@ -102,6 +102,8 @@ def format_of(path: str) -> str:
         raise UsageError(f"--model: {path!r} is a folder, not {_KNOWN}")
     with open(path, "rb") as file:
         head = file.read(4)
+    if not head:
+        raise UsageError(f"--model: {path!r} is empty, not {_KNOWN}")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -175,7 +177,7 @@ def _most(size: int | None, path: str) -> int | None:
 def _scripted(path: str, device: str | None) -> tuple[Callable[..., Any], int | None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advises torch.export
-        module = torch.jit.load(path, map_location=device or "cpu")
+        module: Any = torch.jit.load(path, map_location=device or "cpu")  # type: ignore[no-untyped-call]
     return (module.eval() if hasattr(module, "training") else module), None
 
 
@@ -185,7 +187,7 @@ def _scripted(path: str, device: str | None) -> tuple[Callable[..., Any], int | 
 class _Session:
     """An ONNX file as a function of arrays."""
 
-    def __init__(self, session: Any, dtype: type[np.floating[Any]]) -> None:
+    def __init__(self, session: Any, dtype: Any) -> None:
         self.session = session
         self.dtype = dtype
         self.input = session.get_inputs()[0].name
@@ -205,7 +207,7 @@ def _onnx(path: str, device: str | None) -> tuple[Callable[..., Any], int | None
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(path, options, providers=[kind])
     inputs = session.get_inputs()
-    types = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+    types: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
     if len(inputs) != 1 or inputs[0].type not in types:
         what = ", ".join(f"{one.name} {one.type}" for one in inputs)
         raise UsageError(f"--model: {path!r} must take one batch of floats, not {what}")
@@ -236,7 +238,9 @@ def _made(spec: str, device: str | None) -> tuple[Any, int | None]:
         found = getattr(found, part)
     model = found if isinstance(found, nn.Module | ExplainableModel) else found()
     if not callable(model) and not isinstance(model, ExplainableModel):
-        raise UsageError(f"--model: {spec} returned {type(model).__name__}, not a network, function or ExplainableModel")
+        raise UsageError(
+            f"--model: {spec} returned {type(model).__name__}, not a network, function or ExplainableModel"
+        )
     if isinstance(model, nn.Module):
         model.eval()
     if device is not None and isinstance(model, nn.Module | ExplainableModel):

@@ -1,8 +1,8 @@
 """Scenes in, maps out: files of sensors as labelled arrays and images, and results as files.
 
 `open_scene` opens what GDAL or xarray read, lazily, with wavelengths in nm. `HSI.from_xarray` makes an image of it.
-Results go out by `to_xarray`, `to_geotiff` and `to_netcdf`, with the georeference of their scene, and to npz files, from
-which they can be read again, by `save` and `load`. All but those need the extra ``geo``.
+Results go out by `to_xarray`, `to_geotiff` and `to_netcdf`, with the georeference of their scene, and by `save` to npz
+files, which `load` reads again. All but those two need the extra ``geo``.
 """
 
 from __future__ import annotations

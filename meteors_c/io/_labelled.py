@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,8 +85,8 @@ def open_variable(path: str, variable: str | None) -> Opened:
     sensor = next((groups["/"].attrs[key] for key in ("instrument", "sensor") if key in groups["/"].attrs), None)
     if sensor is not None:
         attrs["sensor"] = str(sensor)
-    nodata = nodata_of(array)
-    return Opened(_plain(array, spectral, rows, columns), table, nodata, scaling, attrs)  # type: ignore[arg-type]
+    nodata = nodata_of(array.attrs, array.encoding)
+    return Opened(_plain(array, spectral, rows, columns), table, nodata, scaling, attrs)
 
 
 def _candidates(groups: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +94,9 @@ def _candidates(groups: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for group, dataset in groups.items():
         for name, array in dataset.data_vars.items():
-            once = array.squeeze([d for d in array.dims if str(d).lower() in ("time", "target") and array.sizes[d] == 1])
+            once = array.squeeze(
+                [d for d in array.dims if str(d).lower() in ("time", "target") and array.sizes[d] == 1]
+            )
             if once.ndim == 3 and once.dtype.kind in "biuf":
                 found[f"{group.strip('/')}/{name}".lstrip("/")] = once
     return found
@@ -156,15 +159,14 @@ def spatial_dimensions(array: Any, spectral: str) -> tuple[str, str]:
     """Return the dimensions of rows and columns: by their names, else in the order in which they stand."""
     first, second = (dimension for dimension in array.dims if dimension != spectral)
     lower = str(first).lower(), str(second).lower()
-    swapped = lower[0] in COLUMNS and lower[1] not in COLUMNS or lower[1] in ROWS and lower[0] not in ROWS
+    swapped = (lower[0] in COLUMNS and lower[1] not in COLUMNS) or (lower[1] in ROWS and lower[0] not in ROWS)
     return (second, first) if swapped else (first, second)
 
 
 def _plain(array: Any, spectral: str, rows: str, columns: str) -> Any:
     """Bring the dimensions to ``("band", "y", "x")``, in chunks where dask is there."""
     if has_dask():
-        block = tuple(array.encoding.get("chunksizes") or array.encoding.get("preferred_chunks") or ())
-        stored = dict(zip(array.dims, block, strict=True)) if len(block) == array.ndim else {}
+        stored = array.encoding.get("preferred_chunks") or {}
         stored_rows, stored_columns = stored.get(rows, 1), stored.get(columns, array.sizes[columns])
         down, across = chunk_lengths(
             array.sizes[spectral], array.sizes[rows], array.sizes[columns], array.dtype.itemsize,
@@ -242,9 +244,9 @@ def unit_of(array: Any) -> str | None:
     return unit if isinstance(unit, str) else None
 
 
-def nodata_of(array: Any) -> float | None:
+def nodata_of(*attributes_of: Mapping[str, Any]) -> float | None:
     """Return the value that marks missing ones, by the attributes that files use for it."""
-    for attributes in (array.attrs, array.encoding):
+    for attributes in attributes_of:
         lower = {str(key).lower(): value for key, value in attributes.items()}
         for key in _NODATA:
             if key in lower and np.asarray(lower[key]).size == 1:

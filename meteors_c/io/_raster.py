@@ -28,10 +28,11 @@ _UNIT_KEYS = ("wavelength_units", "wavelength_unit", "units", "unit")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep rasterio's warning of files without a georeference: the lack of a CRS is told where it matters."""
+    """Leave out what is told elsewhere: rasterio's word on files without a georeference, rioxarray's on scales."""
     rasterio = import_optional("rasterio", "rasterio", "geo", "scenes in files")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.filterwarnings("ignore", message=".*differ across bands")
         yield
 
 
@@ -164,7 +165,8 @@ def _envi(dataset: Any, envi: dict[str, str]) -> _Found | None:
 
 
 def _band_tags(dataset: Any, envi: dict[str, str]) -> _Found | None:
-    values, widths, units = np.full((2, dataset.count), np.nan), None, set()
+    values = np.full((2, dataset.count), np.nan)
+    units: set[str | None] = set()
     for i, index in enumerate(dataset.indexes):
         tags = _lower(dataset.tags(index))
         text = _first(tags, _WAVELENGTH_KEYS)
@@ -179,7 +181,9 @@ def _band_tags(dataset: Any, envi: dict[str, str]) -> _Found | None:
     if np.isnan(values[0]).all():
         return None
     if len(units) > 1:
-        raise ValueError(f"{dataset.name!r}: the wavelengths of its bands have several units: {units}; give wavelengths=")
+        raise ValueError(
+            f"{dataset.name!r}: the wavelengths of its bands have several units: {units}; give wavelengths="
+        )
     widths = values[1] if np.isfinite(values[1]).all() else None
     return values[0], units.pop(), widths, "the tags of the bands"
 

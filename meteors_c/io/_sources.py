@@ -114,7 +114,7 @@ def _from_labelled(
     mask = made.pop("binary_mask", None)
     if _is(mask, "xarray", "DataArray"):
         mask = mask.broadcast_like(transposed).transpose(*order).values
-    marker = nodata_of(da) if nodata is None else nodata
+    marker = nodata_of(da.attrs, da.encoding) if nodata is None else nodata
     made.setdefault("orientation", "CHW")
     made |= _masked(np.asarray(transposed.values), mask, marker, notes, made["orientation"], fresh)
     place = made.get("georeference") or georeference_of(da, rows, columns)
@@ -143,8 +143,8 @@ def _spectral(da: Any, spectral: str | None, wavelengths: Any) -> Any:
         return da.dims[0]  # as for arrays without names: CHW
     wanted = "wavelength" if spectral is None else spectral
     raise ValueError(
-        f"the DataArray has neither a dimension nor a coordinate along one that is called {wanted!r}: its dimensions are "
-        f"{tuple(da.dims)}, its coordinates {tuple(da.coords)}; give spectral="
+        f"the DataArray has neither a dimension nor a coordinate along one that is called {wanted!r}: its dimensions "
+        f"are {tuple(da.dims)}, its coordinates {tuple(da.coords)}; give spectral="
     )
 
 
@@ -216,7 +216,9 @@ def _masked(
     """
     absent = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, dtype=bool)
     if nodata is not None and not np.isnan(nodata):
-        absent |= values == np.asarray(nodata).astype(values.dtype, copy=False) if _fits(nodata, values.dtype) else False
+        absent |= (
+            values == np.asarray(nodata).astype(values.dtype, copy=False) if _fits(nodata, values.dtype) else False
+        )
     count = int(np.count_nonzero(absent))
     if not count:
         return {"image": values} | ({} if mask is None else {"binary_mask": mask})
@@ -352,13 +354,9 @@ def _from_hdf5(dataset: Any, known: dict[str, Any]) -> dict[str, Any]:
     """Read a dataset of h5py, in the order of its axes; no-data by the attributes that files use for it."""
     from meteors_c.io._labelled import nodata_of
 
-    class Attributes:
-        attrs = dict(dataset.attrs)
-        encoding: dict[str, Any] = {}  # noqa: RUF012 - never written to
-
     notes = [f"shape {dataset.shape}, read"]
     orientation, mask = known.get("orientation", "CHW"), known.pop("binary_mask", None)
-    rest = _masked(np.asarray(dataset[...]), mask, nodata_of(Attributes), notes, orientation, fresh=True)
+    rest = _masked(np.asarray(dataset[...]), mask, nodata_of(dataset.attrs), notes, orientation, fresh=True)
     name = f"{dataset.file.filename}:{dataset.name}"
     return known | rest | {"source": known.get("source") or _said(name, notes)}
 

@@ -12,9 +12,10 @@ __all__ = ["Georeference", "georeference_of"]
 Transform = tuple[float, float, float, float, float, float]
 
 # Names that files give to the two spatial dimensions.
-ROWS = ("y", "lat", "latitude", "northing", "row", "rows", "line", "lines", "height", "downtrack", "along_track")
-COLUMNS = ("x", "lon", "longitude", "easting", "col", "cols", "column", "columns", "sample", "samples", "width")
-COLUMNS += ("crosstrack", "across_track", "pixel")
+ROWS = frozenset("y lat latitude northing row rows line lines height downtrack along_track".split())
+COLUMNS = frozenset(
+    "x lon longitude easting col cols column columns sample samples width crosstrack across_track pixel".split()
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +158,7 @@ def georeference_of(da: Any, rows: str, columns: str) -> Georeference | None:
         crs = spatial.rio.crs
         transform = _transform_of(spatial, x, y)
     pixels = crs is None and transform in (None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
-    if pixels and (x is None or y is None or _counted(x) and _counted(y)):
+    if pixels and (x is None or y is None or (_counted(x) and _counted(y))):
         return None
     wkt = None if crs is None else crs.to_wkt()
     place = Georeference.from_transform(transform, height, width, wkt)

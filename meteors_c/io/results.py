@@ -119,18 +119,18 @@ def to_geotiff(results: Results, path: str | os.PathLike[str]) -> None:
     if place is not None and place.transform is not None:
         profile["transform"] = rasterio.Affine(*place.transform)
     if place is not None and place.crs is not None:
-        profile["crs"] = rasterio.crs.CRS.from_user_input(place.crs)
+        profile["crs"] = _crs(rasterio, place.crs)
     else:
         warn_caller(f"the image has no CRS, and so {os.fspath(path)!r} has none: set hsi.georeference")
     used = _used(listed[0]).any(0)
 
     def write(temporary: str) -> None:
-        with quiet(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False):
-            with rasterio.open(temporary, "w", **profile) as file:
-                file.update_tags(**_tags(listed))
-                if not used.all():
-                    file.write_mask(used)
-                _write_bands(file, listed, maps, dtype)
+        environment = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False)
+        with quiet(), environment, rasterio.open(temporary, "w", **profile) as file:
+            file.update_tags(**_tags(listed))
+            if not used.all():
+                file.write_mask(used)
+            _write_bands(file, listed, maps, dtype)
 
     _in_one_step(path, write)
 
@@ -192,7 +192,9 @@ def _listed(results: Results) -> list[HSIAttributes]:
         ):
             raise ValueError(f"results must be of one image to lie in one file, but results[{i}] is of another place")
         if type(result) is not type(listed[0]):
-            raise ValueError(f"results must be of one class, but are {type(listed[0]).__name__} and {type(result).__name__}")
+            raise ValueError(
+                f"results must be of one class, but are {type(listed[0]).__name__} and {type(result).__name__}"
+            )
     return listed
 
 
@@ -309,6 +311,13 @@ def _checked_place(result: HSIAttributes) -> Any:
     return place
 
 
+def _crs(rasterio: Any, text: str) -> Any:
+    try:
+        return rasterio.crs.CRS.from_user_input(text)
+    except rasterio.errors.CRSError as error:
+        raise ValueError(f"the crs of hsi.georeference is none that GDAL knows ({error}): {text[:80]!r}") from error
+
+
 def _placed(dataset: Any, result: HSIAttributes) -> Any:
     """Add coordinates, CRS and transform to a dataset of maps."""
     place = _checked_place(result)
@@ -316,11 +325,11 @@ def _placed(dataset: Any, result: HSIAttributes) -> Any:
         return dataset
     if place.x is not None and place.y is not None:
         dataset = dataset.assign_coords(y=("y", place.y), x=("x", place.x))
+    rasterio = import_optional("rasterio", "rasterio", "geo", _PURPOSE)
     dataset = dataset.rio.set_spatial_dims(x_dim="x", y_dim="y")
     if place.crs is not None:
-        dataset = dataset.rio.write_crs(place.crs).rio.write_coordinate_system()
+        dataset = dataset.rio.write_crs(_crs(rasterio, place.crs)).rio.write_coordinate_system()
     if place.transform is not None:
-        rasterio = import_optional("rasterio", "rasterio", "geo", _PURPOSE)
         dataset = dataset.rio.write_transform(rasterio.Affine(*place.transform))
     return dataset
 

@@ -60,18 +60,18 @@ def open_scene(
     Returns
     -------
     xarray.DataArray
-        Over ``("wavelength", "y", "x")``, backed by dask where it is installed. Coordinates along the first: ``wavelength``
-        and, where known, ``fwhm`` in nm, and ``band``, the number of the band in the file, from 1. CRS, transform and
-        no-data by ``.rio``. ``attrs`` has the source, the sensor, the unit of its wavelengths, the bands that were dropped,
-        and the scale and offset if they are not applied.
+        Over ``("wavelength", "y", "x")``, backed by dask where it is installed. Coordinates along the first:
+        ``wavelength`` and, where known, ``fwhm`` in nm, and ``band``, the number of the band in the file, from 1. CRS,
+        transform and no-data by ``.rio``. ``attrs`` has the source, the sensor, the unit of its wavelengths, the bands
+        that were dropped, and the scale and offset if they are not applied.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        No wavelengths, one that is missing (which), a unit that is unknown or can't be found out, numbers of wavelengths
-        and bands that differ, or several variables that could be the scene.
+        No wavelengths, one that is missing (which), a unit that is unknown or can't be found out, numbers of
+        wavelengths and bands that differ, or several variables that could be the scene.
     IndexError
         A band that the file does not have.
     ImportError
@@ -150,7 +150,9 @@ def _finish(
         band=("wavelength", chosen.indices + 1, {"long_name": "number of the band in the file, from 1"}),
     )
     if chosen.fwhm is not None:
-        array = array.assign_coords(fwhm=("wavelength", chosen.fwhm, {"units": "nm", "long_name": "full width at half maximum"}))
+        array = array.assign_coords(
+            fwhm=("wavelength", chosen.fwhm, {"units": "nm", "long_name": "full width at half maximum"})
+        )
     if table.bad is not None and not chosen.good.all():
         array = array.assign_coords(good_band=("wavelength", chosen.good))
     missing = nodata_of_file if nodata is None else nodata

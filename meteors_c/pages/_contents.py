@@ -128,7 +128,7 @@ def _valid(hsi: HSI) -> torch.Tensor:
 
 
 def _counted(result: HSIAttributes) -> torch.Tensor:
-    """Return the attributions, with NaN under the mask and where they are infinite; the tensor itself where it is so."""
+    """Return the attributions with NaN under the mask and where they are infinite; themselves where none is."""
     values = result.attributes.detach().cpu()
     if values.dtype not in (torch.float32, torch.float64):
         values = values.float()
@@ -233,4 +233,4 @@ def png(picture: np.ndarray) -> str:
 def encode(values: np.ndarray) -> dict[str, Any]:
     """Return float32 values as what the script of the page reads."""
     little = np.ascontiguousarray(values, dtype="<f4")
-    return {"floats": base64.b64encode(little).decode("ascii"), "shape": list(values.shape)}
+    return {"floats": base64.b64encode(little.tobytes()).decode("ascii"), "shape": list(values.shape)}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from meteors_c import spectral
 from meteors_c.pages._contents import Contents
 
 __all__ = ["band_figure", "map_figure", "pixel_figure", "regions_of"]
@@ -22,6 +23,7 @@ COLOURS = [
     [1.0, "rgba(103,0,31,1)"],
 ]
 _AXIS: dict[str, Any] = {"gridcolor": GRID, "linecolor": "#9aa79f", "ticks": "outside", "automargin": True}
+_SCALE = {"thickness": 12, "len": 0.9, "outlinewidth": 0, "title": {"text": "attribution", "side": "right"}}
 _LAYOUT: dict[str, Any] = {
     "template": "none",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
@@ -38,13 +40,8 @@ Region = tuple[str, float, float]
 def regions_of(wavelengths: np.ndarray) -> list[Region]:
     """Return the named regions that bands lie in, (name, lowest, highest nm), from short to long wavelengths.
 
-    Those that cover the spectrum side by side, and the absorption bands of gases; a plain installation without the table
-    shows none.
+    Those that cover the spectrum side by side, and the absorption bands of gases.
     """
-    try:
-        spectral = importlib.import_module("meteors_c.spectral")
-    except ImportError:
-        return []
     names = [*spectral.groups(wavelengths, "regions"), *spectral.groups(wavelengths, "absorption")]
     ranges = [(name, low, high) for name in names for low, high in spectral.ranges_of(name)]
     inside = [one for one in ranges if ((wavelengths >= one[1]) & (wavelengths <= one[2])).any()]
@@ -72,7 +69,12 @@ def map_figure(contents: Contents, picture: str) -> dict[str, Any]:
             colorscale=COLOURS,
             opacity=0.0 if contents.heat is None else 0.8,
             showscale=contents.heat is not None,
-            colorbar={"thickness": 12, "len": 0.9, "outlinewidth": 0, "title": {"text": "attribution", "side": "right"}},
+            colorbar={
+                "thickness": 12,
+                "len": 0.9,
+                "outlinewidth": 0,
+                "title": {"text": "attribution", "side": "right"},
+            },
             hovertemplate="row %{y:.0f}, column %{x:.0f}"
             + ("" if contents.heat is None else "<br>attribution %{z:.4g}")
             + "<extra></extra>",

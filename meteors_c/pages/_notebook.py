@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from meteors_c.hsi import HSI
 from meteors_c.pages._contents import attribution_map, colour_limit, picture_of, png
 from meteors_c.pages._tables import Rows, covered, evidence, making, rows_html, title_of
 
@@ -106,12 +107,10 @@ def _small(plane: torch.Tensor) -> torch.Tensor:
     return plane[::step, ::step]
 
 
-def _thumbnail(hsi: Any) -> np.ndarray | None:
-    """Return a CHW image in colours, small; None where it has no pixel."""
-    if 0 in hsi.image.shape:
-        return None
+def _thumbnail(hsi: Any) -> np.ndarray:
+    """Return a CHW image in colours, small."""
     step = max(1, -(-max(hsi.image.shape[1:]) // _SIDE))
-    small = type(hsi)(
+    small = HSI(
         image=hsi.image.detach()[:, ::step, ::step],
         wavelengths=hsi.wavelengths,
         binary_mask=hsi.binary_mask[:, ::step, ::step],

@@ -36,8 +36,6 @@ def evidence(result: HSIAttributes) -> Rows:
 
 def covered(hsi: HSI) -> str:
     """Return how many pixels the mask of an image leaves."""
-    if 0 in hsi.image.shape:
-        return "no pixels"
     part = float(hsi.spatial_binary_mask.double().mean())
     return "all pixels" if part == 1 else f"{100 * part:.1f} % of the pixels"
 

@@ -79,11 +79,12 @@ def write(
 
     Examples
     --------
-    >>> import torch
+    >>> import pathlib, tempfile, torch
     >>> from meteors_c import HSI, attr, pages
     >>> hsi = HSI(image=torch.rand(3, 20, 20), wavelengths=[450.0, 550.0, 650.0])
     >>> result = attr.HSIAttributes(hsi=hsi, attributes=torch.randn(3, 20, 20), attribution_method="Saliency")
-    >>> pages.write("report.html", [result], titles=["Three bands"])
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "report.html"
+    >>> pages.write(path, [result], titles=["Three bands"])
     """
     shown = _results(results)
     names = _titles(titles, shown)
@@ -124,7 +125,7 @@ class _Shared:
 
     def place(self, values: np.ndarray) -> int:
         """Return the number of an array in the page; the same for the same values."""
-        key = (values.shape, hashlib.blake2b(np.ascontiguousarray(values)).digest())
+        key = (values.shape, hashlib.blake2b(values.tobytes()).digest())
         if key not in self._places:
             self._places[key] = len(self.arrays)
             self.arrays.append(encode(values))
@@ -150,9 +151,7 @@ def _page(contents: list[Contents], titles: list[str], share_scale: bool, made: 
     }
     # Split before anything is put in: what is put in may hold braces of its own.
     pieces = _resource("page.html").split("{{")
-    return pieces[0] + "".join(
-        parts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:])
-    )
+    return pieces[0] + "".join(parts[name] + rest for name, _, rest in (piece.partition("}}") for piece in pieces[1:]))
 
 
 def _resource(name: str) -> str:
@@ -223,8 +222,8 @@ def _panel_html(contents: Contents, number: int, title: str, made: Any, alone: b
 <div class="figure"><div class="plot map" id="map-{number}" role="img" aria-label="Map of {name}: the scene with \
 attributions over it; a click chooses a pixel, as the fields for row and column do"></div>
 <p class="note">{_notes(contents, alone)}</p></div>
-<div class="figure"><div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of the \
-chosen pixel of {name}"></div>
+<div class="figure"><div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of \
+the chosen pixel of {name}"></div>
 <p class="readout" id="readout-{number}" aria-live="polite"></p></div>
 </div>
 {bands}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from meteors_c._memory import available_memory
 from meteors_c._optional import import_optional
 from meteors_c.scenes._grid import Block
 from meteors_c.scenes._job import Job, Outcome, Read
@@ -76,13 +79,21 @@ def _run_block(name: str, block: Block, read: Read | None, location: str | None)
     """Compute a block on a worker, and write it where there is a folder."""
     with _lock:  # one at a time: a worker is a process, whose threads are the model's
         if name not in _jobs:
-            _jobs[name] = cloudpickle.loads(_sent[name])
+            _jobs[name] = _within_memory(cloudpickle.loads(_sent[name]))
         job = _jobs[name]
         outcome = job.compute(block, job.read(block) if read is None else read)
     if location is None:
         return outcome
     write(location, block, outcome)
     return outcome.without_maps()
+
+
+def _within_memory(job: Job) -> Job:
+    """Return a job that takes half of the memory that a worker has, which may be a part of the machine's."""
+    limit = getattr(getattr(distributed.get_worker(), "memory_manager", None), "memory_limit", None)
+    if limit and job.settings.memory_limit is None:
+        job.settings = replace(job.settings, memory_limit=min(int(limit) // 2, available_memory() // 2))
+    return job
 
 
 def run_on(
@@ -116,10 +127,12 @@ def run_on(
         block = next(blocks, None)
         if block is None:
             return False
-        future = client.submit(
-            _run_block, name, block, job.read(block) if sends_values else None, location, pure=False,
-            key=f"{name}-block-{block.number}",
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # dask warns of tasks that bring their pixels along
+            future = client.submit(
+                _run_block, name, block, job.read(block) if sends_values else None, location, pure=False,
+                key=f"{name}-block-{block.number}",
+            )  # fmt: skip
         waiting[future] = block
         tasks.add(future)
         return True

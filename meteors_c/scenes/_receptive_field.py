@@ -74,7 +74,13 @@ def summed_model(model: ExplainableModel, network: Network, image: torch.Tensor)
     ValueError
         If the model gives neither numbers nor maps of the size of its input.
     """
-    output = network._run(model.forward_func, image)
+    try:
+        output = network._run(model.forward_func, image)
+    except Exception as error:
+        raise ValueError(
+            f"the model does not take an image of {tuple(image.shape[-2:])} pixels ({error}); a classifier of patches "
+            "needs window="
+        ) from error
     if output.ndim <= 1:
         return model
     if output.shape[-2:] != image.shape[-2:]:

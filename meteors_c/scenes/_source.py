@@ -103,7 +103,7 @@ def scene_of(scene: Any, wavelengths: Any = None) -> Scene:
 
     Parameters
     ----------
-    scene : xarray.DataArray, HSI, numpy.ndarray, dask array or torch.Tensor
+    scene : xarray.DataArray, HSI, numpy.ndarray, dask array, torch.Tensor or dataset of h5py
         A DataArray names its dims; arrays are ``(bands, rows, columns)``.
     wavelengths : array-like, optional
         Of the bands, where the scene has none of its own.
@@ -126,6 +126,9 @@ def scene_of(scene: Any, wavelengths: Any = None) -> Scene:
         raise ShapeMismatchError(f"scene must have the axes (bands, rows, columns), not shape {tuple(scene.shape)}")
     if isinstance(scene, np.memmap):
         scene = scene.view(np.ndarray)  # what is read of it is read from the file all the same
+    elif not isinstance(scene, np.ndarray) and not hasattr(scene, "dask"):
+        dask = import_optional("dask.array", "dask", "dask", "scenes in files")
+        scene = dask.from_array(scene, lock=True)
     return _from_array(xarray.DataArray(scene, dims=DIMS), wavelengths)
 
 
@@ -183,8 +186,8 @@ def _from_hsi(hsi: HSI, xarray: Any) -> Scene:
     array = xarray.DataArray(bands_first.image.detach().cpu().numpy(), dims=DIMS)
     place = getattr(hsi, "georeference", None)
     if place is not None:
-        array = array.assign_coords(y=np.asarray(place.y), x=np.asarray(place.x))
-        array = array.assign_coords(spatial_ref=((), 0, _grid_mapping(place)))
+        centres = {name: np.asarray(of) for name in ("y", "x") if (of := getattr(place, name)) is not None}
+        array = array.assign_coords(centres).assign_coords(spatial_ref=((), 0, _grid_mapping(place)))
     scene = _from_array(array, bands_first.wavelengths.cpu().numpy())
     used = bands_first.binary_mask
     scene.mask = None if bool(used.all()) else used.cpu().numpy()
@@ -194,8 +197,10 @@ def _from_hsi(hsi: HSI, xarray: Any) -> Scene:
 
 def _grid_mapping(place: Any) -> dict[str, str]:
     """Return the attributes by which GDAL and rioxarray know a coordinate system and a transform (six numbers)."""
-    a, b, c, d, e, f = [float(value) for value in tuple(place.transform)[:6]]
-    attributes = {"GeoTransform": f"{c!r} {a!r} {b!r} {f!r} {d!r} {e!r}"}
+    attributes = {}
+    if place.transform is not None:
+        a, b, c, d, e, f = [float(value) for value in tuple(place.transform)[:6]]
+        attributes["GeoTransform"] = f"{c!r} {a!r} {b!r} {f!r} {d!r} {e!r}"
     return attributes | ({"crs_wkt": str(place.crs), "spatial_ref": str(place.crs)} if place.crs else {})
 
 

@@ -63,6 +63,8 @@ class Memory(Store):
         self.dataset = template
         self.sums = np.zeros(template["mean_spectrum"].shape)
         self.pixels = np.zeros(template["pixels"].shape, dtype=np.int64)
+        self.grid, self.next = grid, 0
+        self.waiting: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.counts = dict.fromkeys(COUNTS, 0)
         self.shortcut: str | None = None
 
@@ -71,11 +73,21 @@ class Memory(Store):
         self.dataset["map"].values[:, block.rows, block.columns] = outcome.maps
         if outcome.values is not None:
             self.dataset["values"].values[:, :, block.rows, block.columns] = outcome.values
-        self.sums += outcome.sums
-        self.pixels += outcome.pixels
+        self.waiting[block.number] = (outcome.sums, outcome.pixels)
+        self._add_in_order()
         self.counts = {name: self.counts[name] + outcome.counts[name] for name in COUNTS}
         self.shortcut = self.shortcut or outcome.shortcut
-        self.done[block.number] = True
+
+    def _add_in_order(self) -> None:
+        """Add what came so far as far as it is complete: sums round alike, whoever was faster."""
+        while self.next < self.grid.number:
+            if self.next in self.waiting:
+                sums, pixels = self.waiting.pop(self.next)
+                self.sums += sums
+                self.pixels += pixels
+            elif self.grid.block(self.next).pixels:
+                return
+            self.next += 1
 
     def result(self) -> Any:
         """Return the dataset."""
@@ -123,6 +135,7 @@ class ZarrStore(Store):
                 name: {
                     "chunks": tuple(_size(template, dim, of[dim]) for dim in template[name].dims),
                     "fill_value": np.nan,  # what is read where no block is
+                    **{key: value for key, value in template[name].encoding.items() if key == "grid_mapping"},
                 }
                 for name, of in chunks.items()
                 if name in template

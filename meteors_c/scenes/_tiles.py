@@ -26,6 +26,7 @@ __all__ = ["check_method", "mean_spectrum", "tiled"]
 _LOCAL = (Saliency, InputXGradient, IntegratedGradients, Occlusion)
 _TUNNELS = (NoiseTunnel, HyperNoiseTunnel)
 STRIP_BYTES = 64 << 20
+PROBE = 128  # rows and columns of an image by which the outputs of a model are looked at
 
 
 def check_method(explainer: Explainer, name: str, arguments: dict[str, Any]) -> None:
@@ -84,7 +85,9 @@ def tiled(
     """
     network = Network(explainer.explainable_model, scene.orientation, arguments.get("additional_forward_args"))
     texture = _texture(scene)
-    model = summed_model(explainer.explainable_model, network, texture(64, 64))
+    model = summed_model(
+        explainer.explainable_model, network, texture(*(scene.shape[1:] if one_block else (PROBE, PROBE)))
+    )
     if model is not explainer.explainable_model:
         explainer = with_model(explainer, model)
         network = Network(model, scene.orientation, arguments.get("additional_forward_args"))

@@ -136,13 +136,18 @@ def explain_scene(
 
     Examples
     --------
-    >>> import xarray
-    >>> bands = {"wavelength": [450.0, 550.0, 650.0]}
-    >>> scene = xarray.DataArray(np.random.rand(3, 40, 50), dims=("wavelength", "y", "x"), coords=bands)
-    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 5 * 5, 2)).double()
-    >>> explainer = Saliency(ExplainableModel(net, "classification"))
-    >>> explain_scene(explainer, scene, window=5, target=[0, 1])["map"].shape
+    >>> import torch
+    >>> from meteors_c import HSI, attr, models
+    >>> scene = HSI(image=torch.rand(3, 40, 50), wavelengths=[450.0, 550.0, 650.0])
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 5 * 5, 2)).eval()
+    >>> explainer = attr.Saliency(models.ExplainableModel(net, "classification"))
+    >>> maps = attr.explain_scene(explainer, scene, window=5, target=[0, 1])
+    >>> maps["map"].shape
     (2, 40, 50)
+
+    On a cluster, into a folder, which the same call goes on with if it is cut short:
+
+    >>> maps = attr.explain_scene(explainer, scene, window=5, target=0, client=client, out="map.zarr")  # doctest: +SKIP
     """
     if not isinstance(explainer, Explainer):
         raise TypeError(f"explainer must be an attribution method with its model, not {type(explainer).__name__}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from meteors_c.attr._band_masks import BandMasks
 from meteors_c.attr._fields import ensure_torch_tensor
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.utils import aggregate_by_mask, broadcast_to, expand_spectral_mask, floating_dtype
@@ -157,7 +158,7 @@ def visualize_spectral_aggregated_attributes(
         mask, names = (given, band_names) if given is not None else BandMasks.get_band_mask(result.hsi, band_names)
         expanded = expand_spectral_mask(result.hsi, mask, repeat_dimensions=True)
         fields = _aggregated_fields(result, expanded, aggregate_func)
-        return HSIAttributesSpectral(**fields, band_names=names)
+        return HSIAttributesSpectral(**fields, band_names=names)  # type: ignore[arg-type]
 
     results = [aggregated(result) for result in attributes] if isinstance(attributes, list) else aggregated(attributes)
     return visualize_spectral_attributes(results, ax, use_pyplot, color_palette, show_not_included, title)

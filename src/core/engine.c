@@ -5,6 +5,7 @@
  */
 #include "run.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Free choice of the first chunk: about as many samples as the second-level cache holds. */
@@ -288,7 +289,8 @@ size_t met_largest_chunk(const engine *e, bool prepared) {
     if (e->options->max_batch_size > 0) {
         return limit;
     }
-    const size_t grown = GROW_BYTES / (prepared && e->job->gradient ? FEATURES : 1) / e->bytes;
+    const size_t bytes = prepared && e->job->gradient ? GROW_BYTES / FEATURES : prepared ? 8 * GROW_BYTES : GROW_BYTES;
+    const size_t grown = bytes / e->bytes;
     return grown > first ? (grown < limit ? grown : limit) : first;
 }
 
@@ -461,7 +463,12 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     status = status == MET_OK ? met_wants_shortcut(&e, &shortcut) : status;
     status = status == MET_OK ? run_groups(&e, shortcut) : status;
     if (status == MET_EDECLINED && e.failed) {
+        e.refused = MET_DECLINE_VERIFICATION;
+        snprintf(e.refusal, sizeof e.refusal, "%.*s", (int)sizeof e.refusal - 1, report->shortcut_failed);
         status = run_all_again(&e, &before);
+    }
+    if (status == MET_OK) {
+        met_note_experience(&e, met_seconds() - start);
     }
     free_run(&e);
     report->seconds += met_seconds() - start;

@@ -87,6 +87,8 @@ typedef enum met_shortcuts {
     MET_SHORTCUTS_REPLAY        /* the model's recorded program on whole samples, wherever that is offered */
 } met_shortcuts;
 
+typedef struct met_experience met_experience; /* experience.h */
+
 typedef struct met_options {
     size_t max_batch_size; /* largest batch; 0: the engine chooses */
     size_t memory_budget;  /* bytes that one chunk and the caches may take; 0: no limit */
@@ -94,6 +96,7 @@ typedef struct met_options {
     met_finite finite;
     bool leave_allocator_alone; /* see heap.c */
     const met_parallel *pool;   /* NULL: this thread alone */
+    met_experience *experience; /* of this model in earlier calls, or NULL */
     /*
      * Called with evaluations done and to do, before the first one and between chunks, without any lock held; non-zero
      * stops the run. NULL: none.

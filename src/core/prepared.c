@@ -38,6 +38,13 @@
 /* The plain path takes over where the shortcut takes longer by this. */
 #define SLOWER 1.03
 
+/* No shortcut was taken although one was tried: for the report, and for later calls. */
+static void note_refusal(engine *e, met_decline reason, const char *why) {
+    e->refused = reason;
+    snprintf(e->refusal, sizeof e->refusal, "%s", why);
+    met_note_decline(e->report, reason, why);
+}
+
 void met_note_decline(met_report *report, met_decline reason, const char *why) {
     if (report->shortcut[0] == '\0' && report->shortcut_declined[0] == '\0') {
         snprintf(report->shortcut_declined, sizeof report->shortcut_declined, "%s", why);
@@ -252,8 +259,9 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tu
     const met_shortcut *cut = e->model->shortcut;
     met_report *r = e->report;
     int status = prepare(e, from, to);
+    e->tried = true;
     if (status == MET_EDECLINED) {
-        met_note_decline(r, met_decline_reason(), met_detail());
+        note_refusal(e, met_decline_reason(), met_detail());
         e->hopeless = is_shared(met_decline_reason());
     } else if (status == MET_OK) {
         discard_measured(e);
@@ -266,9 +274,9 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tu
         } else if (status == MET_EDECLINED) {
             const size_t discarded = met_start_again(e, from, to, &before, done);
             r->evaluations_discarded += discarded;
-            met_note_decline(r, met_decline_reason(), met_detail());
+            note_refusal(e, met_decline_reason(), met_detail());
         } else if (status == MET_OK && e->plain_is_best) {
-            met_note_decline(r, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");
+            note_refusal(e, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");
         } else if (status == MET_OK) {
             note_shortcut(r, cut->name(e->prepared), cut->program != NULL ? cut->program(e->prepared) : "");
         }
@@ -323,12 +331,24 @@ static int measure(engine *e, bool *worth) {
     return status;
 }
 
+/* Whether an earlier call has found that a shortcut is in vain here. */
+static bool is_advised_against(engine *e, met_decline *reason, char *why, size_t n) {
+    char found[160];
+    e->eligible = e->options->shortcuts == MET_SHORTCUTS_WHERE_FASTER;
+    if (!e->eligible || !met_experience_advises_against(e->options->experience, e->job, reason, found, sizeof found)) {
+        return false;
+    }
+    snprintf(why, n, "%s, as an earlier call has shown", found);
+    return true;
+}
+
 /* Whether the job is of a form that a shortcut can take, and large enough that it pays; else the report says why not. */
 int met_wants_shortcut(engine *e, bool *wanted) {
     const met_job *job = e->job;
     const met_shortcut *cut = e->model->shortcut;
     met_decline reason = MET_DECLINE_NONE;
     const char *why = "";
+    char earlier[200];
     int status = MET_OK;
     *wanted = false;
     if (e->options->shortcuts == MET_SHORTCUTS_OFF) {
@@ -346,6 +366,8 @@ int met_wants_shortcut(engine *e, bool *wanted) {
     } else if (has_too_few_evaluations(e)) {
         reason = MET_DECLINE_LITTLE_WORK;
         why = "there are too few evaluations of an image";
+    } else if (is_advised_against(e, &reason, earlier, sizeof earlier)) {
+        why = earlier;
     } else {
         bool worth = false;
         status = measure(e, &worth);
@@ -357,6 +379,15 @@ int met_wants_shortcut(engine *e, bool *wanted) {
         met_note_decline(e->report, reason, why);
     }
     return status;
+}
+
+void met_note_experience(engine *e, double seconds) {
+    const met_job *job = e->job;
+    const double samples = (double)job->images * (double)job->evaluations;
+    if (e->eligible) {
+        met_experience_note(e->options->experience, job, e->tried, e->refused, e->refusal, seconds,
+                            samples * part_in_batches(e, SLOW_PART) * e->report->seconds_alone);
+    }
 }
 
 /* How many images a shortcut prepares at once. */

@@ -3,6 +3,7 @@
 #define MET_RUN_H
 
 #include "engine.h"
+#include "experience.h"
 #include "reduce.h"
 #include "tuner.h"
 
@@ -86,9 +87,13 @@ typedef struct engine {
     spot_check spot;
     bool *carried;   /* (images,) job->sums holds gradients that were rendered, and waits for those of the shortcut */
     size_t carrying; /* image whose gradients `sum` holds in that case; or MET_NO_IMAGE */
-    bool plain_is_best; /* the shortcut was measured to be slower */
-    bool hopeless;      /* it was declined for a reason that all images share */
-    bool failed;        /* it gave something else than the model */
+    bool plain_is_best;  /* the shortcut was measured to be slower */
+    bool hopeless;       /* it was declined for a reason that all images share */
+    bool failed;         /* it gave something else than the model */
+    bool eligible;       /* the job is of a form that a shortcut can take */
+    bool tried;          /* one was prepared */
+    met_decline refused; /* why it was not taken, where one was tried */
+    char refusal[160];
 
     size_t measured;       /* samples that were rendered to learn what that costs */
     met_report unmeasured; /* the report before */
@@ -203,6 +208,8 @@ double met_output_scale(const met_outputs *y, size_t n);
 int met_wants_shortcut(engine *e, bool *wanted);
 size_t met_group_size(const engine *e);
 int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tuner *plain);
+/* Write down for later calls what this run took. */
+void met_note_experience(engine *e, double seconds);
 /* Write down why no shortcut is taken, unless one was, or another reason came first. */
 void met_note_decline(met_report *report, met_decline reason, const char *why);
 

@@ -118,6 +118,10 @@ static int read_options(met_py_call *c, PyObject *options) {
     } else {
         c->call.dtype = MET_BOOL; /* that of the images */
     }
+    if ((item = entry(options, "experience")) != NULL &&
+        (met_py_experience(item, &c->options.experience) < 0 || met_py_keep(c, Py_NewRef(item)) < 0)) {
+        return -1;
+    }
     return met_py_parallel(entry(options, "parallel"), &c->options.pool);
 }
 

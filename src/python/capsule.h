@@ -4,6 +4,7 @@
 
 #include <Python.h>
 
+#include "experience.h"
 #include "model.h"
 
 /* The model in a capsule named MET_MODEL_CAPSULE; NULL with a TypeError otherwise. */
@@ -11,6 +12,13 @@ const met_model *met_py_model(PyObject *capsule);
 
 /* The thread pool in a capsule named MET_PARALLEL_CAPSULE, or NULL for None; -1 with a TypeError otherwise. */
 int met_py_parallel(PyObject *capsule, const met_parallel **out);
+
+/* The experience in a capsule that experience() made, or NULL for None; -1 with a TypeError otherwise. */
+int met_py_experience(PyObject *capsule, met_experience **out);
+
+/* experience() -> capsule */
+PyObject *met_py_new_experience(PyObject *module, PyObject *nothing);
+extern const char met_py_experience_doc[];
 
 /* Add the capsule MET_HOST_CAPSULE to the module. */
 int met_py_add_host(PyObject *module);

@@ -11,8 +11,8 @@
 
 enum { IMAGE, WAVELENGTHS, ORIENTATION, DEVICE, MASK, GEOREFERENCE, SOURCE, FIELDS, UNIT = FIELDS, KEYWORDS_TAKEN };
 
-static const char *const field_names[KEYWORDS_TAKEN] = {"image",       "wavelengths",  "orientation", "device",
-                                                        "binary_mask", "georeference", "source",      "wavelength_unit"};
+static const char *const field_names[KEYWORDS_TAKEN] = {
+    "image", "wavelengths", "orientation", "device", "binary_mask", "georeference", "source", "wavelength_unit"};
 
 int met_py_hsi_ready(const met_py_hsi *self) {
     if (self->image == NULL) {
@@ -143,10 +143,9 @@ static int make_fields(PyObject *const given[KEYWORDS_TAKEN], PyObject *made[FIE
     if (made[MASK] != NULL && made[MASK] != Py_None) {
         Py_SETREF(made[MASK], met_py_expand_mask(made[MASK], made[IMAGE], made[ORIENTATION]));
     }
-    made[GEOREFERENCE] =
-        made[MASK] == NULL
-            ? NULL
-            : met_py_georeference_field(given[GEOREFERENCE] == NULL ? Py_None : given[GEOREFERENCE]);
+    made[GEOREFERENCE] = made[MASK] == NULL
+                             ? NULL
+                             : met_py_georeference_field(given[GEOREFERENCE] == NULL ? Py_None : given[GEOREFERENCE]);
     made[SOURCE] =
         made[GEOREFERENCE] == NULL ? NULL : met_py_source_field(given[SOURCE] == NULL ? Py_None : given[SOURCE]);
     return made[SOURCE] == NULL ? -1 : 0;

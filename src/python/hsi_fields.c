@@ -519,7 +519,8 @@ PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientat
 
 PyObject *met_py_georeference_field(PyObject *value) {
     if (value != Py_None && !(PyObject_HasAttrString(value, "crs") && PyObject_HasAttrString(value, "transform"))) {
-        PyErr_Format(PyExc_TypeError, "georeference must have a crs and a transform, as meteors_c.io.Georeference, not %s",
+        PyErr_Format(PyExc_TypeError,
+                     "georeference must have a crs and a transform, as meteors_c.io.Georeference, not %s",
                      Py_TYPE(value)->tp_name);
         return NULL;
     }

@@ -64,6 +64,7 @@ static PyMethodDef functions[] = {
     METHOD(draw_coalitions),
     METHOD(callable_model),
     METHOD(fit_linear),
+    {"experience", met_py_new_experience, METH_NOARGS, met_py_experience_doc},
     METHOD(windows),
     METHOD(window_spectra),
     {"find_method", find_method, METH_O, find_method_doc},

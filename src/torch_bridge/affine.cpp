@@ -188,14 +188,14 @@ double Subject::cost(size_t from, size_t to) const {
     return sum;
 }
 
-std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &images, const std::vector<int> &wanted,
-                                  size_t to, bool in_double) {
+std::vector<Evaluated> Prefix::of(const at::Tensor &images, const std::vector<int> &wanted) const {
     const int64_t n = images.size(0);
-    const auto step = static_cast<int64_t>(std::min<size_t>(subject.most, 64));
-    std::vector<std::vector<at::Tensor>> parts(wanted.size());
+    const auto step = static_cast<int64_t>(std::min<size_t>(most, 64));
+    const bool gradient = at::GradMode::is_enabled();
+    std::vector<Evaluated> parts;
     for (int64_t from = 0; from < n; from += step) {
         const int64_t end = std::min(n, from + step);
-        Run run(subject.program, subject.model, {subject.origins.begin() + from, subject.origins.begin() + end});
+        Run run(program, model, {origins.begin() + from, origins.begin() + end});
         if (in_double) {
             run.in_double();
         }
@@ -203,17 +203,35 @@ std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &imag
             run.keep(v);
         }
         at::Tensor x = images.slice(0, from, end);
-        run.give(subject.program.input, in_double ? x.to(at::kDouble) : x);
+        x = in_double ? x.to(at::kDouble) : x;
+        x = gradient ? x.detach().clone().requires_grad_() : x;
+        run.give(program.input, x);
         run.go(0, to);
-        for (size_t i = 0; i < wanted.size(); i++) {
-            parts[i].push_back(run.value(wanted[i]));
+        parts.push_back({from, x, {}});
+        for (int v : wanted) {
+            parts.back().values.push_back(run.value(v));
         }
     }
+    return parts;
+}
+
+std::vector<at::Tensor> joined(const std::vector<Evaluated> &parts) {
     std::vector<at::Tensor> values;
-    for (const auto &of_chunks : parts) {
+    for (size_t i = 0; i < parts[0].values.size(); i++) {
+        std::vector<at::Tensor> of_chunks;
+        for (const Evaluated &part : parts) {
+            of_chunks.push_back(part.values[i].detach());
+        }
         values.push_back(of_chunks.size() == 1 ? of_chunks[0] : at::cat(of_chunks));
     }
     return values;
+}
+
+std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &images, const std::vector<int> &wanted,
+                                  size_t to, bool in_double) {
+    at::NoGradGuard off;
+    return joined(
+        Prefix{subject.program, subject.model, subject.origins, subject.most, to, in_double}.of(images, wanted));
 }
 
 /* Convolutions over two axes are up to twice as fast where the channels of a pixel lie together. */
@@ -273,7 +291,26 @@ size_t affine_stop(const Subject &subject, const std::function<double(size_t)> &
     return found;
 }
 
+/* Torch has no fast convolutions in double, and is slowest over windows that overlap. */
+bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations) {
+    double once = 0;
+    for (size_t i = 0; i < to; i++) {
+        const Node &node = subject.program.nodes[i];
+        const bool convolution = node.name.rfind("conv", 0) == 0 && node.is_constant(1);
+        const bool window = convolution && c10::multiply_integers(node.constant(1).sizes().slice(2)) > 1;
+        const bool patches = window && node.name == "conv2d" && node.arguments.size() > 3 &&
+                             node.integers(3, 2) == node.constant(1).sizes().slice(2).vec();
+        once += node.needed ? subject.seconds[i] * (patches ? 4 : window ? 12 : 2) : 0;
+    }
+    const double behind = subject.cost(to, subject.program.nodes.size()) * (subject.trial.gradient ? PASSES : 1);
+    return subject.images.scalar_type() == at::kFloat && subject.model.device.is_cpu() &&
+           evaluations * once <= 0.05 * behind * static_cast<double>(subject.trial.count);
+}
+
 namespace {
+
+/* A graph up to the cut is kept from the first pass to the last where the values at the cut take less. */
+const double GRAPH_BYTES = 64 << 20;
 
 class Between : public Features {
   public:
@@ -282,7 +319,6 @@ class Between : public Features {
     std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
 
   private:
-    bool is_cheap_in_double(const Subject &subject) const;
     std::vector<at::Tensor> baseline_, way_; /* (images, ...), of each live value */
 };
 
@@ -295,9 +331,22 @@ Between::Between(const Subject &subject) {
     for (int v : live) {
         planned += SECONDS_A_BYTE * bytes_of(subject.program.values[static_cast<size_t>(v)]);
     }
+    /* The two evaluations enter every sample, so what they round stays: they are made in double where that is cheap. */
+    const bool in_double = is_cheap_in_double(subject, stop, 2);
+    back_in_double = is_cheap_in_double(subject, stop, 6);
+    double kept = 0;
+    for (int v : live) {
+        kept += bytes_of(subject.program.values[static_cast<size_t>(v)]) * static_cast<double>(subject.images.size(0));
+    }
+    if (subject.trial.gradient && in_double == back_in_double && kept <= GRAPH_BYTES) {
+        at::AutoGradMode on(true);
+        graph = Prefix{subject.program, subject.model, subject.origins, subject.most, stop, in_double}.of(
+            subject.images, live);
+    }
     at::NoGradGuard off;
-    const bool in_double = is_cheap_in_double(subject);
-    std::vector<at::Tensor> image = laid_out(subject, values_of(subject, subject.images, live, stop, in_double), stop);
+    std::vector<at::Tensor> image =
+        graph.empty() ? values_of(subject, subject.images, live, stop, in_double) : joined(graph);
+    image = laid_out(subject, image, stop);
     baseline_ = laid_out(subject, values_of(subject, subject.baselines, live, stop, in_double), stop);
     for (size_t i = 0; i < live.size(); i++) {
         const at::ScalarType dtype = subject.program.values[static_cast<size_t>(live[i])].dtype;
@@ -305,23 +354,6 @@ Between::Between(const Subject &subject) {
         image[i].reset();
         baseline_[i] = baseline_[i].to(dtype);
     }
-}
-
-/*
- * The two evaluations of the prefix enter every sample, so what they round stays: they are made in double where that costs
- * little beside the job. Torch has no fast convolutions over windows in double.
- */
-bool Between::is_cheap_in_double(const Subject &subject) const {
-    double extra = 0;
-    for (size_t i = 0; i < stop; i++) {
-        const Node &node = subject.program.nodes[i];
-        const bool convolution = node.name.rfind("conv", 0) == 0 && node.is_constant(1);
-        const bool window = convolution && c10::multiply_integers(node.constant(1).sizes().slice(2)) > 1;
-        extra += node.needed ? subject.seconds[i] * (window ? 12 : 2) : 0;
-    }
-    const double behind = subject.cost(stop, subject.program.nodes.size()) * (subject.trial.gradient ? PASSES : 1);
-    return subject.images.scalar_type() == at::kFloat && subject.model.device.is_cpu() &&
-           2 * extra <= 0.05 * behind * static_cast<double>(subject.trial.count);
 }
 
 std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64_t> &rows) {

@@ -283,6 +283,7 @@ Bands::Bands(const Subject &subject)
     if (subject.only_planned) {
         return;
     }
+    back_in_double = subject.trial.gradient && is_cheap_in_double(subject, stop, 6);
     at::NoGradGuard off;
     std::vector<int> wanted;
     for (const Sum &sum : sums_) {

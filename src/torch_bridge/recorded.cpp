@@ -467,8 +467,20 @@ void Maker::settle(Argument &argument, const Step &step) {
     }
 }
 
-/* A value that no operator reads has left them: Python may read it. Of several results of a call some may lie idle. */
+/*
+ * Values that go to Python. Where its code was not watched, a value that no operator reads counts as such; of several
+ * results of a call some may lie idle.
+ */
 void Maker::check_unread() const {
+    for (const Trace *trace : {&a_, &b_}) {
+        if (!trace->read_by_python.empty()) {
+            throw Declined(MET_DECLINE_STRUCTURE, "a value that depends on the input leaves torch's operators (" +
+                                                      trace->read_by_python + ")");
+        }
+    }
+    if (a_.python_watched && b_.python_watched) {
+        return;
+    }
     const auto end = static_cast<int>(p_->nodes.size());
     std::vector<int> last(a_.storages(), -1);
     for (const Value &v : p_->values) {

@@ -10,6 +10,7 @@
  * Otherwise the shortcut is declined with the reason.
  */
 #include "shortcut.h"
+#include "reads.h"
 #include "rewrite.h"
 #include "trace.h"
 
@@ -85,6 +86,16 @@ std::vector<at::Tensor> inputs_of(const Model &model, const at::Tensor &x, const
     return inputs;
 }
 
+/* Call the model, and watch what its Python code does with values of the trace. */
+at::Tensor watched_call(const Model &model, Trace &trace, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
+    if (model.script) {
+        return call(model, x, entries);
+    }
+    WithGil gil;
+    const Reads reads(trace);
+    return call(model, x, entries);
+}
+
 /* Run the model on samples x; autograd records where the job is one of gradients. */
 std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, const std::vector<int64_t> &origins,
                                  bool gradient) {
@@ -96,7 +107,7 @@ std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, 
     }
     std::vector<at::Tensor> inputs = inputs_of(model, x, origins);
     std::unique_ptr<Recorded> recorded(new Recorded{{inputs, model.device}, {}, {}, {}});
-    at::Tensor y = call(model, x, {inputs.begin() + 1, inputs.end()});
+    at::Tensor y = watched_call(model, recorded->trace, x, {inputs.begin() + 1, inputs.end()});
     recorded->trace.stop(y);
     if (!recorded->trace.unreadable.empty()) {
         throw Declined(MET_DECLINE_STRUCTURE,
@@ -273,7 +284,6 @@ at::Tensor sum_gradients(met_prepared &p, const met_sample *s, const std::vector
 
 /* The sums at the images, (images, ...). */
 at::Tensor gradient_sums(met_prepared &p) {
-    const int64_t n = p.images.size(0);
     if (p.sum.empty()) { /* no output was asked for */
         return at::zeros_like(p.images);
     }
@@ -281,25 +291,22 @@ at::Tensor gradient_sums(met_prepared &p) {
         settle(p, row);
     }
     at::AutoGradMode on(true);
-    const auto step = static_cast<int64_t>(std::min<size_t>(p.most, 64));
+    const bool keep = !p.features->graph.empty();
+    const Prefix prefix{*p.program, *p.model, p.origins, p.most, p.features->stop, p.features->back_in_double};
+    const std::vector<Evaluated> graph = keep ? p.features->graph : prefix.of(p.images, p.live);
     std::vector<at::Tensor> sums;
-    for (int64_t from = 0; from < n; from += step) {
-        const int64_t end = std::min(n, from + step);
-        at::Tensor x = p.images.slice(0, from, end).detach().clone().requires_grad_();
-        Run run(*p.program, *p.model, {p.origins.begin() + from, p.origins.begin() + end});
-        run.give(p.program->input, x);
-        run.go(0, p.features->stop);
+    for (const Evaluated &part : graph) {
         std::vector<at::Tensor> ends, gradients;
         for (size_t v = 0; v < p.live.size(); v++) {
-            at::Tensor z = run.value(p.live[v]);
+            const at::Tensor &z = part.values[v];
             if (z.requires_grad()) {
                 ends.push_back(z);
-                gradients.push_back(p.sum[v].slice(0, from, end).to(z.scalar_type()));
+                gradients.push_back(p.sum[v].slice(0, part.from, part.from + z.size(0)).to(z.scalar_type()));
             }
         }
         at::Tensor sum =
-            ends.empty() ? at::Tensor() : torch::autograd::grad(ends, {x}, gradients, false, false, true)[0];
-        sums.push_back(sum.defined() ? sum : at::zeros_like(x).detach());
+            ends.empty() ? at::Tensor() : torch::autograd::grad(ends, {part.x}, gradients, keep, false, true)[0];
+        sums.push_back((sum.defined() ? sum : at::zeros_like(part.x).detach()).to(p.images.scalar_type()));
     }
     return sums.size() == 1 ? sums[0] : at::cat(sums);
 }

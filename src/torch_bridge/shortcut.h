@@ -30,6 +30,13 @@ struct Subject {
     double cost(size_t from, size_t to) const;
 };
 
+/* Values of some images, images [from, ...), and where autograd recorded them the leaf that they come from. */
+struct Evaluated {
+    int64_t from;
+    at::Tensor x;
+    std::vector<at::Tensor> values;
+};
+
 /* The values at a cut, made for each sample without running what is before it. */
 class Features {
   public:
@@ -38,6 +45,10 @@ class Features {
     size_t stop = 0;
     /* Planned seconds of what is done for one sample before the cut. */
     double planned = 0;
+    /* Whether gradients are taken back from the cut to the images in double, which costs little then. */
+    bool back_in_double = false;
+    /* The images' own values at the cut, with autograd's graph; empty: they were not made in this way. */
+    std::vector<Evaluated> graph;
     /* In words, for reports. */
     virtual std::string name() const = 0;
     /* The values that are live at the cut, for n samples; rows (n,): which image each belongs to. They may be written to. */
@@ -86,9 +97,27 @@ bool differences_keep_digits(const at::Tensor &images, const at::Tensor &baselin
 /* The arguments of a node that depend on the input. */
 std::vector<size_t> dependent_arguments(const Program &p, const Node &node);
 
-/* Values of a program for all images, which are evaluated at most `most` at a time up to node `to`. */
+/* A program up to node `to`, which is run on at most `most` of the images at a time. */
+struct Prefix {
+    const Program &program;
+    const Model &model;
+    const std::vector<int64_t> &origins;
+    size_t most;
+    size_t to;
+    bool in_double;
+    /* Those values for all images; autograd records as the thread's grad mode says. */
+    std::vector<Evaluated> of(const at::Tensor &images, const std::vector<int> &wanted) const;
+};
+
+/* The same without autograd, all images together. */
 std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &images, const std::vector<int> &wanted,
                                   size_t to, bool in_double = false);
+
+/* The values of all images, by live value, without the graph. */
+std::vector<at::Tensor> joined(const std::vector<Evaluated> &parts);
+
+/* Whether `evaluations` evaluations in double of what is before node `to` cost little beside the job. */
+bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations);
 
 /* The same as features from there on: laid out in memory as convolutions behind `to` like it. */
 std::vector<at::Tensor> laid_out(const Subject &subject, std::vector<at::Tensor> values, size_t to);

@@ -47,6 +47,15 @@ int Trace::storage_of(const at::Tensor &tensor, bool foreign) {
     return number;
 }
 
+bool Trace::depends(const at::Tensor &tensor) const {
+    if (tensor.has_storage()) {
+        const auto found = storage_of_.find(tensor.storage().unsafeGetStorageImpl());
+        return found != storage_of_.end() && dependent_[static_cast<size_t>(found->second)];
+    }
+    const auto found = slot_of_.find(tensor.unsafeGetTensorImpl());
+    return found != slot_of_.end() && slot_dependent_[static_cast<size_t>(found->second)];
+}
+
 namespace {
 
 void describe(const at::Tensor &tensor, Taped *out) {

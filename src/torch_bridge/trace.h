@@ -67,7 +67,11 @@ class Trace {
     std::vector<Step> steps;
     std::vector<Taped> given;
     Taped output;
-    std::string unreadable; /* an operator whose tensors can't be looked at; empty: there is none */
+    std::string unreadable;      /* an operator whose tensors can't be looked at; empty: there is none */
+    bool python_watched = false; /* reads of values by Python code are noted ... */
+    std::string read_by_python;  /* ... here: the last one of a value that depends on the input */
+    /* Whether a tensor of the run depends on the input. */
+    bool depends(const at::Tensor &tensor) const;
     size_t slots() const { return tensors_.size(); }
     size_t storages() const { return memory_.size(); }
     /* Whether memory was there before the run. */

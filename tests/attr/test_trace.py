@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -120,6 +123,52 @@ def test_rules_that_read_the_input_give_the_plain_numbers(name: str, method: str
 @pytest.mark.parametrize("name", IN_PYTHON)
 def test_rules_in_python_are_declined(name: str, method: str) -> None:
     fast, plain = both(method, Beside(IN_PYTHON[name]))
+    assert_declined(fast.report, "structure")
+    assert torch.equal(fast.attributes, plain.attributes)
+
+
+def unread(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Make a feature map that nobody asks for, as backbones do."""
+    y.permute(0, 2, 3, 1).contiguous()
+    return y
+
+
+READS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "numpy": lambda y: y.numpy(),
+    "asarray": np.asarray,
+    "tolist": lambda y: y.tolist(),
+    "dlpack": lambda y: np.from_dlpack(y),
+    "pointer": lambda y: ctypes.c_double.from_address(y.data_ptr()).value,
+}
+
+
+@pytest.mark.parametrize("method", ["boxes", "bands"])
+@pytest.mark.parametrize("name", READS)
+def test_values_that_python_reads_without_an_operator_are_seen(name: str, method: str) -> None:
+    """Outside autograd an array is had without any operator, and operators may read the same values."""
+    read = READS[name]
+    fast, plain = both(method, Beside(lambda y, x: y * (1.5 if np.mean(read(y)) > 0 else 0.5)))
+    assert_declined(fast.report, "structure")
+    assert torch.equal(fast.attributes, plain.attributes)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_values_that_nothing_reads_do_no_harm(method: str) -> None:
+    fast, plain = both(method, Beside(unread))
+    assert_shortcut(fast.report)
+    assert_same(fast, plain)
+
+
+def test_beside_a_profiler_values_that_nothing_reads_are_declined() -> None:
+    def profiler(*_: Any) -> None:
+        return None
+
+    sys.setprofile(profiler)
+    try:
+        fast, plain = both("boxes", Beside(unread))
+        assert sys.getprofile() is profiler
+    finally:
+        sys.setprofile(None)
     assert_declined(fast.report, "structure")
     assert torch.equal(fast.attributes, plain.attributes)
 

@@ -214,9 +214,7 @@ def test_chosen_pixels_and_strides(command: Command, folder: Path) -> None:
     assert status == 0, err
     with rasterio.open("again.tif") as file:
         np.testing.assert_array_equal(file.read(1), found)
-    status, _, err = command(
-        *arguments, "--window", 3, "--stride", 2, "--out", "coarse.tif", "--report", "coarse.html"
-    )
+    status, _, err = command(*arguments, "--window", 3, "--stride", 2, "--out", "coarse.tif", "--report", "coarse.html")
     assert status == 0, err
     with rasterio.open("coarse.tif") as file:
         assert file.res == (60, 60)

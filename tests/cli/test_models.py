@@ -28,7 +28,12 @@ class Trap:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("model.pt2", "torch.export"), ("static.pt2", "torch.export"), ("script.pt", "TorchScript"), ("linear.onnx", "ONNX")],
+    [
+        ("model.pt2", "torch.export"),
+        ("static.pt2", "torch.export"),
+        ("script.pt", "TorchScript"),
+        ("linear.onnx", "ONNX"),
+    ],
 )
 @pytest.mark.parametrize("suffix", [".bin", ".pkl", ".onnx", ""])
 def test_contents_tell_the_format_whatever_the_name(
@@ -157,7 +162,9 @@ def test_segmentation_models_are_summed_up(folder: Path, monkeypatch: pytest.Mon
     with pytest.raises(UsageError, match="--classes"):
         load(str(folder / "script.pt"), "segmentation")
     monkeypatch.syspath_prepend(str(folder))
-    (folder / "maps.py").write_text("import torch\ndef make():\n    return lambda x: torch.cat([x[:, :1], 1 - x[:, :1]], 1)\n")
+    (folder / "maps.py").write_text(
+        "import torch\ndef make():\n    return lambda x: torch.cat([x[:, :1], 1 - x[:, :1]], 1)\n"
+    )
     loaded = load("maps:make", "segmentation", 2)
     image = torch.from_numpy(values())[None]
     first = image[:, 0]

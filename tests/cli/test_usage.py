@@ -155,8 +155,8 @@ def test_a_run_as_a_process(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_failure_as_a_process(folder: Path, tmp_path: Path) -> None:
-    found = process("explain", folder / "scene.hdr", "--model", folder / "pickle.pt", "--method", "ig", "--out", "m.npz",
-                    cwd=tmp_path)  # fmt: skip
+    arguments = ("--model", folder / "pickle.pt", "--method", "ig", "--out", "map.npz")
+    found = process("explain", folder / "scene.hdr", *arguments, cwd=tmp_path)
     assert found.returncode == 2
     assert len(found.stderr.splitlines()) == 1
     found = process("info", "missing.tif", cwd=tmp_path)

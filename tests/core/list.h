@@ -93,6 +93,11 @@ RUN(shortcut_declined_for_all)
 RUN(shortcut_is_tried_with_samples_of_the_job)
 RUN(shortcut_is_tried_with_one_sample)
 
+RUN(experience_of_declined_shortcuts)
+RUN(experience_of_slow_shortcuts)
+RUN(experience_is_of_one_form_of_job)
+RUN(experience_saves_trials)
+
 RUN(references_of_any_chunk)
 RUN(references_of_images_that_converge)
 RUN(references_of_single_samples)

@@ -76,7 +76,7 @@ class Page:
 
     def traces(self, name: str, number: int) -> list[dict[str, Any]]:
         return self.run(
-            "return document.getElementById(arguments[0]).data.map(t => ({x: Array.from(t.x || []), "
+            "return document.getElementById(arguments[0])._fullData.map(t => ({x: Array.from(t.x || []), "
             "y: Array.from(t.y || []), opacity: t.opacity, zmin: t.zmin, zmax: t.zmax}))",
             f"{name}-{number}",
         )

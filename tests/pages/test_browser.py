@@ -51,7 +51,7 @@ def test_it_draws_without_errors_and_without_a_network(page: Any, tmp_path: Path
                 f"{name}-{number}",
             )
             spatial = name == "bands" and type(result).__name__ == "HSIAttributesSpatial"
-            assert (drawn is None) if spatial else drawn > 0
+            assert (drawn is None) if spatial else drawn > 0, (name, number)
     loaded = opened.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [name for name in loaded if not name.startswith(("data:", "blob:"))] == []
 

@@ -38,7 +38,7 @@ def client() -> Iterator[Client]:
 
 
 def explain(model: torch.nn.Module, **arguments: Any) -> xarray.Dataset:
-    explainer = attr.Saliency(ExplainableModel(model, "classification"))
+    explainer = attr.Saliency(ExplainableModel(model.eval(), "classification"))
     return attr.explain_scene(explainer, whole(), **{**ARGUMENTS, **arguments})
 
 

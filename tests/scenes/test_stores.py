@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+import rioxarray
 import xarray
 import zarr
+from affine import Affine
 
 from meteors_c import attr
 from meteors_c.models import ExplainableModel
@@ -19,7 +22,7 @@ from tests.scenes.models import Counting, convolutions, field, mapper, patch_mod
 
 
 def explain(log: Path, array: xarray.DataArray | None = None, **arguments: Any) -> xarray.Dataset:
-    model = ExplainableModel(Counting(log), "classification")
+    model = ExplainableModel(Counting(log).eval(), "classification")
     given = {"window": 3, "target": [0, 2], "chunk": (4, 5), "values": True, **arguments}
     return attr.explain_scene(attr.Saliency(model), whole() if array is None else array, **given)
 
@@ -133,6 +136,23 @@ def test_tiles_in_a_folder(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["map"], want["map"], atol=1e-12)
 
 
+def test_maps_lie_where_the_scene_does(tmp_path: Path) -> None:
+    """By the reckoning of rasterio and rioxarray, for a scene in a file and maps in memory and in a folder."""
+    place = Affine(10.0, 0.0, 500000.0, 0.0, -10.0, 4000000.0)
+    profile = {"driver": "GTiff", "count": 4, "height": 12, "width": 10, "dtype": "float64", "crs": "EPSG:32633"}
+    with rasterio.open(tmp_path / "scene.tif", "w", transform=place, nodata=-9.0, **profile) as file:
+        file.write(field(12, 10))
+    array = rioxarray.open_rasterio(tmp_path / "scene.tif", chunks={"x": 5, "y": 5})
+    for stride, out in ((1, None), (3, None), (3, tmp_path / "scene.zarr")):
+        found = attr.explain_scene(
+            attr.Saliency(patch_model(3)), array, window=3, stride=stride, target=0, out=out,
+            wavelengths=[450.0, 520.0, 600.0, 650.0],
+        )  # fmt: skip
+        assert found["map"].rio.crs == rasterio.CRS.from_epsg(32633)
+        assert found["map"].rio.transform(recalc=True) == place * Affine.scale(stride)
+        assert found["map"].rio.transform() == place * Affine.scale(stride)
+
+
 MEMORY = """
 import resource, sys
 import dask.array as da, numpy as np, torch, xarray
@@ -147,11 +167,11 @@ torch.set_num_threads(1)
 values = da.random.default_rng(0).random((bands, side, side), chunks=(bands, 128, 128), dtype="float32")
 scene = xarray.DataArray(values, dims=("wavelength", "y", "x"), coords={"wavelength": 400.0 + np.arange(bands)})
 if kind == "tiles":
-    net = nn.Sequential(nn.Conv2d(bands, 2, 1), nn.Tanh())
+    net = nn.Sequential(nn.Conv2d(bands, 2, 1), nn.Tanh()).eval()
     arguments = {"chunk": 128}
 else:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(bands * 9, 2))
-    arguments = {"window": 3, "pixels": np.indices((side, side)).sum(0) % 101 == 0}
+    net = nn.Sequential(nn.Flatten(), nn.Linear(bands * 9, 2)).eval()
+    arguments = {"window": 3, "chunk": 128, "pixels": np.indices((side, side)).sum(0) % 301 == 0}
 explainer = attr.Saliency(ExplainableModel(net, "classification"))
 found = attr.explain_scene(explainer, scene, target=0, values=True, out=out, **arguments)
 assert np.isfinite(found["mean_spectrum"].values).all()
@@ -161,7 +181,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.parametrize("kind", ["tiles", "windows"])
 def test_memory_does_not_grow_with_the_scene(kind: str, tmp_path: Path) -> None:
-    """Sixteen times the pixels, of 13 MB and 210 MB, and values as many again."""
+    """Nine times the pixels, of 13 MB and 118 MB, and values as many again."""
     peaks = [
         int(
             subprocess.run(
@@ -169,6 +189,6 @@ def test_memory_does_not_grow_with_the_scene(kind: str, tmp_path: Path) -> None:
                 capture_output=True, text=True, check=True,
             ).stdout
         )
-        for side in (256, 1024)
+        for side in (256, 768)
     ]  # fmt: skip
-    assert peaks[1] - peaks[0] < 100_000  # KiB
+    assert peaks[1] - peaks[0] < 60_000  # KiB

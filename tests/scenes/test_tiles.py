@@ -231,7 +231,9 @@ def test_noise_warns(values: np.ndarray) -> None:
 
 
 def test_classifiers_of_patches_need_a_window(values: np.ndarray) -> None:
-    net = nn.Sequential(nn.Conv2d(BANDS, 3, 3, stride=2), nn.Tanh())
-    model = ExplainableModel(net.double(), "classification")
-    with pytest.raises(ValueError, match="window="):
-        attr.explain_scene(attr.Saliency(model), scene(values), target=0, chunk=30)
+    coarse = nn.Sequential(nn.Conv2d(BANDS, 3, 3, stride=2), nn.Tanh())
+    patches = nn.Sequential(nn.Flatten(), nn.Linear(BANDS * 25, 2))
+    for net in (coarse, patches):
+        explainer = attr.Saliency(ExplainableModel(net.double(), "classification"))
+        with pytest.raises(ValueError, match="window="):
+            attr.explain_scene(explainer, scene(values), target=0, chunk=30)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 import torch
@@ -196,6 +199,24 @@ def test_orientation_of_an_image_is_what_the_model_gets(values: np.ndarray) -> N
     xarray.testing.assert_allclose(found["values"], want["values"], atol=1e-12)
 
 
+class Placed(HSI):
+    """An image that says where it lies."""
+
+    georeference = SimpleNamespace(
+        crs="LOCAL", transform=(10.0, 0.0, 1000.0, 0.0, -10.0, 5000.0), x=1005.0 + 10.0 * np.arange(COLUMNS), y=None
+    )
+
+
+def test_place_of_an_image_is_kept(values: np.ndarray) -> None:
+    found = attr.explain_scene(
+        attr.Saliency(MODEL), Placed(image=values, wavelengths=WAVELENGTHS), window=WINDOW, target=0
+    )
+    assert found["spatial_ref"].attrs["GeoTransform"] == "1000.0 10.0 0.0 5000.0 0.0 -10.0"
+    assert found["spatial_ref"].attrs["crs_wkt"] == "LOCAL"
+    np.testing.assert_array_equal(found["x"], Placed.georeference.x)
+    assert "y" not in found.coords
+
+
 def test_integers_and_float32(values: np.ndarray) -> None:
     for dtype in (np.int16, np.uint8, np.float32):
         numbers = (100 * np.abs(values)).astype(dtype)
@@ -319,3 +340,36 @@ def test_progress_knows_its_total_from_the_start(values: np.ndarray) -> None:
     assert told[0] == (0, ROWS * COLUMNS)
     assert told[-1] == (ROWS * COLUMNS, ROWS * COLUMNS)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
+
+
+def test_datasets_of_files_are_read_block_by_block(values: np.ndarray, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    mapped = np.lib.format.open_memmap(tmp_path / "scene.npy", mode="w+", dtype=np.float64, shape=values.shape)
+    mapped[...] = values
+    want = attr.explain_scene(attr.Saliency(MODEL), scene(values), window=WINDOW, target=0)
+    with h5py.File(tmp_path / "scene.h5", "w") as file:
+        for given in (file.create_dataset("scene", data=values), mapped):
+            found = attr.explain_scene(
+                attr.Saliency(MODEL), given, window=WINDOW, target=0, wavelengths=WAVELENGTHS, chunk=4
+            )
+            np.testing.assert_allclose(found["map"], want["map"], atol=1e-12)
+
+
+def test_only_what_lies_about_a_block_is_read(values: np.ndarray) -> None:
+    read: list[tuple[int, int]] = []
+
+    def load(block_info: Any) -> np.ndarray:
+        _, (row, _), (column, _) = block_info[None]["array-location"]
+        read.append((row, column))
+        return values[:, row : row + 1, column : column + 1]
+
+    lazy = xarray.DataArray(
+        dask.array.map_blocks(
+            load, chunks=((BANDS,), (1,) * ROWS, (1,) * COLUMNS), dtype=values.dtype, meta=np.empty((0, 0, 0))
+        ),
+        dims=("wavelength", "y", "x"),
+    )
+    attr.explain_scene(
+        attr.Saliency(MODEL), lazy, window=WINDOW, target=0, wavelengths=WAVELENGTHS, pixels=[(4, 3)], chunk=(1, 1)
+    )
+    assert sorted(read) == [(row, column) for row in range(2, 7) for column in range(1, 6)]

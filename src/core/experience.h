@@ -1,0 +1,31 @@
+/*
+ * experience.h - what earlier runs on a model have taught: for jobs of one form, what either path took, and whether
+ * preparing the shortcut was in vain.
+ */
+#ifndef MET_EXPERIENCE_H
+#define MET_EXPERIENCE_H
+
+#include "engine.h"
+
+/* Empty; NULL where there is no memory. The caller's to free. */
+met_experience *met_experience_new(void);
+void met_experience_free(met_experience *experience);
+
+/*
+ * Whether a run of this job is to be rendered without trying the shortcut, as earlier ones have taught. Then why (n bytes)
+ * says what they found. Every call counts: what was in vain is tried again after a while.
+ */
+bool met_experience_advises_against(met_experience *experience, const met_job *job, met_decline *reason, char *why,
+                                    size_t n);
+
+/*
+ * Note a run that was completed.
+ *   tried    whether the shortcut was prepared
+ *   reason   why it was not taken in the end; MET_DECLINE_NONE: it was
+ *   seconds  the whole run
+ *   plain    what the plain path would have taken, roughly; 0: unknown
+ */
+void met_experience_note(met_experience *experience, const met_job *job, bool tried, met_decline reason,
+                         const char *why, double seconds, double plain);
+
+#endif
