@@ -89,8 +89,14 @@ def signature_of_c(app: Any, what: str, name: str, value: Any, *further: Any) ->
     return re.sub(r"\(self(, /)?(, )?", "(", str(inspect.signature(value))), ""
 
 
+def escape_initials(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Keep the initial that a reference begins with from being read as the number of a list."""
+    lines[:] = [re.sub(r"^(\s*\.\. \[\d+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
+
+
 def setup(app: Any) -> None:
     """Write what is made from the package and from the measurements, before Sphinx reads the sources."""
     app.connect("autodoc-process-signature", signature_of_c, priority=400)  # before numpydoc
+    app.connect("autodoc-process-docstring", escape_initials, priority=400)
     generate.write_reference(HERE / "reference")
     generate.write_costs(HERE / "costs.md")

@@ -72,7 +72,7 @@ def write_reference(folder: Path) -> None:
         for name in listed:
             body = directive(getattr(module, name)).format(name)
             write(folder / f"{path}.{name}.rst", name, f".. currentmodule:: {path}\n\n{body}")
-        rows = "\n".join(f"   * - `{path}.{name}`\n     - {summary(getattr(module, name))}" for name in listed)
+        rows = "\n".join(f"   * - `~{path}.{name}`\n     - {summary(getattr(module, name))}" for name in listed)
         pages = "\n".join(f"   {path}.{name}" for name in listed)
         table = f".. list-table::\n   :widths: 30 70\n\n{rows}\n"
         tree = f".. toctree::\n   :hidden:\n\n{pages}\n"

@@ -65,10 +65,11 @@ for crop, images in patches.items():
 # %%
 # All patches in one call
 # -----------------------
-# A list of images is one job: they share batches. The baseline is the mean spectrum of the training pixels, so that
-# the attributions say what sets a patch apart from an average pixel of the scene.
+# A list of images is one job: they share batches. The baseline is the mean spectrum of both crops in training, so that
+# the attributions say what sets a patch apart from what the crops have in common.
 
-baseline = scene.hsi.image[:, scene.training].mean(dim=1)
+both = [scene.hsi.image[:, scene.pixels(crop) & scene.training].mean(dim=1) for crop in ("Corn", "Soybean")]
+baseline = torch.stack(both).mean(dim=0)
 explainer = attr.IntegratedGradients(model)
 by_band = {}
 for crop, images in patches.items():

@@ -197,7 +197,7 @@ class ZarrStore(Store):
         group["pixels"][...] = pixels
         group.attrs["report"] = json.dumps(dict(zip(COUNTS, counts.tolist(), strict=True)))
         xarray = import_optional("xarray", "xarray", "geo", "maps of whole scenes")
-        return xarray.open_zarr(self.location, consolidated=False)
+        return xarray.open_zarr(self.location, consolidated=False, decode_coords="all")  # with spatial_ref
 
 
 def write(location: str | None, block: Block, outcome: Outcome) -> None:

@@ -82,7 +82,8 @@ def explain_scene(
         Whether the result has the value of each band of each pixel too.
     out : str or path-like, optional
         A folder, written in the Zarr format block by block, by whoever computes it; the result is read from there when
-        it is looked at. A second call with the same arguments computes what is missing.
+        it is looked at, and can be later by ``xarray.open_zarr(out, decode_coords="all")``. A second call with the same
+        arguments computes what is missing.
     client : distributed.Client, optional
         Of a dask cluster, whose workers compute the blocks: processes on any machines, which have this package and,
         with `out`, see the folder. The explainer goes to each once. Blocks of a worker that dies are computed again.
