@@ -122,12 +122,10 @@ def counted(workload: Any, scene: Any) -> int:
     image, shape = scene.images()[0], scene.shape
     stripes = (torch.arange(shape[2]) * 10 // shape[2]).expand(shape[1:])  # ten superpixels
     masks = workload.masks(scene, stripes.numpy())
-    network = models.ExplainableModel(lambda x: x[:, :4, 0, 0] * 2, "regression")
+    model = models.ExplainableModel(lambda x: x[:, :4, 0, 0] * 2, "regression")
     torch.manual_seed(0)
     with meteors_c.options(shortcuts=False):
-        result = workload.run(
-            meteors_c, network.forward_func, [HSI(image=image, wavelengths=scene.wavelengths())], **masks
-        )
+        result = workload.run(meteors_c, model, [HSI(image=image, wavelengths=scene.wavelengths())], **masks)
     return int(result.report.evaluations)
 
 

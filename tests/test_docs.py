@@ -50,6 +50,8 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             recipe = Path(link).name.removesuffix(".html")
             assert link.startswith("reference/") or recipe == "index" or (ROOT / f"docs/recipes/{recipe}.py").is_file()
             continue
+        if page.parent.name == "docs":
+            assert not link.startswith(".."), f"{link} is no page of the documentation"
         places = [page.parent / f"{link}{ending}" for ending in ("", ".md", ".rst")]
         assert any(place.exists() for place in places), f"{page.name} links {link}, which is not there"
 
