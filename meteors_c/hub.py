@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-import pooch
 import torch
 from filelock import FileLock
 
 from meteors_c._version import __version__
 from meteors_c.exceptions import ValidationError
+
+with warnings.catch_warnings():  # in notebooks without widgets tqdm warns of its own, which pooch imports
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import pooch
 
 if TYPE_CHECKING:
     from requests import Response

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import doctest
 import pickle
 import types
 import warnings
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from meteors_c.attr import _fields
 from meteors_c.attr import attributes as module
 from meteors_c.attr.attributes import (
     AVAILABLE_ATTRIBUTION_METHODS,
@@ -480,9 +478,3 @@ def test_small_helpers():
     with pytest.raises(ShapeMismatchError):
         module.validate_shapes(tensor, hsi)
     module.validate_shapes(hsi.image, hsi)
-
-
-def test_the_examples_run():
-    for part in (module, _fields):
-        results = doctest.testmod(part)
-        assert (results.failed, results.attempted > 0) == (0, True)

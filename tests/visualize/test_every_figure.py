@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import warnings
 
 import matplotlib.pyplot as plt
@@ -253,18 +251,3 @@ def test_missing_values_do_not_look_like_zero(make_scene):
     for ax in axes[0]:
         missing, zero = ax.images[0].cmap([np.nan, 0.5 if ax is axes[0, 0] else 0.0])
         assert np.abs(missing - zero).max() > 0.1
-
-
-def test_the_examples_run():
-    for name in (
-        "visualize.attr_visualize",
-        "visualize.hsi_visualize",
-        "visualize.spatial_visualize",
-        "visualize.spectral_visualize",
-        "visualize.aggregated_visualize",
-        "visualize.interaction_visualize",
-        "visualize._axes",
-    ):
-        results = doctest.testmod(importlib.import_module(f"meteors_c.{name}"))
-        assert (results.failed, results.attempted > 0) == (0, True), name
-        plt.close("all")

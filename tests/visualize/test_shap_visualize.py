@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import doctest
-import importlib
 import sys
 import warnings
 
@@ -447,9 +445,3 @@ def test_the_submodule_has_every_name():
     for name in ("force", "beeswarm", "dependence_plot", "waterfall", "heatmap", "bar", "wavelengths_bar"):
         assert getattr(shap_visualize, name) is getattr(visualize, name)
         assert name in visualize.__all__
-
-
-def test_the_examples_run():
-    for name in ("_shap_axes", "_wavelengths_bar"):
-        results = doctest.testmod(importlib.import_module(f"meteors_c.visualize.{name}"))
-        assert (results.failed, results.attempted > 0) == (0, True), name
