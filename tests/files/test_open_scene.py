@@ -32,7 +32,6 @@ from tests.files.scenes import (
     values,
 )
 
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -20,7 +20,6 @@ from meteors_c.models import ExplainableModel
 from meteors_c.scenes._store import ZarrStore
 from tests.scenes.models import Counting, convolutions, field, mapper, patch_model, samples_in, scene, whole
 
-
 ROOT = Path(__file__).parents[2]
 
 
