@@ -21,13 +21,13 @@ import io
 import json
 import math
 import os
-import secrets
 import zipfile
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from meteors_c._files import replacing
 from meteors_c._version import __version__
 from meteors_c.attr import attributes as results
 from meteors_c.attr._fields import IMAGE_SHAPED, check_shape, validate_band_names, validate_score
@@ -74,25 +74,11 @@ def save(result: results.HSIAttributes, path: str | os.PathLike[str]) -> None:
     >>> load("phosphorus.npz", "cpu", attr.HSIAttributes) == result
     True
     """
-    target = os.path.realpath(os.fsdecode(os.fspath(path)))
-    if os.path.isdir(target):
-        raise IsADirectoryError(f"path must name a file, but {target!r} is a folder")
     contents = _contents(result)  # what can't be saved is refused before a file is made
-    # Beside the target, because only there it can replace it in one step.
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, array in contents.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in contents.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 def load(path: str | os.PathLike[str], device: str | torch.device, kind: type[Result]) -> Result:

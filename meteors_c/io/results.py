@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from meteors_c._files import replacing
 from meteors_c._optional import import_optional
 from meteors_c._version import __version__
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
@@ -124,15 +123,12 @@ def to_geotiff(results: Results, path: str | os.PathLike[str]) -> None:
         warn_caller(f"the image has no CRS, and so {os.fspath(path)!r} has none: set hsi.georeference")
     used = _used(listed[0]).any(0)
 
-    def write(temporary: str) -> None:
-        environment = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False)
-        with quiet(), environment, rasterio.open(temporary, "w", **profile) as file:
-            file.update_tags(**_tags(listed))
-            if not used.all():
-                file.write_mask(used)
-            _write_bands(file, listed, maps, dtype)
-
-    _in_one_step(path, write)
+    environment = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False)
+    with replacing(path) as temporary, quiet(), environment, rasterio.open(temporary, "w", **profile) as file:
+        file.update_tags(**_tags(listed))
+        if not used.all():
+            file.write_mask(used)
+        _write_bands(file, listed, maps, dtype)
 
 
 def to_netcdf(results: Results, path: str | os.PathLike[str]) -> None:
@@ -167,7 +163,8 @@ def to_netcdf(results: Results, path: str | os.PathLike[str]) -> None:
     import_optional("netCDF4", "netCDF4", "geo", "NetCDF files")
     for array in dataset.data_vars.values():
         array.encoding |= {"zlib": True, "shuffle": True} if array.ndim else {}  # beside the name of its grid mapping
-    _in_one_step(path, lambda temporary: dataset.to_netcdf(temporary, engine="netcdf4"))
+    with replacing(path) as temporary:
+        dataset.to_netcdf(temporary, engine="netcdf4")
 
 
 # ---------------------------------------------------------------- results
@@ -363,26 +360,3 @@ def _write_bands(file: Any, results: list[HSIAttributes], maps: list[np.ndarray]
             if len(results) > 1:
                 file.update_tags(index, **{dimension: str(label)})
             file.set_band_description(index, ", ".join(words) or "attributions")
-
-
-@contextmanager
-def _removed_on_error(path: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if os.path.exists(path):
-            os.unlink(path)
-        raise
-
-
-def _in_one_step(path: str | os.PathLike[str], write: Callable[[str], None]) -> None:
-    """Write a file beside its place, and put it there when it is whole."""
-    target = os.path.realpath(os.fsdecode(os.fspath(path)))
-    if os.path.isdir(target):
-        raise IsADirectoryError(f"path must name a file, but {target!r} is a folder")
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(f"there is no folder {os.path.dirname(target)!r}")
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
-    with _removed_on_error(temporary):
-        write(temporary)
-        os.replace(temporary, target)
