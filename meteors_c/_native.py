@@ -232,7 +232,8 @@ def make_model(
 
 def experience_with(model: ExplainableModel) -> Any:
     """Return what the core has learned from earlier calls on a model: where shortcuts were in vain."""
-    return _experience.setdefault(model, _core.experience())
+    known = _experience.get(model)
+    return _experience.setdefault(model, _core.experience()) if known is None else known
 
 
 def _attempt(model: ExplainableModel, batch: torch.Tensor, values: list[Any]) -> torch.Tensor | None:

@@ -5,7 +5,6 @@
  */
 #include "run.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Free choice of the first chunk: about as many samples as the second-level cache holds. */
@@ -15,6 +14,8 @@
 #define GROW_BYTES ((size_t)32 << 20)
 /* Behind a shortcut, features with their gradients are wider than the image by about this much. */
 #define FEATURES 4
+/* Where outputs alone are wanted no sample is rendered there: what is made for each is about one part in so many. */
+#define CHANGED_PART 8
 /* A chunk costs about this many times its input: gradient and the model's own activations. */
 #define CHUNK_FACTOR 8
 
@@ -289,8 +290,8 @@ size_t met_largest_chunk(const engine *e, bool prepared) {
     if (e->options->max_batch_size > 0) {
         return limit;
     }
-    const size_t bytes = prepared && e->job->gradient ? GROW_BYTES / FEATURES : prepared ? 8 * GROW_BYTES : GROW_BYTES;
-    const size_t grown = bytes / e->bytes;
+    const size_t behind = e->job->gradient ? GROW_BYTES / FEATURES : GROW_BYTES * CHANGED_PART;
+    const size_t grown = (prepared ? behind : GROW_BYTES) / e->bytes;
     return grown > first ? (grown < limit ? grown : limit) : first;
 }
 
@@ -463,8 +464,6 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     status = status == MET_OK ? met_wants_shortcut(&e, &shortcut) : status;
     status = status == MET_OK ? run_groups(&e, shortcut) : status;
     if (status == MET_EDECLINED && e.failed) {
-        e.refused = MET_DECLINE_VERIFICATION;
-        snprintf(e.refusal, sizeof e.refusal, "%.*s", (int)sizeof e.refusal - 1, report->shortcut_failed);
         status = run_all_again(&e, &before);
     }
     if (status == MET_OK) {

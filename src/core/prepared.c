@@ -270,6 +270,7 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tu
         status = run_prepared(e, from, to, tuner, plain);
         if (status == MET_EDECLINED && met_decline_reason() == MET_DECLINE_VERIFICATION) {
             e->failed = true;
+            note_refusal(e, MET_DECLINE_VERIFICATION, met_detail());
             snprintf(r->shortcut_failed, sizeof r->shortcut_failed, "%s", met_detail());
         } else if (status == MET_EDECLINED) {
             const size_t discarded = met_start_again(e, from, to, &before, done);
