@@ -315,7 +315,7 @@ static bool has_too_few_evaluations(const engine *e) {
  */
 static int measure(engine *e, bool *worth) {
     const double *alone = &e->report->seconds_alone;
-    if (met_largest_chunk(e, true) == 1 && e->bytes >= LARGE_BYTES) { /* surely, and no batch needs to be verified */
+    if (met_chunk_first(e) == 1 && e->bytes >= LARGE_BYTES) { /* surely */
         *worth = true;
         return MET_OK;
     }

@@ -96,12 +96,12 @@ at::Tensor watched_call(const Model &model, Trace &trace, const at::Tensor &x, c
     return call(model, x, entries);
 }
 
-/* Run the model on samples x; autograd records where the job is one of gradients. */
+/* Run the model on samples x, which it may write into; autograd records where the job is one of gradients. */
 std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, const std::vector<int64_t> &origins,
                                  bool gradient) {
     at::AutoGradMode mode(gradient);
     const torch::jit::GraphOptimizerEnabledGuard open(false); /* TorchScript would hide operators in compiled parts */
-    at::Tensor x = samples.detach().clone();
+    at::Tensor x = samples.detach();
     if (gradient) {
         x.requires_grad_();
     }
@@ -311,21 +311,20 @@ at::Tensor gradient_sums(met_prepared &p) {
     return sums.size() == 1 ? sums[0] : at::cat(sums);
 }
 
-/* The gradient of the first trial sample, which its recorded run has by the model. */
-at::Tensor gradient_of(const met_prepared &p, const Recorded &run, const met_trial &trial, double seconds) {
+/* The gradient of the trial's sample j, which its recorded run has by the model. */
+at::Tensor gradient_of(const met_prepared &p, const Recorded &run, const met_trial &trial, size_t j) {
     at::AutoGradMode on(true);
     const auto start = std::chrono::steady_clock::now();
-    at::Tensor selected = select_targets(*p.model, run.graph, trial.targets, 1);
+    at::Tensor selected = select_targets(*p.model, run.graph, trial.targets + j, 1);
     at::Tensor gradient = torch::autograd::grad({selected.sum()}, {run.x}, {}, false, false, true)[0];
-    trial.tried->seconds_alone =
-        seconds + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    trial.tried->seconds_alone += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return gradient.defined() ? gradient.detach() : at::zeros_like(run.x).detach();
 }
 
-void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor &model, bool wide) {
+void compare_gradients(met_prepared &p, const met_trial &trial, size_t j, const at::Tensor &model, bool wide) {
     const double one = 1;
-    const auto row = static_cast<int64_t>(trial.samples[0].image);
-    sum_gradients(p, trial.samples, {row}, trial.targets, &one);
+    const auto row = static_cast<int64_t>(trial.samples[j].image);
+    sum_gradients(p, trial.samples + j, {row}, trial.targets + j, &one);
     at::Tensor program = gradient_sums(p).slice(0, row, row + 1);
     at::NoGradGuard off;
     /* In float32 values near the kink of a ReLU or a tie of a pool take another side, and single entries differ by all. */
@@ -337,29 +336,29 @@ void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor
     }
 }
 
-void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, const std::vector<at::Tensor> &known,
-            const at::Tensor &gradient) {
+/*
+ * Compare the program's outputs for the trial's samples with those of the model.
+ *   known  what recorded runs gave for the first of them
+ */
+void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, const at::Tensor &known) {
     const auto n = static_cast<int64_t>(trial.batch.n);
     const bool wide = samples.scalar_type() == at::kDouble;
     at::NoGradGuard off;
     for (int64_t from = 0; from < n;) {
-        const int64_t to = from == 0 && known.back().size(0) > 1 ? known.back().size(0)
-                                                                 : std::min(n, from + static_cast<int64_t>(p.most));
+        const int64_t to =
+            from == 0 && known.size(0) > 1 ? known.size(0) : std::min(n, from + static_cast<int64_t>(p.most));
         std::vector<int64_t> rows, origins;
         for (int64_t i = from; i < to; i++) {
             rows.push_back(static_cast<int64_t>(trial.samples[i].image));
             origins.push_back(p.origins[trial.samples[i].image]);
         }
-        const bool recorded = from == 0 && known.back().size(0) == to;
+        const bool recorded = from == 0 && known.size(0) == to;
         at::Tensor model =
-            recorded ? known.back() : call(*p.model, samples.slice(0, from, to).clone(), entries_of(*p.model, origins));
+            recorded ? known : call(*p.model, samples.slice(0, from, to).clone(), entries_of(*p.model, origins));
         trial.tried->evaluated += recorded ? 0 : static_cast<size_t>(to - from);
         at::Tensor program = outputs_of(p, p.features->of(trial.samples + from, rows), rows);
         compare(model, program, wide, "outputs");
         from = to;
-    }
-    if (trial.gradient) {
-        compare_gradients(p, trial, gradient, wide);
     }
 }
 
@@ -414,25 +413,25 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
                      int bands) {
     const Model &model = *p.model;
     const bool wide = samples.scalar_type() == at::kDouble;
-    auto first = record(model, samples.slice(0, 0, 1), {p.origins[0]}, trial.gradient);
+    /* One sample alone, then two, of which it comes last: a model that scales a batch by its first gives itself away. */
+    const int64_t several = trial.batch.n > 1 && p.most > 1 ? 2 : 1, other = several == 1 && trial.batch.n > 1 ? 1 : 0;
+    const auto alone = static_cast<size_t>(several - 1);
+    auto first = record(model, samples.slice(0, several - 1, several).clone(), {p.origins[0]}, trial.gradient);
     trial.tried->evaluated = 1;
     std::vector<double> seconds = seconds_of(*first, 1);
-    const at::Tensor gradient =
-        trial.gradient ? gradient_of(p, *first, trial, std::accumulate(seconds.begin(), seconds.end(), 0.0))
-                       : at::Tensor();
+    trial.tried->seconds_alone = std::accumulate(seconds.begin(), seconds.end(), 0.0);
+    const at::Tensor gradient = trial.gradient ? gradient_of(p, *first, trial, alone) : at::Tensor();
     std::unique_ptr<Program> sketch = program_of(first->trace, 1, first->trace, 1, trial.gradient);
     features_for({model, *sketch, p.images, baselines, p.origins, trial, bands, p.most, seconds, true, true});
-    const int64_t several = trial.batch.n > 1 && p.most > 1 ? 2 : 1, from = several == 1 && trial.batch.n > 1 ? 1 : 0;
-    /* The other one comes first: a model that takes a batch's first sample as its scale gives itself away. */
-    auto second = record(model, several == 2 ? samples.slice(0, 0, 2).flip(0) : samples.slice(0, from, from + 1),
-                         std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
+    auto second =
+        record(model, several == 2 ? samples.slice(0, 0, 2) : samples.slice(0, other, other + 1).clone(),
+               std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
     trial.tried->evaluated += static_cast<size_t>(several);
     p.program = program_of(first->trace, 1, second->trace, several, trial.gradient);
     rewrite(p.program.get(), trial.gradient && !trial.replay);
-    std::vector<at::Tensor> known = {first->y};
+    const at::Tensor known = several == 2 ? second->y : first->y;
     if (several == 2) {
-        known.push_back(second->y.flip(0));
-        compare(first->y, second->y.slice(0, 1, 2), wide, "output where other samples are beside it");
+        compare(first->y, known.slice(0, 1, 2), wide, "output where other samples are beside it");
     }
     const std::vector<double> again = seconds_of(*second, several);
     for (size_t i = 0; i < seconds.size(); i++) {
@@ -445,7 +444,12 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
             p.features = features_for({model, *p.program, p.images, baselines, p.origins, trial, bands, p.most, seconds,
                                        false, channels_last});
             p.live = p.program->live(p.features->stop);
-            attempt([&] { verify(p, trial, samples, known, gradient); });
+            attempt([&] {
+                verify(p, trial, samples, known);
+                if (trial.gradient) {
+                    compare_gradients(p, trial, alone, gradient, wide);
+                }
+            });
             break;
         } catch (const Declined &declined) { /* a model may take features in the usual layout only */
             const bool layout = declined.reason == MET_DECLINE_FAILURE || declined.reason == MET_DECLINE_VERIFICATION;
