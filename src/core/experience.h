@@ -27,7 +27,6 @@ bool met_experience_advises_against(met_experience *experience, const met_job *j
  *   rough    whether that is expected of batches, from what a sample took alone
  */
 void met_experience_note(met_experience *experience, const met_job *job, bool tried, met_decline reason,
-                         const char *why, double seconds, double plain,
-                         bool rough);
+                         const char *why, double seconds, double plain, bool rough);
 
 #endif
