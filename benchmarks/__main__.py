@@ -2,8 +2,8 @@
 
 Parts: ``peer`` (every workload in both libraries), ``third`` (models that others wrote, small), ``windows`` (the same
 at full size, small windows), ``bounds`` (what arithmetic and memory allow), ``scaling`` (time and memory as steps,
-windows, sizes, bands and images grow), ``busy`` (beside a process that keeps a core busy), ``scenes`` (the parts of a
-scene, and what many scenes come to).
+windows, sizes, bands and images grow), ``busy`` (beside a process that keeps a core busy), ``clip`` (a model of CLIP's
+size), ``scenes`` (the parts of a scene, and what many scenes come to).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import pickle
 from typing import Any
 
-from . import bounds, busy, large_windows, peer, scaling, scenes, third_party
+from . import bounds, busy, clip, large_windows, peer, scaling, scenes, third_party
 from .process import ROOT
 from .table import RESULTS, write_section
 
@@ -23,6 +23,7 @@ PARTS = {
     "bounds": bounds,
     "scaling": scaling,
     "busy": busy,
+    "clip": clip,
     "scenes": scenes,
 }
 

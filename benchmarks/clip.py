@@ -1,29 +1,82 @@
-"""Measure integrated gradients of a model of CLIP ViT-L/14's size: seconds and peak memory, the model's own included.
+"""A model of CLIP ViT-L/14's size: what each method takes beside the model's own passes, and in how much memory.
 
-``python -m benchmarks.clip`` takes minutes on a small machine: 50 steps, each a forward and a backward pass of a
-300-million-parameter network in float32. ``--steps`` shortens it. The last line says whether the process stayed within
-``--limit`` gigabytes; the exit status is 1 if it did not.
-
-Measured on two busy cores: 304 million weights, 9.8 s for one forward and backward in plain torch, 443 s for 50 steps
-with the convergence delta, 2.27 GB at most, of which the weights are 1.22 GB.
+A method has a process of its own (``python -m benchmarks.clip``), which makes the model, times passes of it by plain
+torch, and the method in turns with them.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 import meteors_c
-from meteors_c import datasets
-from meteors_c.attr import IntegratedGradients
+from meteors_c import attr, datasets
 from meteors_c.datasets.clip import make_clip_model
-from meteors_c.models import ExplainableModel
+from meteors_c.models import ExplainableModel, SkLearnLinearRegression
 
 from .memory import peak_bytes
+from .process import ask_once, serve
+from .table import grid, named_section
+
+LAYERS, TINY_LAYERS = 24, 1
+BESIDE, PEAK = 1.03, 6e9  # parts of the model's own passes; bytes
+
+
+def halves(size: int) -> torch.Tensor:
+    """Superpixels: the four quarters of the image."""
+    place = torch.arange(size) * 2 // size
+    return (place[:, None] * 2 + place)[None]
+
+
+# Each with whether its evaluations are gradients.
+METHODS: dict[str, tuple[bool, Callable[[ExplainableModel, meteors_c.HSI], Any]]] = {
+    "Saliency": (True, lambda model, hsi: attr.Saliency(model).attribute(hsi, target=0)),
+    "IntegratedGradients, 5 steps": (
+        True,
+        lambda model, hsi: attr.IntegratedGradients(model).attribute(hsi, target=0, n_steps=5),
+    ),
+    "HyperNoiseTunnel(Saliency), 5 samples": (
+        True,
+        lambda model, hsi: attr.HyperNoiseTunnel(attr.Saliency(model)).attribute(hsi, target=0, n_samples=5),
+    ),
+    "Occlusion, quarters": (
+        False,
+        lambda model, hsi: attr.Occlusion(model).get_spatial_attributes(
+            hsi, target=0, sliding_window_shapes=hsi.image.shape[1] // 2, strides=hsi.image.shape[1] // 2
+        ),
+    ),
+    "Occlusion, thirds of the bands": (
+        False,
+        lambda model, hsi: attr.Occlusion(model).get_spectral_attributes(
+            hsi, target=0, sliding_window_shapes=len(hsi.wavelengths) // 3, strides=len(hsi.wavelengths) // 3
+        ),
+    ),
+    "Lime, 10 samples, quarters": (
+        False,
+        lambda model, hsi: attr.Lime(model, SkLearnLinearRegression()).get_spatial_attributes(
+            hsi, halves(hsi.image.shape[1]), target=0, n_samples=10
+        ),
+    ),
+    "KernelShap, quarters": (
+        False,
+        lambda model, hsi: attr.KernelShap(model).get_spatial_attributes(
+            hsi, halves(hsi.image.shape[1]), target=0, n_samples=16
+        ),
+    ),
+}
+
+TEXT = """\
+A vision transformer of CLIP ViT-L/14's size with seeded weights ({weights:.0f} million), one image of the demo field,
+{size} x {size} pixels with {bands} bands. A method's seconds, those of as many passes of the model by plain torch
+(forward, and backward to the input where the method needs gradients), in turns with it, and the peak of a process that
+holds model and method. Wanted: at most {most:g} of the model's own passes. Medians of {rounds} turns.
+"""
 
 
 def field(size: int) -> meteors_c.HSI:
@@ -34,37 +87,87 @@ def field(size: int) -> meteors_c.HSI:
     return meteors_c.HSI(image=image, wavelengths=hsi.wavelengths, binary_mask=inside.expand(image.shape))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=50, help="points on the path (default: 50)")
-    parser.add_argument("--layers", type=int, default=24, help="layers of the transformer (default: 24)")
-    parser.add_argument("--limit", type=float, default=6.0, help="gigabytes that it may take (default: 6)")
-    arguments = parser.parse_args()
-
+def seconds_of(call: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
-    network = make_clip_model(layers=arguments.layers)
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def one_method(question: dict[str, Any]) -> dict[str, Any]:
+    """Measure a method and the model's own passes in this process."""
+    network = make_clip_model(layers=question["layers"])
+    for weight in network.parameters():
+        weight.requires_grad_(False)
     hsi = field(network.size)
-    weights = sum(weight.numel() for weight in network.parameters())
-    print(f"{weights / 1e6:.0f} million weights, made in {time.perf_counter() - start:.1f} s; "
-          f"{torch.get_num_threads()} threads; {peak_bytes() / 1e9:.2f} GB so far")  # fmt: skip
-
-    image = hsi.get_image()[None].requires_grad_()
-    start = time.perf_counter()
-    network(image)[0, 0].backward()
-    print(f"one forward and backward in plain torch: {time.perf_counter() - start:.2f} s; "
-          f"{peak_bytes() / 1e9:.2f} GB so far", flush=True)  # fmt: skip
-    del image
-
+    gradient, method = METHODS[question["method"]]
     model = ExplainableModel(network, "regression")
-    start = time.perf_counter()
-    result = IntegratedGradients(model).attribute(hsi, target=0, n_steps=arguments.steps, return_convergence_delta=True)
-    print(f"integrated gradients, {arguments.steps} steps: {time.perf_counter() - start:.1f} s")
-    print(f"sum of attributions {result.attributes.double().sum():.6f}, convergence delta {result.score:.2e}")
-    print(result.report)
-    peak = peak_bytes() / 1e9
-    print(f"peak memory of the process: {peak:.2f} GB (limit {arguments.limit:g} GB)")
-    return 0 if peak <= arguments.limit else 1
+
+    def own_pass() -> None:
+        image = hsi.get_image()[None].clone()
+        if gradient:
+            torch.autograd.grad(network(image.requires_grad_())[0, 0], image)
+        else:
+            with torch.no_grad():
+                network(image)
+
+    own_pass()
+    turns = []
+    for _ in range(question["rounds"]):
+        before, _none = seconds_of(own_pass)
+        torch.manual_seed(0)
+        seconds, result = seconds_of(lambda: method(model, hsi))
+        after, _none = seconds_of(own_pass)
+        turns.append((seconds, result.report.evaluations * (before + after) / 2))
+    return {
+        "seconds": statistics.median(turn[0] for turn in turns),
+        "passes": statistics.median(turn[1] for turn in turns),
+        "part": statistics.median(seconds / passes for seconds, passes in turns),
+        "evaluations": result.report.evaluations,
+        "verifying": result.report.evaluations_verifying,
+        "shortcut": result.report.shortcut,
+        "peak": peak_bytes(),
+        "weights": sum(weight.numel() for weight in network.parameters()),
+        "size": network.size,
+        "bands": hsi.image.shape[0],
+    }
+
+
+def measure(rounds: int, tiny: bool, chosen: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """Every method whose name is chosen."""
+    rows = []
+    for name in METHODS:
+        if chosen(name):
+            layers = TINY_LAYERS if tiny else LAYERS
+            found = ask_once("benchmarks.clip", method=name, rounds=rounds, layers=layers)
+            rows.append({"method": name, **found})
+            print(f"    {name}: {found.get('failed') or ' '.join(cells(found))}", flush=True)
+    return rows
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    part, peak = row["part"], row["peak"]
+    return [
+        f"{row['evaluations']}",
+        f"{row['verifying']}",
+        f"{row['seconds']:.2f}",
+        f"{row['passes']:.2f}",
+        f"{part:.2f}" if part <= BESIDE else f"**missed**: {part:.2f}",
+        f"{peak / 1e9:.2f}" if peak <= PEAK else f"**missed**: {peak / 1e9:.2f}",
+        row["shortcut"] or "",
+    ]
+
+
+def section(rows: list[dict[str, Any]], rounds: int) -> str:
+    """The part of the results page."""
+    head = ["", "evaluations", "to verify", "s", "own passes s", "part", "peak GB", "shortcut"]
+    done = next(row for row in rows if "failed" not in row)
+    text = TEXT.format(
+        weights=done["weights"] / 1e6, size=done["size"], bands=done["bands"], most=BESIDE, rounds=rounds
+    )
+    lines = [[row["method"], *([row["failed"]] if "failed" in row else cells(row))] for row in rows]
+    return named_section("A model of CLIP's size", text, grid(head, lines))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    serve(one_method)

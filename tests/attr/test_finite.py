@@ -187,7 +187,7 @@ def test_what_a_mask_hides_makes_no_difference(name: str, path: str, value: floa
     mask = spatial_mask()
     images = [cube(image=torch.where(mask, values(i), value), binary_mask=mask) for i in range(2)]
     zeros = [cube(image=torch.where(mask, values(i), 0.0), binary_mask=mask) for i in range(2)]
-    with mt.options(**PATHS[path]), warnings.catch_warnings():
+    with mt.options(threads="all", **PATHS[path]), warnings.catch_warnings():
         warnings.simplefilter("error")
         found = explain(name, convolutional(), images)
         wanted = explain(name, convolutional(), zeros)
