@@ -36,6 +36,7 @@ myst_heading_anchors = 3
 # Names in single backquotes are names of the package where there is such a name, and arguments elsewhere.
 default_role = "py:obj"
 nitpicky = True
+linkcheck_ignore = [r"(?!https?:)"]  # tools/check_links.py looks at those between pages, once they are built
 highlight_language = "none"  # where a block does not say what it is in
 toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [("py:obj", r"(?!meteors_c\.).*"), ("py:class", r"(?!meteors_c\.).*")]

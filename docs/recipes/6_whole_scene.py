@@ -96,7 +96,8 @@ with torch.no_grad():
 # -------------------------
 # ``pixels`` says which are explained: a mask, places, or labels as here, which also say what is averaged into the mean
 # spectra. The baseline is the mean spectrum of the western fields. ``reduce="window"`` sums what all 49 pixels of a
-# window contribute, so that a pixel's map adds up to its score, relative to that of the baseline.
+# window contribute, so that the map is the score of each pixel, relative to that of the baseline and but for the error
+# of 16 steps.
 #
 # With ``out``, each block is written when it is done, into a Zarr folder. A run that is cut short loses the blocks it
 # was at; the same call goes on with those that are missing. Here somebody presses Ctrl-C half-way.
