@@ -39,6 +39,7 @@ _BUILT_FOR = re.compile(rb"meteors_c was built for torch ([^\0]+)\0")
 _BUILD = re.compile(r"(?P<release>\d+\.\d+\.\d+)(\+(cpu|cu\d+|rocm[\d.]+|xpu))?")
 _SAME_LAYOUT_SINCE = (2, 7)
 _experience: WeakKeyDictionary[ExplainableModel, Any] = WeakKeyDictionary()
+_recordings: WeakKeyDictionary[ExplainableModel, Any] = WeakKeyDictionary()
 _warned: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # subjects of the warnings given so far
 
 
@@ -225,15 +226,28 @@ def make_model(
     values, per_image = tuple(extra.value for extra in extras), tuple(extra.per_image for extra in extras)
     given = str(dtype).removeprefix("torch.")
     capsule = native.make_model(
-        function, model.module, values, per_image, str(device), given, tensor_of, current().threads == "measured"
+        function,
+        model.module,
+        values,
+        per_image,
+        str(device),
+        given,
+        tensor_of,
+        current().threads == "measured",
+        _kept_with(model, _recordings, native.recordings),
     )
     return CoreModel(capsule, "TorchScript" if isinstance(function, torch.jit.ScriptModule) else "torch", name)
 
 
 def experience_with(model: ExplainableModel) -> Any:
     """Return what the core has learned from earlier calls on a model: where shortcuts were in vain."""
-    known = _experience.get(model)
-    return _experience.setdefault(model, _core.experience()) if known is None else known
+    return _kept_with(model, _experience, _core.experience)
+
+
+def _kept_with(model: ExplainableModel, kept: WeakKeyDictionary[ExplainableModel, Any], make: Callable[[], Any]) -> Any:
+    """Return what is kept with a model as long as it lives, made where there is nothing yet."""
+    known = kept.get(model)
+    return kept.setdefault(model, make()) if known is None else known
 
 
 def _attempt(model: ExplainableModel, batch: torch.Tensor, values: list[Any]) -> torch.Tensor | None:

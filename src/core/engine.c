@@ -280,8 +280,10 @@ size_t met_chunk_first(const engine *e) {
     if (e->options->max_batch_size > 0) {
         return limit;
     }
-    size_t first = CHUNK_BYTES / e->bytes;
-    first = first < 1 ? 1 : first > CHUNK_SAMPLES ? CHUNK_SAMPLES : first;
+    size_t first = CHUNK_SAMPLES; /* a power of two: threads share a batch evenly */
+    while (first > 1 && first > CHUNK_BYTES / e->bytes) {
+        first /= 2;
+    }
     return first < limit ? first : limit;
 }
 

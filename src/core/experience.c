@@ -16,10 +16,10 @@
 #define LONGEST_PAUSE 64
 /*
  * A shortcut that took more of the plain path's expected time than this is in doubt: one call then times the plain path.
- * What is expected of short calls is rough, and one of them costs little.
+ * What is expected of batches is rough, and one call that is short costs little.
  */
 #define IN_DOUBT 0.8
-#define IN_DOUBT_SHORT 0.25
+#define IN_DOUBT_ROUGH 0.25
 #define SHORT_SECONDS 2.0
 /* A shortcut must save at least this part of the plain path's time: timings vary by a few per cent. */
 #define SAVED 0.03
@@ -138,7 +138,7 @@ static void pause_longer(entry *known, met_decline reason, const char *why) {
 }
 
 void met_experience_note(met_experience *experience, const met_job *job, bool tried, met_decline reason,
-                         const char *why, double seconds, double plain) {
+                         const char *why, double seconds, double plain, bool rough) {
     const form f = form_of(job);
     if (experience == NULL) {
         return;
@@ -154,7 +154,7 @@ void met_experience_note(met_experience *experience, const met_job *job, bool tr
         if (known->plain > 0 && known->shortcut > (1 - SAVED) * known->plain) {
             pause_longer(known, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");
         } else if (known->plain == 0 && plain > 0 &&
-                   seconds > plain * (seconds < SHORT_SECONDS ? IN_DOUBT_SHORT : IN_DOUBT)) {
+                   seconds > plain * (rough && seconds < SHORT_SECONDS ? IN_DOUBT_ROUGH : IN_DOUBT)) {
             pause_for(known, 1, MET_DECLINE_LITTLE_WORK, "it may save little (this call times the model's own)");
         } else {
             known->pause = 0;

@@ -23,9 +23,10 @@ bool met_experience_advises_against(met_experience *experience, const met_job *j
  *   tried    whether the shortcut was prepared
  *   reason   why it was not taken in the end; MET_DECLINE_NONE: it was
  *   seconds  the whole run
- *   plain    what the plain path would have taken, roughly; 0: unknown
+ *   plain    what the plain path would have taken, as it is expected; 0: unknown
+ *   rough    whether that is expected of batches, from what a sample took alone
  */
 void met_experience_note(met_experience *experience, const met_job *job, bool tried, met_decline reason,
-                         const char *why, double seconds, double plain);
+                         const char *why, double seconds, double plain, bool rough);
 
 #endif

@@ -315,7 +315,7 @@ static bool has_too_few_evaluations(const engine *e) {
  */
 static int measure(engine *e, bool *worth) {
     const double *alone = &e->report->seconds_alone;
-    if (met_largest_chunk(e, true) == 1 && e->bytes >= LARGE_BYTES) { /* surely, and no batch needs to be verified */
+    if (met_chunk_first(e) == 1 && e->bytes >= LARGE_BYTES) { /* surely */
         *worth = true;
         return MET_OK;
     }
@@ -387,7 +387,7 @@ void met_note_experience(engine *e, double seconds) {
     const double samples = (double)job->images * (double)job->evaluations;
     if (e->eligible) {
         met_experience_note(e->options->experience, job, e->tried, e->refused, e->refusal, seconds,
-                            samples * part_in_batches(e, SLOW_PART) * e->report->seconds_alone);
+                            samples * part_in_batches(e, SLOW_PART) * e->report->seconds_alone, met_chunk_first(e) > 1);
     }
 }
 

@@ -63,6 +63,8 @@ namespace {
 
 /* Bands are taken in multiples of this: every new number costs oneDNN a convolution to prepare and to keep. */
 const size_t ROUND = 16;
+/* So small a part of the bands is taken and laid out anew for each sample; else the image is, once. */
+const double FEW = 0.2;
 /*
  * Where the bands lie in a value that has each of them apart, and what the operators on the way to it do: each band of the
  * result must be a function of that band of the input alone, whatever it is.
@@ -165,7 +167,7 @@ struct Sum {
     bool matrix;                /* linear: else a convolution */
     at::Tensor weight;          /* bands along axis 1 */
     at::Tensor change;          /* (images, ...): input of the baselines less that of the images */
-    at::Tensor image, baseline; /* outputs, (images, ...) */
+    at::Tensor image, baseline; /* outputs, (images, ...); those of baselines where a sample has asked for them */
 };
 
 class Bands : public Features {
@@ -177,9 +179,11 @@ class Bands : public Features {
   private:
     void find(const Subject &subject);
     at::Tensor part(const Sum &sum, int64_t row, const std::vector<int64_t> &bands, size_t count) const;
-    at::Tensor sum_of(const Sum &sum, const met_sample &s, int64_t row);
+    at::Tensor sum_of(Sum &sum, const met_sample &s, int64_t row);
     at::Tensor taken(const at::Tensor &change, int axis, const at::Tensor &index);
+    void evaluate_baselines();
 
+    const Subject subject_;
     const Program &p_;
     const int axis_; /* of the bands in an image */
     int64_t bands_;
@@ -190,7 +194,8 @@ class Bands : public Features {
     };
     std::vector<Apart> apart_;
     std::vector<int> live_;
-    at::Tensor room_; /* for bands that are taken */
+    bool few_ = false; /* bands are replaced in a sample, or kept */
+    at::Tensor room_;  /* for bands that are taken */
 };
 
 bool is_convolution(const Node &node) {
@@ -264,6 +269,7 @@ void Bands::find(const Subject &subject) {
             planned = done + copied;
         }
     }
+    few_ = fraction <= FEW;
     if (stop == 0 || (best > 0.97 * plain && !subject.trial.always)) {
         throw Declined(MET_DECLINE_STRUCTURE, found.empty()
                                                   ? "the model does not begin with sums over the bands: " + end
@@ -278,35 +284,52 @@ void Bands::find(const Subject &subject) {
 }
 
 Bands::Bands(const Subject &subject)
-    : p_(subject.program), axis_(subject.bands), bands_(subject.images.size(subject.bands + 1)) {
+    : subject_(subject), p_(subject.program), axis_(subject.bands), bands_(subject.images.size(subject.bands + 1)) {
     find(subject);
     if (subject.only_planned) {
         return;
     }
     back_in_double = subject.trial.gradient && is_cheap_in_double(subject, stop, 6);
     at::NoGradGuard off;
-    std::vector<int> wanted;
+    std::vector<int> inputs, outputs;
     for (const Sum &sum : sums_) {
-        wanted.insert(wanted.end(), {sum.input, sum.output});
+        inputs.push_back(sum.input);
+        outputs.push_back(sum.output);
     }
     for (const Apart &one : apart_) {
-        wanted.push_back(one.value);
+        inputs.push_back(one.value);
     }
+    std::vector<int> wanted = inputs;
+    wanted.insert(wanted.end(), outputs.begin(), outputs.end());
     const std::vector<at::Tensor> image = values_of(subject, subject.images, wanted, stop);
-    const std::vector<at::Tensor> baseline = values_of(subject, subject.baselines, wanted, stop);
-    size_t i = 0;
-    for (Sum &sum : sums_) {
+    const std::vector<at::Tensor> baseline =
+        values_of(subject, subject.baselines, inputs, apart_.empty() ? sums_.back().node : stop);
+    for (size_t i = 0; i < sums_.size(); i++) {
+        Sum &sum = sums_[i];
         sum.change = baseline[i] - image[i];
-        if (sum.change.dim() == 4) { /* bands lie together: they are taken several times faster */
-            sum.change = sum.matrix ? sum.change.contiguous() : sum.change.contiguous(at::MemoryFormat::ChannelsLast);
+        if (sum.matrix) {
+            sum.change = sum.change.contiguous();
+        } else if (sum.change.dim() == 4 && !few_) { /* bands lie together: many are taken several times faster */
+            sum.change = sum.change.contiguous(at::MemoryFormat::ChannelsLast);
         }
-        sum.image = laid_out(subject, {image[i + 1]}, stop)[0];
-        sum.baseline = laid_out(subject, {baseline[i + 1]}, stop)[0];
-        i += 2;
+        sum.image = laid_out(subject, {image[inputs.size() + i]}, stop)[0];
     }
-    for (Apart &one : apart_) {
-        one.image = image[i];
-        one.baseline = baseline[i++];
+    for (size_t i = 0; i < apart_.size(); i++) {
+        apart_[i].image = image[sums_.size() + i];
+        apart_[i].baseline = baseline[sums_.size() + i];
+    }
+}
+
+/* What the baselines give: only samples that keep less than half of the bands are made from it. */
+void Bands::evaluate_baselines() {
+    std::vector<int> outputs;
+    for (const Sum &sum : sums_) {
+        outputs.push_back(sum.output);
+    }
+    const std::vector<at::Tensor> values =
+        laid_out(subject_, values_of(subject_, subject_.baselines, outputs, stop), stop);
+    for (size_t i = 0; i < sums_.size(); i++) {
+        sums_[i].baseline = values[i];
     }
 }
 
@@ -315,7 +338,8 @@ at::Tensor Bands::taken(const at::Tensor &change, int axis, const at::Tensor &in
     const bool last = axis == change.dim() - 1 && change.is_contiguous();
     const bool channels_last = axis == 1 && change.dim() == 4 && change.is_contiguous(at::MemoryFormat::ChannelsLast);
     if (!last && !channels_last) {
-        return change.index_select(axis, index);
+        const at::Tensor part = change.index_select(axis, index);
+        return laid_out(subject_, {part}, stop)[0];
     }
     at::Tensor pixels = (last ? change : change.permute({0, 2, 3, 1})).reshape({-1, bands_});
     const int64_t count = index.size(0);
@@ -348,9 +372,12 @@ at::Tensor linear_part(const Node &node, bool matrix, const at::Tensor &x, const
     return stack[0].toTensor();
 }
 
-at::Tensor Bands::sum_of(const Sum &sum, const met_sample &s, int64_t row) {
+at::Tensor Bands::sum_of(Sum &sum, const met_sample &s, int64_t row) {
     const std::vector<uint8_t> replaced = replaced_bands(s, axis_, bands_);
     const bool most = 2 * std::count(replaced.begin(), replaced.end(), 1) > bands_;
+    if (most && !sum.baseline.defined()) {
+        evaluate_baselines();
+    }
     at::Tensor whole = (most ? sum.baseline : sum.image).slice(0, row, row + 1);
     std::vector<int64_t> bands;
     for (size_t b = 0; b < replaced.size(); b++) {

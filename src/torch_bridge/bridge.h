@@ -89,6 +89,8 @@ struct Extra {
     bool per_image = false;
 };
 
+class Recordings; /* recordings.h */
+
 struct Model {
     met_model table;
     const met_host *host = nullptr;
@@ -102,6 +104,7 @@ struct Model {
     std::optional<at::ScalarType> dtype;     /* the same where that is neither float32 nor float64 */
     Threads threads;                         /* of its evaluations */
     Threads replay_threads;                  /* of its program's */
+    std::shared_ptr<Recordings> recordings;  /* of earlier calls, or empty */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */

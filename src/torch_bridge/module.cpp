@@ -1,5 +1,5 @@
 /* module.cpp - meteors_c._torch: makes models for the core, and gives it torch's thread pool. */
-#include "bridge.h"
+#include "recordings.h"
 
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/python_variable.h>
@@ -51,21 +51,44 @@ at::ScalarType dtype_named(const std::string &name) {
                                 : at::kFloat;
 }
 
+const char *const RECORDINGS_CAPSULE = "meteors_c.recordings";
+
+void free_recordings(PyObject *capsule) {
+    delete static_cast<std::shared_ptr<bridge::Recordings> *>(PyCapsule_GetPointer(capsule, RECORDINGS_CAPSULE));
+}
+
+PyDoc_STRVAR(recordings_doc, "recordings()\n--\n\n"
+                             "No recorded runs yet, in a capsule for make_model, which keeps those of a model there.");
+
+PyObject *recordings(PyObject *, PyObject *) {
+    auto made = std::make_unique<std::shared_ptr<bridge::Recordings>>(std::make_shared<bridge::Recordings>());
+    PyObject *capsule = PyCapsule_New(made.get(), RECORDINGS_CAPSULE, free_recordings);
+    if (capsule != nullptr) {
+        made.release(); /* the capsule owns it now */
+    }
+    return capsule;
+}
+
 PyDoc_STRVAR(
     make_model_doc,
-    "make_model(callable, module, extras, per_image, device, dtype, tensor_of, measure_threads)\n--\n\n"
+    "make_model(callable, module, extras, per_image, device, dtype, tensor_of, measure_threads, recordings)\n--\n\n"
     "A torch model in a capsule for the core.\n\n"
     "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. per_image tells of\n"
     "each extra whether it is a tensor with one entry for each image, which is repeated with the image's samples.\n"
     "device and dtype are strings, those of x. tensor_of(output) makes a tensor of an output that is none.\n"
-    "measure_threads: whether a run finds how many of torch's threads are the fastest, or uses all.");
+    "measure_threads: whether a run finds how many of torch's threads are the fastest, or uses all. recordings: what\n"
+    "recordings() gave for this callable, which serves its later calls.");
 
 PyObject *make_model(PyObject *, PyObject *args) {
-    PyObject *callable, *module, *extras, *per_image, *tensor_of;
+    PyObject *callable, *module, *extras, *per_image, *tensor_of, *earlier;
     const char *device, *dtype;
     int measure_threads;
-    if (!PyArg_ParseTuple(args, "OOO!O!ssOp", &callable, &module, &PyTuple_Type, &extras, &PyTuple_Type, &per_image,
-                          &device, &dtype, &tensor_of, &measure_threads)) {
+    if (!PyArg_ParseTuple(args, "OOO!O!ssOpO", &callable, &module, &PyTuple_Type, &extras, &PyTuple_Type, &per_image,
+                          &device, &dtype, &tensor_of, &measure_threads, &earlier)) {
+        return nullptr;
+    }
+    auto *known = static_cast<std::shared_ptr<bridge::Recordings> *>(PyCapsule_GetPointer(earlier, RECORDINGS_CAPSULE));
+    if (known == nullptr) {
         return nullptr;
     }
     auto *host = static_cast<const met_host *>(PyCapsule_Import(MET_HOST_CAPSULE, 0));
@@ -74,6 +97,7 @@ PyObject *make_model(PyObject *, PyObject *args) {
     }
     auto model = std::make_unique<Model>();
     model->host = host;
+    model->recordings = *known;
     int status = bridge::guarded(host, [&] {
         model->device = at::Device(device);
         model->input_dtype = dtype_named(dtype);
@@ -110,6 +134,7 @@ PyObject *make_model(PyObject *, PyObject *args) {
 
 PyMethodDef functions[] = {
     {"make_model", make_model, METH_VARARGS, make_model_doc},
+    {"recordings", recordings, METH_NOARGS, recordings_doc},
     {nullptr, nullptr, 0, nullptr},
 };
 

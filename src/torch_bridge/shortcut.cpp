@@ -10,13 +10,11 @@
  * Otherwise the shortcut is declined with the reason.
  */
 #include "shortcut.h"
-#include "reads.h"
+#include "recordings.h"
 #include "rewrite.h"
-#include "trace.h"
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
-#include <torch/csrc/jit/runtime/graph_executor.h>
 
 #include <algorithm>
 #include <chrono>
@@ -69,57 +67,6 @@ void attempt(const std::function<void()> &body) {
         throw Declined(MET_DECLINE_FAILURE,
                        std::string("the model's program failed: ") + error.what_without_backtrace());
     }
-}
-
-/* ---- recording */
-
-/* One run of the model with its outputs. */
-struct Recorded {
-    Trace trace;
-    at::Tensor y;
-    at::Tensor x, graph; /* the same with autograd's graph, where gradients are recorded, and its leaf */
-};
-
-std::vector<at::Tensor> inputs_of(const Model &model, const at::Tensor &x, const std::vector<int64_t> &origins) {
-    std::vector<at::Tensor> inputs = entries_of(model, origins);
-    inputs.insert(inputs.begin(), x);
-    return inputs;
-}
-
-/* Call the model, and watch what its Python code does with values of the trace. */
-at::Tensor watched_call(const Model &model, Trace &trace, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
-    if (model.script) {
-        return call(model, x, entries);
-    }
-    WithGil gil;
-    const Reads reads(trace);
-    return call(model, x, entries);
-}
-
-/* Run the model on samples x; autograd records where the job is one of gradients. */
-std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, const std::vector<int64_t> &origins,
-                                 bool gradient) {
-    at::AutoGradMode mode(gradient);
-    const torch::jit::GraphOptimizerEnabledGuard open(false); /* TorchScript would hide operators in compiled parts */
-    at::Tensor x = samples.detach().clone();
-    if (gradient) {
-        x.requires_grad_();
-    }
-    std::vector<at::Tensor> inputs = inputs_of(model, x, origins);
-    std::unique_ptr<Recorded> recorded(new Recorded{{inputs, model.device}, {}, {}, {}});
-    at::Tensor y = watched_call(model, recorded->trace, x, {inputs.begin() + 1, inputs.end()});
-    recorded->trace.stop(y);
-    if (!recorded->trace.unreadable.empty()) {
-        throw Declined(MET_DECLINE_STRUCTURE,
-                       "an operator of the model can't be recorded (" + recorded->trace.unreadable + ")");
-    }
-    recorded->y = y.detach();
-    recorded->x = x;
-    recorded->graph = y;
-    if (y.dim() == 0 || y.size(0) != samples.size(0)) {
-        throw Declined(MET_DECLINE_STRUCTURE, "the model gives one number for a whole batch");
-    }
-    return recorded;
 }
 
 /* ---- the proof */
@@ -311,21 +258,20 @@ at::Tensor gradient_sums(met_prepared &p) {
     return sums.size() == 1 ? sums[0] : at::cat(sums);
 }
 
-/* The gradient of the first trial sample, which its recorded run has by the model. */
-at::Tensor gradient_of(const met_prepared &p, const Recorded &run, const met_trial &trial, double seconds) {
+/* The gradient of the trial's sample j, which its recorded run has by the model. */
+at::Tensor gradient_of(const met_prepared &p, const Recorded &run, const met_trial &trial, size_t j) {
     at::AutoGradMode on(true);
     const auto start = std::chrono::steady_clock::now();
-    at::Tensor selected = select_targets(*p.model, run.graph, trial.targets, 1);
+    at::Tensor selected = select_targets(*p.model, run.graph, trial.targets + j, 1);
     at::Tensor gradient = torch::autograd::grad({selected.sum()}, {run.x}, {}, false, false, true)[0];
-    trial.tried->seconds_alone =
-        seconds + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    trial.tried->seconds_alone += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return gradient.defined() ? gradient.detach() : at::zeros_like(run.x).detach();
 }
 
-void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor &model, bool wide) {
+void compare_gradients(met_prepared &p, const met_trial &trial, size_t j, const at::Tensor &model, bool wide) {
     const double one = 1;
-    const auto row = static_cast<int64_t>(trial.samples[0].image);
-    sum_gradients(p, trial.samples, {row}, trial.targets, &one);
+    const auto row = static_cast<int64_t>(trial.samples[j].image);
+    sum_gradients(p, trial.samples + j, {row}, trial.targets + j, &one);
     at::Tensor program = gradient_sums(p).slice(0, row, row + 1);
     at::NoGradGuard off;
     /* In float32 values near the kink of a ReLU or a tie of a pool take another side, and single entries differ by all. */
@@ -337,29 +283,33 @@ void compare_gradients(met_prepared &p, const met_trial &trial, const at::Tensor
     }
 }
 
-void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, const std::vector<at::Tensor> &known,
-            const at::Tensor &gradient) {
+/* What the model gave for samples of the trial, (1, ...), by their place there. */
+using Known = std::map<int64_t, at::Tensor>;
+
+/*
+ * Compare the program's outputs for the trial's samples, the first `several` as one batch, with those of the model. Of a
+ * batch of which some are known, those are compared.
+ */
+void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, int64_t several, const Known &known) {
     const auto n = static_cast<int64_t>(trial.batch.n);
     const bool wide = samples.scalar_type() == at::kDouble;
     at::NoGradGuard off;
-    for (int64_t from = 0; from < n;) {
-        const int64_t to = from == 0 && known.back().size(0) > 1 ? known.back().size(0)
-                                                                 : std::min(n, from + static_cast<int64_t>(p.most));
+    for (int64_t from = 0, to = several; from < n; from = to, to = std::min(n, from + static_cast<int64_t>(p.most))) {
         std::vector<int64_t> rows, origins;
         for (int64_t i = from; i < to; i++) {
             rows.push_back(static_cast<int64_t>(trial.samples[i].image));
             origins.push_back(p.origins[trial.samples[i].image]);
         }
-        const bool recorded = from == 0 && known.back().size(0) == to;
-        at::Tensor model =
-            recorded ? known.back() : call(*p.model, samples.slice(0, from, to).clone(), entries_of(*p.model, origins));
-        trial.tried->evaluated += recorded ? 0 : static_cast<size_t>(to - from);
         at::Tensor program = outputs_of(p, p.features->of(trial.samples + from, rows), rows);
-        compare(model, program, wide, "outputs");
-        from = to;
-    }
-    if (trial.gradient) {
-        compare_gradients(p, trial, gradient, wide);
+        const auto first = known.lower_bound(from), last = known.lower_bound(to);
+        for (auto one = first; one != last; one++) {
+            compare(one->second, program.slice(0, one->first - from, one->first - from + 1), wide, "outputs");
+        }
+        if (first == last) {
+            trial.tried->evaluated += static_cast<size_t>(to - from);
+            compare(call(*p.model, samples.slice(0, from, to).clone(), entries_of(*p.model, origins)), program, wide,
+                    "outputs");
+        }
     }
 }
 
@@ -378,9 +328,9 @@ std::unique_ptr<Features> features_for(const Subject &subject) {
     }
 }
 
-std::vector<double> seconds_of(const Recorded &run, int64_t samples) {
+std::vector<double> seconds_of(const Trace &run, int64_t samples) {
     std::vector<double> seconds;
-    for (const Step &step : run.trace.steps) {
+    for (const Step &step : run.steps) {
         seconds.push_back(step.seconds / static_cast<double>(samples));
     }
     return seconds;
@@ -407,52 +357,89 @@ std::string program_text(const met_prepared &p, const std::vector<double> &secon
 }
 
 /*
- * The program that two runs of the model on the trial's first samples have in common. The first run alone often tells that
+ * The second run of a program whose first one is `first`: that of an earlier call, if it goes with it, or one more of the
+ * model, on the trial's first samples; `known` has their outputs then. Makes the program.
+ */
+std::shared_ptr<const Trace> second_run(met_prepared &p, const Recorded &first, const at::Tensor &samples,
+                                        int64_t several, const met_trial &trial, const Recordings::Form &form,
+                                        Known *known) {
+    const Model &model = *p.model;
+    std::shared_ptr<const Trace> second = model.recordings ? model.recordings->find(form) : nullptr;
+    if (second) {
+        try {
+            p.program = program_of(*first.trace, 1, *second, several, trial.gradient);
+            return second;
+        } catch (const Declined &) { /* the model has changed, or does something else for another image */
+            model.recordings->keep(form, nullptr);
+        }
+    }
+    const auto row = static_cast<int64_t>(several == 1 && trial.batch.n > 1 ? 1 : 0);
+    const auto recorded = record(model, several == 2 ? samples.slice(0, 0, 2) : samples.slice(0, row, row + 1).clone(),
+                                 std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
+    trial.tried->evaluated += static_cast<size_t>(several);
+    p.program = program_of(*first.trace, 1, *recorded->trace, several, trial.gradient);
+    if (several == 2) {
+        compare(first.y, recorded->y.slice(0, 1, 2), samples.scalar_type() == at::kDouble,
+                "output where other samples are beside it");
+    }
+    for (int64_t i = 0; i < several; i++) {
+        known->insert({several == 2 ? i : row, recorded->y.slice(0, i, i + 1)});
+    }
+    return recorded->trace;
+}
+
+/*
+ * The program that two runs of the model have in common, the first of which is of this call. That alone often tells that
  * nothing is gained; then there is no second.
  */
 void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Tensor &samples, const met_trial &trial,
                      int bands) {
     const Model &model = *p.model;
     const bool wide = samples.scalar_type() == at::kDouble;
-    auto first = record(model, samples.slice(0, 0, 1), {p.origins[0]}, trial.gradient);
+    /* One sample alone, then two, of which it comes last: a model that scales a batch by its first gives itself away. */
+    const int64_t several = trial.batch.n > 1 && p.most > 1 ? 2 : 1;
+    const auto alone = static_cast<size_t>(several - 1);
+    auto first = record(model, samples.slice(0, several - 1, several).clone(), {p.origins[0]}, trial.gradient);
     trial.tried->evaluated = 1;
-    std::vector<double> seconds = seconds_of(*first, 1);
-    const at::Tensor gradient =
-        trial.gradient ? gradient_of(p, *first, trial, std::accumulate(seconds.begin(), seconds.end(), 0.0))
-                       : at::Tensor();
-    std::unique_ptr<Program> sketch = program_of(first->trace, 1, first->trace, 1, trial.gradient);
+    std::vector<double> seconds = seconds_of(*first->trace, 1);
+    trial.tried->seconds_alone = std::accumulate(seconds.begin(), seconds.end(), 0.0);
+    const at::Tensor gradient = trial.gradient ? gradient_of(p, *first, trial, alone) : at::Tensor();
+    std::unique_ptr<Program> sketch = program_of(*first->trace, 1, *first->trace, 1, trial.gradient);
     features_for({model, *sketch, p.images, baselines, p.origins, trial, bands, p.most, seconds, true, true});
-    const int64_t several = trial.batch.n > 1 && p.most > 1 ? 2 : 1, from = several == 1 && trial.batch.n > 1 ? 1 : 0;
-    /* The other one comes first: a model that takes a batch's first sample as its scale gives itself away. */
-    auto second = record(model, several == 2 ? samples.slice(0, 0, 2).flip(0) : samples.slice(0, from, from + 1),
-                         std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
-    trial.tried->evaluated += static_cast<size_t>(several);
-    p.program = program_of(first->trace, 1, second->trace, several, trial.gradient);
+    Recordings::Form form{samples.sizes().vec(), samples.scalar_type(), trial.gradient};
+    form.shape[0] = several;
+    Known known{{several - 1, first->y}};
+    std::shared_ptr<const Trace> second = second_run(p, *first, samples, several, trial, form, &known);
     rewrite(p.program.get(), trial.gradient && !trial.replay);
-    std::vector<at::Tensor> known = {first->y};
-    if (several == 2) {
-        known.push_back(second->y.flip(0));
-        compare(first->y, second->y.slice(0, 1, 2), wide, "output where other samples are beside it");
-    }
     const std::vector<double> again = seconds_of(*second, several);
     for (size_t i = 0; i < seconds.size(); i++) {
         seconds[i] = std::min(seconds[i], again[i]);
     }
     first.reset();
-    second.reset();
     for (const bool channels_last : {true, false}) {
         try {
             p.features = features_for({model, *p.program, p.images, baselines, p.origins, trial, bands, p.most, seconds,
                                        false, channels_last});
             p.live = p.program->live(p.features->stop);
-            attempt([&] { verify(p, trial, samples, known, gradient); });
+            attempt([&] {
+                verify(p, trial, samples, several, known);
+                if (trial.gradient) {
+                    compare_gradients(p, trial, alone, gradient, wide);
+                }
+            });
             break;
         } catch (const Declined &declined) { /* a model may take features in the usual layout only */
             const bool layout = declined.reason == MET_DECLINE_FAILURE || declined.reason == MET_DECLINE_VERIFICATION;
             if (!channels_last || !layout) {
+                if (model.recordings) {
+                    model.recordings->keep(form, nullptr);
+                }
                 throw;
             }
         }
+    }
+    if (model.recordings) {
+        model.recordings->keep(form, second);
     }
     p.name = p.features->name();
     p.text = program_text(p, seconds);
