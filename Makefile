@@ -113,6 +113,7 @@ bench: $(VENV)/.bench build $(filter $(PEER)/%,$(METEORS_PEER_PYTHON:$(PEER)/bin
 
 docs: $(VENV)/.docs build  ## build the documentation in docs/_build/html, without the network
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(PY) tools/check_links.py docs/_build/html
 
 linkcheck: $(VENV)/.docs build  ## look whether the pages that the documentation links are there
 	$(PY) -m sphinx -q -b linkcheck docs docs/_build/linkcheck

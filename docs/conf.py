@@ -28,7 +28,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "recipes", "**/*.txt"]
+exclude_patterns = ["_build", "recipes", "**/*.txt", "costs.md"]  # costs.md is a part of methods.md
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -36,6 +36,9 @@ myst_heading_anchors = 3
 # Names in single backquotes are names of the package where there is such a name, and arguments elsewhere.
 default_role = "py:obj"
 nitpicky = True
+linkcheck_ignore = [r"(?!https?:)"]  # tools/check_links.py looks at those between pages, once they are built
+highlight_language = "none"  # where a block does not say what it is in
+toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [("py:obj", r"(?!meteors_c\.).*"), ("py:class", r"(?!meteors_c\.).*")]
 
 autodoc_typehints = "none"  # the docstrings say more
@@ -61,6 +64,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # what has no pages below it
+html_sidebars["gallery/*"] = []  # code needs the width
 
 sphinx_gallery_conf = {
     "examples_dirs": "recipes",
@@ -72,6 +76,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "remove_config_comments": True,
     "min_reported_time": 1e9,
+    "write_computation_times": False,
     "abort_on_example_error": True,
     "reset_modules": ("matplotlib", "generate.reset_seeds"),
     "image_scrapers": ("matplotlib",),

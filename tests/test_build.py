@@ -357,16 +357,15 @@ def test_only_what_a_change_reaches_is_compiled_again(project: Path) -> None:
 def sources() -> Iterator[str]:
     """Every file of the project that is made by hand."""
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
+
+    def is_made(path: Path, *further: str) -> bool:
+        rules = [*ignored, ".git", *further]
+        return any(fnmatch(path.as_posix(), rule) or fnmatch(path.name, rule) for rule in rules)
+
     for folder, folders, names in os.walk(ROOT):
         inside = Path(folder).relative_to(ROOT)
-        kept = [name for name in folders if not any(fnmatch(str(inside / name), rule) or fnmatch(name, rule)
-                                                    for rule in [*ignored, ".git", "shared"])]  # fmt: skip
-        folders[:] = kept
-        yield from (
-            (inside / name).as_posix()
-            for name in names
-            if name not in (".git", "PKG-INFO", "setup.cfg") and not any(fnmatch(name, rule) for rule in ignored)
-        )
+        folders[:] = [name for name in folders if not is_made(inside / name, "shared")]
+        yield from ((inside / name).as_posix() for name in names if not is_made(inside / name, "PKG-INFO", "setup.cfg"))
 
 
 @pytest.fixture(scope="session")

@@ -27,17 +27,23 @@ RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.py"))
 MADE = ("gallery", "reference")  # folders of docs that are built
 
 
-@pytest.fixture(scope="module")
-def generate() -> Iterator[ModuleType]:
-    """docs/generate.py."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def load(path: Path) -> ModuleType:
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def generate() -> Iterator[ModuleType]:
+    """docs/generate.py."""
+    module = load(ROOT / "docs" / "generate.py")
     yield module
-    del sys.modules[spec.name]
+    del sys.modules[module.__name__]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -54,6 +60,26 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert not link.startswith(".."), f"{link} is no page of the documentation"
         places = [page.parent / f"{link}{ending}" for ending in ("", ".md", ".rst")]
         assert any(place.exists() for place in places), f"{page.name} links {link}, which is not there"
+
+
+def test_links_in_built_pages_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "index.html").write_text('<h1 id="top">x</h1><a href="../start.html#here">good</a>')
+    (tmp_path / "style.css").touch()
+    good = ["#here", "part/", "part/index.html#top", "style.css?v=1", "mailto:a@b", "https://example.org/#x", ""]
+    bad = ["#there", "part/index.html#here", "missing.html", "part/missing.png"]
+    links = "".join(f'<a href="{link}">x</a>' for link in good + bad[:3]) + f'<img src="{bad[3]}">'
+    (tmp_path / "start.html").write_text(f'<p id="here">{links}')
+    checker = load(ROOT / "tools" / "check_links.py")
+    found = checker.broken_links(tmp_path)
+    assert [line.split()[1] for line in found] == sorted(bad)
+    assert all(line.startswith("start.html: ") for line in found)
+    with pytest.raises(SystemExit, match=r"missing\.html"):
+        checker.main(tmp_path)
+    for link in bad:
+        page = tmp_path / "start.html"
+        page.write_text(page.read_text().replace(f'"{link}"', '"#here"'))
+    checker.main(tmp_path)
 
 
 def code_of(page: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 The source distribution is unpacked: it must hold every file of the repository, its make targets must find all that they
 need, and its C tests must pass. The wheel, which was built from it, is installed into a fresh environment beside the
-torch that TORCH names: it must have its bridge, and tests of the source distribution must pass on it.
+torch that TORCH names: it must have its bridge, its console script must explain a scene, and tests of the source
+distribution must pass on it.
 """
 
 from __future__ import annotations
@@ -60,14 +61,22 @@ def check_sources() -> Path:
 
 
 def check_wheel(sources: Path) -> None:
-    """Install the wheel where nothing else is, and run tests on it."""
+    """Install the wheel where nothing else is, use it outside of the repository, and run tests on it."""
     venv.create(WORK / "venv", with_pip=True)
     python = WORK / "venv" / "bin" / "python"
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
     run(*pip, *shlex.split(os.environ.get("TORCH_PIP_ARGS", "")), os.environ.get("TORCH", "torch"), cwd=WORK)
-    run(*pip, only("*.whl"), "pytest", "hypothesis", cwd=WORK)
+    wheel = only("*.whl")
+    run(*pip, wheel, cwd=WORK)
     with tempfile.TemporaryDirectory() as elsewhere:
         run(python, sources / "tools" / "smoke.py", "--bridge", cwd=elsewhere)
+        # What needs no extra must do without one.
+        script = python.with_name("meteors-c")
+        if (said := run(script, "--version", cwd=elsewhere).split()[-1]) != wheel.name.split("-")[1]:
+            sys.exit(f"meteors-c --version says {said}, the wheel is {wheel.name}")
+        run(script, "methods", cwd=elsewhere)
+        run(*pip, f"{wheel}[geo,report]", "pytest", "hypothesis", cwd=WORK)
+        run(python, sources / "tools" / "smoke_cli.py", cwd=elsewhere)
         # Without the sources of the package beside them, tests import the one that is installed.
         shutil.copytree(sources / "tests", Path(elsewhere, "tests"))
         shutil.copy(sources / "pyproject.toml", elsewhere)

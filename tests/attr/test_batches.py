@@ -280,7 +280,7 @@ def test_independent_samples_cost_little_and_nothing_one_at_a_time(path: str, mo
         warnings.simplefilter("error")
         report = Occlusion(explained).attribute([cube(0), cube(1)], 0, perturbations_per_eval=most)[0].report
     assert report.evaluations == 2 * 61
-    # One alone or two copies of it, and the image itself once more for each further size of a batch that the engine tries.
+    # One alone or two copies of it, and the image itself once more for each further size of a batch that is tried.
     assert (most != 1) <= report.evaluations_verifying <= (most != 1) * (2 + 2 * len(set(model.sizes)))
     assert report.evaluations_discarded == 0
     assert report.one_at_a_time is None
