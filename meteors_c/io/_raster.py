@@ -118,6 +118,11 @@ def open_array(dataset: Any, bands: np.ndarray) -> Any:
     with quiet():
         # Not the dataset itself: an array that outlives it, and that other processes can open, goes by its name.
         array = rioxarray.open_rasterio(dataset.name, chunks=chunks, masked=False, parse_coordinates=True)
+    if array.shape[1:] != dataset.shape:
+        raise ValueError(
+            f"{dataset.name!r} is open at {dataset.shape[0]} x {dataset.shape[1]} pixels, but the file has "
+            f"{array.shape[1]} x {array.shape[2]}: an overview can't be opened lazily; write it to a file first"
+        )
     array = array.isel(band=bands) if len(bands) < dataset.count or (np.diff(bands) != 1).any() else array
     array = array.drop_vars([name for name in array.coords if name not in ("band", "y", "x", "spatial_ref")])
     array.attrs.clear()

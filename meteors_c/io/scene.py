@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,11 @@ def open_scene(
     """
     import_optional("xarray", "xarray", "geo", "scenes in files")
     import_optional("rioxarray", "rioxarray", "geo", "scenes in files")
+    _check(nodata, scale)
     asked = (wavelengths, wavelength_unit, bad_bands, bands)
     if not isinstance(path, (str, os.PathLike)):
+        if not hasattr(path, "block_shapes"):
+            raise TypeError(f"path must be that of a file, or a dataset of rasterio, not {type(path).__name__}")
         return _from_dataset(path, path.name, asked, nodata, scale)
     name = os.fspath(path)
     if _labelled.is_labelled(name):
@@ -118,6 +122,13 @@ def open_scene(
         raise FileNotFoundError(f"there is no file {name!r}")
     with _raster.quiet(), _raster.open_raster(data) as dataset:
         return _from_dataset(dataset, name, asked, nodata, scale)
+
+
+def _check(nodata: Any, scale: Any) -> None:
+    if nodata is not None and not isinstance(nodata, Real):
+        raise TypeError(f"nodata must be a number or None, not {nodata!r}")
+    if scale is not None and not isinstance(scale, bool | np.bool_):
+        raise TypeError(f"scale must be True, False or None, not {scale!r}")
 
 
 def _from_dataset(dataset: Any, name: str, asked: tuple[Any, ...], nodata: Any, scale: bool | None) -> Any:

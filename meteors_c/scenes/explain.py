@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from meteors_c._options import current
-from meteors_c.attr._arguments import integer, one_target
+from meteors_c.attr._arguments import flag, integer, one_target
 from meteors_c.attr._groups import for_every_image
 from meteors_c.attr._progress import progress as progress_bar
 from meteors_c.attr.explainer import Explainer
@@ -64,7 +64,8 @@ def explain_scene(
     scene : xarray.DataArray, HSI, numpy.ndarray or dask array
         What `io.open_scene` gives; a DataArray whose dims are the wavelength and y and x, in any order and in memory
         or not; or an array ``(bands, rows, columns)`` with `wavelengths`. Values that are NaN, or what the attribute
-        ``_FillValue`` or ``nodata`` of the DataArray says, are masked; pixels without any other are not explained.
+        ``_FillValue`` or ``nodata`` of the DataArray says, are masked; pixels without any other are not explained. The
+        unit of its wavelengths is what their coordinate says.
     window : int or two int, optional
         Rows and columns of the window around a pixel, odd. Beyond the border, the scene is reflected. Windows are
         views of the block that was read, not copies. None: the model makes maps.
@@ -132,6 +133,9 @@ def explain_scene(
 
     Notes
     -----
+    A method that finds numbers of groups, of bands or of pixels, repeats them in all bands and pixels of a group, and
+    the sum over bands counts them as often: take the value of one band of each group then (`values`).
+
     A model may round otherwise in batches of another size; but for that, results depend neither on `chunk` nor on the
     number of workers.
 
@@ -158,6 +162,7 @@ def explain_scene(
         raise ValueError(f"reduce must be one of {', '.join(_REDUCTIONS)}, not {reduce!r}")
     if wrong := [name for name in _OURS if name in attribute_arguments]:
         raise TypeError(f"explain_scene takes no {wrong[0]}; several targets are a list, and progress= shows a bar")
+    values = flag(values, "values")
     targets = _targets(target)
     size = _window(window)
     arguments = for_every_image(attribute_arguments, "a scene")
@@ -171,7 +176,7 @@ def explain_scene(
             explainer, call, arguments, source, _pair(overlap, "overlap", 0), _pair(alignment, "alignment", 1),
             grid.number == 1,
         )  # fmt: skip
-        if isinstance(arguments.get("baseline"), str):
+        if isinstance(arguments.get("baseline"), str) and arguments["baseline"] == "mean":
             arguments = arguments | {"baseline": mean_spectrum(source)}
     elif overlap is not None or alignment is not None:
         raise ValueError("overlap and alignment are for models that make maps: leave them out, or window")
@@ -181,10 +186,10 @@ def explain_scene(
     job = Job(
         source, Grid(grid.shape, grid.chunk, grid.stride, None, grid.classes),
         Call(computing, call, targets, arguments, seed), len(grid.classes), size, tiling, reduce == "window",
-        bool(values), current(),
+        values, current(),
     )  # fmt: skip
     says = {"reduce": reduce, "window": 0 if size is None else list(size)}
-    template = template_of(source, grid, targets, bool(values), explainer.get_name(), says)
+    template = template_of(source, grid, targets, values, explainer.get_name(), says)
     store: Store
     if out is None:
         store = Memory(template, grid)

@@ -105,6 +105,19 @@ def test_no_data_becomes_the_mask(how: str) -> None:
     assert HSI.from_xarray(labelled(data=values(np.uint8)), nodata=NODATA).binary_mask.all()
 
 
+def test_a_value_that_marked_missing_ones_in_the_file_may_be_one_once_decoded(tmp_path: Path) -> None:
+    """Packed as value = 0.5 stored + 1, so that the value 0 is stored as -2 and a stored 0 is missing."""
+    data = values(np.float32) * 0.5
+    data[0, 0, 0], data[1, 1, 1] = np.nan, 0.0
+    data[data == 1.0] = 1.5  # what would be stored as 0
+    packing = {"dtype": "int16", "scale_factor": 0.5, "add_offset": 1.0, "_FillValue": 0}
+    labelled(data=data).to_dataset(name="reflectance").to_netcdf(tmp_path / "a.nc", encoding={"reflectance": packing})
+    with xr.open_dataset(tmp_path / "a.nc", decode_coords="all") as file:
+        hsi = HSI.from_xarray(file["reflectance"])
+    np.testing.assert_array_equal(hsi.binary_mask, ~np.isnan(data))
+    np.testing.assert_array_equal(hsi.image, np.nan_to_num(data))
+
+
 def test_a_mask_of_the_caller_is_combined() -> None:
     data = values(np.float32)
     data[0, 0, 0] = data[0, 4, 5] = np.nan

@@ -142,8 +142,15 @@ def test_results_that_differ_otherwise() -> None:
     elsewhere = attr.HSIAttributes(hsi=scene(georeference=None), attributes=one.attributes)
     with pytest.raises(ValueError, match=r"results\[1\]"):
         io.to_xarray([one, elsewhere])
+    masked = scene()
+    masked = masked.model_copy(update={"binary_mask": masked.binary_mask & (torch.arange(COLUMNS) != 1)})
+    elsewhere = attr.HSIAttributes(hsi=masked, attributes=one.attributes)
+    with pytest.raises(ValueError, match=r"results\[1\].*binary_mask"):
+        io.to_xarray([one, elsewhere])
     with pytest.raises(ValueError, match="none"):
         io.to_xarray([])
+    with pytest.raises(TypeError, match="not NoneType"):
+        io.to_xarray(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not int"):
         io.to_geotiff([3], "x.tif")  # type: ignore[list-item]
 

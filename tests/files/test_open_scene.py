@@ -257,6 +257,31 @@ def test_missing_files(tmp_path: Path) -> None:
         io.open_scene(geotiff(tmp_path / "a.tif"), variable="x")
 
 
+def test_what_is_no_scene(tmp_path: Path) -> None:
+    for name in ("text.nc", "text.h5", "text.tif"):
+        (tmp_path / name).write_text("no scene at all")
+        with pytest.raises((ValueError, OSError), match=name):
+            io.open_scene(tmp_path / name)
+    arguments: list[tuple[Any, dict[str, Any], str]] = [
+        (None, {}, "path"),
+        (envi(tmp_path), {"nodata": "none"}, "nodata"),
+        (envi(tmp_path), {"scale": "no"}, "scale"),
+    ]
+    for path, options, word in arguments:
+        with pytest.raises(TypeError, match=word):
+            io.open_scene(path, **options)
+
+
+def test_overviews_are_not_taken_for_the_file(tmp_path: Path) -> None:
+    path = geotiff(
+        tmp_path / "a.tif", np.ones((1, 64, 64), np.int16), [{"wavelength": "500", "wavelength_units": "nm"}]
+    )
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2])
+    with rasterio.open(path, overview_level=0) as file, pytest.raises(ValueError, match="overview"):
+        io.open_scene(file)
+
+
 def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
     """A scene of 8 GB on disk (a file with a hole) opens; a corner of it is read, in little memory."""
     path = envi(tmp_path)
