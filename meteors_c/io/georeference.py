@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Georeference", "georeference_of"]
+__all__ = ["Georeference", "fitting_transform", "georeference_of"]
 
 Transform = tuple[float, float, float, float, float, float]
 
@@ -190,6 +190,34 @@ def _transform_of(da: Any, x: np.ndarray | None, y: np.ndarray | None) -> tuple[
         if _fits(transform, x, y) or (written and (transform[1] != 0 or transform[3] != 0)):
             return transform
     return None
+
+
+def fitting_transform(transform: Transform, x: np.ndarray, y: np.ndarray) -> Transform | None:
+    """Return a transform if it agrees with the centres of pixels, or is askew; else that of evenly spaced centres.
+
+    Parameters
+    ----------
+    transform : tuple of float
+        Six numbers, as in `Georeference`.
+    x, y : numpy.ndarray
+        The centres of columns and rows.
+
+    Returns
+    -------
+    tuple of float or None
+        None where the transform does not fit and the centres are not evenly spaced.
+
+    Examples
+    --------
+    >>> fitting_transform((2.0, 0.0, 0.0, 0.0, -2.0, 8.0), np.array([5.0, 7.0]), np.array([3.0, 1.0]))
+    (2.0, 0.0, 4.0, 0.0, -2.0, 4.0)
+    """
+    if transform[1] != 0 or transform[3] != 0 or _fits(transform, x, y):
+        return transform
+    if not (_even(x) and _even(y)):
+        return None
+    across, down = (float(centres[-1] - centres[0]) / (len(centres) - 1) for centres in (x, y))
+    return across, 0.0, float(x[0]) - across / 2, 0.0, down, float(y[0]) - down / 2
 
 
 def _counted(values: np.ndarray) -> bool:

@@ -152,6 +152,17 @@ def test_stride_takes_every_third_pixel(values: np.ndarray) -> None:
     assert found["spatial_ref"].attrs["crs_wkt"] == "LOCAL"
 
 
+def test_a_part_of_a_scene_lies_where_it_does(values: np.ndarray) -> None:
+    """xarray cuts the coordinates of a part, but leaves it the transform of the whole."""
+    part = scene(values).isel(y=slice(2, None), x=slice(1, None))
+    for stride, numbers in ((None, "1010.0 10.0 0.0 4980.0 0.0 -10.0"), (3, "1010.0 30.0 0.0 4980.0 0.0 -30.0")):
+        found = attr.explain_scene(attr.Saliency(MODEL), part, window=WINDOW, target=0, stride=stride)
+        assert found["spatial_ref"].attrs["GeoTransform"] == numbers
+    uneven = part.assign_coords(x=part["x"].values ** 2)
+    found = attr.explain_scene(attr.Saliency(MODEL), uneven, window=WINDOW, target=0)
+    assert "GeoTransform" not in found["spatial_ref"].attrs
+
+
 @pytest.mark.parametrize("mark", ["nan", "nodata"])
 def test_pixels_without_values_are_masked(mark: str, values: np.ndarray) -> None:
     holes = values.copy()
