@@ -291,6 +291,18 @@ def test_georeference_survives() -> None:
     assert HSI(image=torch.rand(1, 2, 2), wavelengths=[500.0]).georeference is None
 
 
+def test_pixels_that_are_not_evenly_spaced_have_no_transform() -> None:
+    array = labelled().drop_vars("spatial_ref")
+    place = HSI.from_xarray(array).georeference
+    assert place.transform == pytest.approx(tuple(TRANSFORM)[:6])
+    uneven = array.assign_coords(y=array["y"].values[0] - 30.0 * np.arange(ROWS) ** 2)
+    place = HSI.from_xarray(uneven).georeference
+    assert place.transform is None
+    np.testing.assert_array_equal(place.y, uneven["y"])
+    written = uneven.rio.write_transform(TRANSFORM)
+    assert HSI.from_xarray(written).georeference.transform is None
+
+
 def test_states_of_earlier_versions_are_read() -> None:
     hsi = HSI(image=torch.rand(1, 2, 2), wavelengths=[500.0])
     make, arguments, (fields, attributes) = hsi.__reduce__()

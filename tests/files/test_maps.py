@@ -166,6 +166,15 @@ def test_without_a_place(tmp_path: Path) -> None:
         assert file.read().tobytes() == chw(one).tobytes()
 
 
+def test_pixels_that_are_not_evenly_spaced(tmp_path: Path) -> None:
+    array = labelled().drop_vars("spatial_ref").assign_coords(y=-30.0 * np.arange(ROWS) ** 2).rio.write_crs(CRS)
+    hsi = HSI.from_xarray(array)
+    one = attr.HSIAttributes(hsi=hsi, attributes=torch.ones(BANDS, ROWS, COLUMNS))
+    np.testing.assert_array_equal(one.to_xarray()["y"], array["y"])
+    with pytest.warns(UserWarning, match="no transform"):
+        one.to_geotiff(tmp_path / "map.tif")
+
+
 def test_a_place_of_another_image_is_refused(tmp_path: Path) -> None:
     hsi = scene()
     part = HSI(image=hsi.image[:, :3, :2], wavelengths=WAVELENGTHS, georeference=hsi.georeference)
