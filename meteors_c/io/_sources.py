@@ -316,6 +316,8 @@ def _from_spy(image: Any, known: dict[str, Any]) -> dict[str, Any]:
         place = _map_info(header, values.shape[1:])
         if place is not None:
             made["georeference"] = place
+        else:
+            notes.append("no georeference: its map info is rotated, or not understood")
     made.setdefault("source", _said(str(getattr(image, "filename", "an image of SPy")), notes))
     return made | {"orientation": "CHW"}
 

@@ -154,14 +154,7 @@ def explain_scene(
 
     >>> maps = attr.explain_scene(explainer, scene, window=5, target=0, client=client, out="map.zarr")  # doctest: +SKIP
     """
-    if not isinstance(explainer, Explainer):
-        raise TypeError(f"explainer must be an attribution method with its model, not {type(explainer).__name__}")
-    if not callable(getattr(explainer, call, None)):
-        raise ValueError(f"call must name a method of {explainer.get_name()}, not {call!r}")
-    if reduce not in _REDUCTIONS:
-        raise ValueError(f"reduce must be one of {', '.join(_REDUCTIONS)}, not {reduce!r}")
-    if wrong := [name for name in _OURS if name in attribute_arguments]:
-        raise TypeError(f"explain_scene takes no {wrong[0]}; several targets are a list, and progress= shows a bar")
+    _check(explainer, call, reduce, attribute_arguments)
     values = flag(values, "values")
     targets = _targets(target)
     size = _window(window)
@@ -200,6 +193,17 @@ def explain_scene(
 
 
 # ---------------------------------------------------------------- arguments
+
+
+def _check(explainer: Any, call: str, reduce: str, arguments: dict[str, Any]) -> None:
+    if not isinstance(explainer, Explainer):
+        raise TypeError(f"explainer must be an attribution method with its model, not {type(explainer).__name__}")
+    if not isinstance(call, str) or not callable(getattr(explainer, call, None)):
+        raise ValueError(f"call must name a method of {explainer.get_name()}, not {call!r}")
+    if reduce not in _REDUCTIONS:
+        raise ValueError(f"reduce must be one of {', '.join(_REDUCTIONS)}, not {reduce!r}")
+    if wrong := [name for name in _OURS if name in arguments]:
+        raise TypeError(f"explain_scene takes no {wrong[0]}; several targets are a list, and progress= shows a bar")
 
 
 def _targets(target: Any) -> list[Any]:
