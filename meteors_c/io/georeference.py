@@ -66,6 +66,11 @@ class Georeference:
         -------
         Georeference
 
+        Raises
+        ------
+        ValueError
+            More or fewer numbers.
+
         Examples
         --------
         >>> Georeference.from_transform((30.0, 0.0, 500000.0, 0.0, -30.0, 4000000.0), 2, 3).y
@@ -73,6 +78,8 @@ class Georeference:
         """
         if transform is None:
             return cls(crs, None, None, None, (height, width))
+        if len(tuple(transform)) not in (6, 9):
+            raise ValueError(f"transform must be six numbers (a, b, c, d, e, f) or an affine.Affine, not {transform}")
         a, b, c, d, e, f = six = tuple(map(float, tuple(transform)[:6]))
         if b != 0 or d != 0:
             return cls(crs, six, None, None, (height, width))  # type: ignore[arg-type]

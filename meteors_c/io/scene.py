@@ -135,6 +135,11 @@ def _from_dataset(dataset: Any, name: str, asked: tuple[Any, ...], nodata: Any, 
     """Make the scene of a dataset that rasterio has opened."""
     table = _raster.describe(dataset)
     chosen = choose(table, name, *asked)
+    if _raster.has_mask(dataset):
+        warn_caller(
+            f"{name!r}: the mask in the file is not read, so the pixels that it hides count as values: give "
+            "binary_mask= to HSI.from_xarray, such as dataset_mask() of rasterio"
+        )
     array = _raster.open_array(dataset, chosen.indices)
     scales, offsets = _raster.scaling(dataset)
     scaling = (scales[chosen.indices], offsets[chosen.indices])

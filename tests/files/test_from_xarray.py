@@ -264,6 +264,13 @@ def test_spy_scale_factor(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the fields
 
 
+def test_spy_images_that_are_rotated_say_that_they_have_no_place(tmp_path: Path) -> None:
+    rotated = "{UTM, 1, 1, 500000, 4000000, 30, 30, 33, North, WGS-84, units=Meters, rotation=20}"
+    hsi = HSI(image=spectral.open_image(str(envi(tmp_path, map_info=rotated))))
+    assert hsi.georeference is None
+    assert "no georeference" in hsi.source
+
+
 def test_georeference_survives() -> None:
     hsi = HSI.from_xarray(labelled())
     place = hsi.georeference

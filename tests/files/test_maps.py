@@ -166,6 +166,19 @@ def test_without_a_place(tmp_path: Path) -> None:
         assert file.read().tobytes() == chw(one).tobytes()
 
 
+def test_what_can_not_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="result"):
+        io.save(None, tmp_path / "a.npz")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="six numbers"):
+        io.Georeference.from_transform((30.0, 500000.0), 2, 3)
+
+
+def test_a_mask_in_a_file_is_told(tmp_path: Path) -> None:
+    result().to_geotiff(tmp_path / "map.tif")
+    with pytest.warns(UserWarning, match="mask in the file"):
+        assert io.open_scene(tmp_path / "map.tif").shape == (BANDS, ROWS, COLUMNS)
+
+
 def test_pixels_that_are_not_evenly_spaced(tmp_path: Path) -> None:
     array = labelled().drop_vars("spatial_ref").assign_coords(y=-30.0 * np.arange(ROWS) ** 2).rio.write_crs(CRS)
     hsi = HSI.from_xarray(array)
