@@ -78,7 +78,7 @@ def explain_scene(
         The output to explain, or several, which get a map each.
     reduce : {"centre", "window"}, default "centre"
         What a pixel takes from the attributions of its window, for each band: those at its centre, or their sums over
-        the window, which keep completeness.
+        the window, which keep completeness; not for methods that find numbers of groups.
     values : bool, default False
         Whether the result has the value of each band of each pixel too.
     out : str or path-like, optional
@@ -176,9 +176,10 @@ def explain_scene(
     else:
         _check_features(explainer, call, arguments)
     seed = integer(seed, "seed", "an int from 0 to 2^62", 0, 2**62)
+    over_window = reduce == "window"
     job = Job(
         source, Grid(grid.shape, grid.chunk, grid.stride, None, grid.classes),
-        Call(computing, call, targets, arguments, seed), len(grid.classes), size, tiling, reduce == "window",
+        Call(computing, call, targets, arguments, seed, over_window), len(grid.classes), size, tiling, over_window,
         values, current(),
     )  # fmt: skip
     says = {"reduce": reduce, "window": 0 if size is None else list(size)}

@@ -75,6 +75,19 @@ def test_sums_over_windows_are_complete(values: np.ndarray) -> None:
     np.testing.assert_allclose(found["map"][0].values.ravel(), difference.numpy(), atol=1e-8)
 
 
+def test_numbers_of_groups_are_not_summed_over_windows(values: np.ndarray) -> None:
+    """The one number of a band would count as often as the window has pixels."""
+    with pytest.raises(ValueError, match="reduce"):
+        attr.explain_scene(
+            attr.Occlusion(MODEL),
+            scene(values),
+            window=WINDOW,
+            target=0,
+            reduce="window",
+            call="get_spectral_attributes",
+        )
+
+
 def test_window_larger_than_the_scene(values: np.ndarray) -> None:
     small = values[:, :3, :2]
     model = patch_model(9)
