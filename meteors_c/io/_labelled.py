@@ -89,7 +89,17 @@ def open_variable(path: str, variable: str | None) -> Opened:
     if sensor is not None:
         attrs["sensor"] = str(sensor)
     nodata = nodata_of(array.attrs, array.encoding)
+    array, nodata = _unsigned(array, nodata)
     return Opened(_plain(array, spectral, rows, columns), table, nodata, scaling, attrs)
+
+
+def _unsigned(array: Any, nodata: float | None) -> tuple[Any, float | None]:
+    """Read bits as unsigned numbers where the file says so: classic NetCDF has signed ones alone."""
+    if str(array.attrs.get("_Unsigned", "")).lower() != "true" or array.dtype.kind != "i":
+        return array, nodata
+    unsigned = np.dtype(f"u{array.dtype.itemsize}")
+    marker = nodata if nodata is None or nodata >= 0 else nodata + 2.0 ** (8 * unsigned.itemsize)
+    return array.astype(unsigned).assign_attrs(array.attrs), marker
 
 
 def _candidates(groups: dict[str, Any]) -> dict[str, Any]:

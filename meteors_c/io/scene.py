@@ -114,7 +114,8 @@ def open_scene(
         opened = _labelled.open_variable(name, variable)
         chosen = choose(opened.table, name, *asked)
         array = opened.array.isel(band=chosen.indices)
-        return _finish(array, name, chosen, opened.table, nodata, opened.nodata, scale, opened.scaling, opened.attrs)
+        scaling = (opened.scaling[0][chosen.indices], opened.scaling[1][chosen.indices])
+        return _finish(array, name, chosen, opened.table, nodata, opened.nodata, scale, scaling, opened.attrs)
     if variable is not None:
         raise ValueError(f"variable chooses one of a NetCDF, HDF5 or Zarr file, which {name!r} is not")
     data = _raster.data_file(name)

@@ -15,7 +15,7 @@ import pytest
 import rasterio
 import xarray as xr
 
-from meteors_c import io
+from meteors_c import HSI, io
 from meteors_c.io import _raster
 from tests.files.scenes import (
     BANDS,
@@ -166,6 +166,28 @@ def test_packed_netcdf(tmp_path: Path) -> None:
     assert stored.values[0, 0, 0] == NODATA
     assert stored.rio.nodata == NODATA
     np.testing.assert_allclose(io.open_scene(tmp_path / "a.nc", scale=True).values, array.values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bands", [[2], [3, 0], None])
+def test_bands_of_a_packed_file_are_scaled(tmp_path: Path, bands: Any) -> None:
+    encoding = {"reflectance": {"dtype": "int16", "scale_factor": 0.5, "add_offset": 2.0}}
+    labelled().to_dataset(name="reflectance").to_netcdf(tmp_path / "a.nc", encoding=encoding)
+    scene = io.open_scene(tmp_path / "a.nc", scale=True, bands=bands)
+    np.testing.assert_array_equal(scene, values() if bands is None else values()[bands])
+    assert scene.sizes["wavelength"] == len(scene.wavelength)
+
+
+def test_unsigned_values_in_classic_netcdf(tmp_path: Path) -> None:
+    """The format has no unsigned numbers: an attribute tells how the bits are meant."""
+    wanted = values(np.uint8) * 2
+    wanted[0, 0, 0] = 255
+    array = labelled(data=wanted.view(np.int8)).assign_attrs({"_Unsigned": "true", "_FillValue": np.int8(-1)})
+    array.to_dataset(name="reflectance").to_netcdf(tmp_path / "a.nc", format="NETCDF3_CLASSIC")
+    scene = io.open_scene(tmp_path / "a.nc")
+    assert scene.dtype == np.uint8
+    np.testing.assert_array_equal(scene, wanted)
+    hidden = HSI.from_xarray(scene)
+    np.testing.assert_array_equal(hidden.binary_mask, wanted != 255)
 
 
 def test_hdf5_with_wavelengths_in_another_group(tmp_path: Path) -> None:
