@@ -17,6 +17,7 @@ import difflib
 import re
 from functools import cache
 from importlib import resources
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -199,7 +200,7 @@ def ranges_of(name: Any) -> Ranges:
         return tuple(limits for ranges in parts_of(name).values() for limits in ranges)
     if isinstance(name, list):
         return tuple(limits for one in name for limits in ranges_of(one))
-    if isinstance(name, tuple) and len(name) == 2 and all(isinstance(end, (int, float)) for end in name):
+    if isinstance(name, tuple) and len(name) == 2 and all(isinstance(end, Real) for end in name):
         low, high = map(float, name)
         if not low <= high:
             raise ValueError(f"a range of wavelengths must be (low, high) with low <= high, not {name}")
@@ -212,8 +213,8 @@ def bands_in(wavelengths: Any, name: Any) -> np.ndarray:
 
     Parameters
     ----------
-    wavelengths : torch.Tensor or array of numbers
-        Centres of bands in nm, in any order.
+    wavelengths : HSI, torch.Tensor or array of numbers
+        An image, or centres of bands in nm, in any order.
     name : str, tuple (low, high), or list of these
         As for `ranges_of`.
 
@@ -226,15 +227,22 @@ def bands_in(wavelengths: Any, name: Any) -> np.ndarray:
     ------
     BandSelectionError
         An unknown name.
+    TypeError, ValueError
+        Wavelengths that are no numbers, or no list of them.
 
     Examples
     --------
     >>> bands_in([865.0, 705.0, 560.0, 740.0], "red edge")
     array([1, 3])
     """
+    wavelengths = getattr(wavelengths, "wavelengths", wavelengths)
     if hasattr(wavelengths, "detach"):
         wavelengths = wavelengths.detach().cpu().numpy()
     values = np.asarray(wavelengths)
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"wavelengths must be numbers of nm or an HSI, not {wavelengths!r}")
+    if values.ndim != 1:
+        raise ValueError(f"wavelengths must have one axis, not shape {values.shape}")
     inside = np.zeros(values.shape, dtype=bool)
     for low, high in ranges_of(name):
         if values.dtype.kind == "f":  # rounded as the wavelengths are, so that the same decimals compare equal
@@ -276,16 +284,19 @@ def groups(wavelengths: Any, names: Any = "regions") -> dict[str, list[int]]:
     ------
     BandSelectionError
         An unknown name.
+    TypeError
+        Something else than names.
 
     Examples
     --------
     >>> groups([490.0, 560.0, 665.0, 705.0, 740.0, 842.0])
     {'blue': [0], 'green': [1], 'red': [2], 'red edge': [3, 4], 'NIR': [5]}
     """
-    wavelengths = getattr(wavelengths, "wavelengths", wavelengths)
     table = group_names(names) if isinstance(names, str) else None
     if isinstance(names, str):
         names = table or [names]
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"names must be a name or a list of names, not {names!r}")
     found = {name: bands_in(wavelengths, name).tolist() for name in names}
     if table is not None:
         taken: set[int] = set()

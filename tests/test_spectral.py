@@ -140,6 +140,19 @@ def test_the_narrow_band_inside_a_wide_one_keeps_its_bands() -> None:
     assert not set(found["sentinel2a B8"]) & set(inside)
 
 
+def test_wavelengths_are_one_list_of_numbers() -> None:
+    hsi = image()
+    assert spectral.bands_in(hsi, "red").tolist() == spectral.bands_in(hsi.wavelengths, "red").tolist()
+    assert spectral.bands_in([450.0, 650.0], (np.float32(600), np.int64(700))).tolist() == [1]
+    with pytest.raises(ValueError, match=r"\(2, 211\)"):
+        spectral.bands_in(hsi.wavelengths.expand(2, -1), "red")
+    with pytest.raises(TypeError, match="wavelengths"):
+        spectral.bands_in(["650"], "red")
+    for names in (3, [("red", "NIR")]):
+        with pytest.raises(TypeError, match="names"):
+            spectral.groups(hsi, names)
+
+
 def test_names_of_a_list() -> None:
     hsi = image()
     _, ids = attr.Lime.get_band_mask(hsi, ["red edge", "sentinel2a B11", ["blue", "green"]])

@@ -54,7 +54,7 @@ def _wavelengths(scene: Any) -> Iterator[Row]:
         widths = np.asarray(scene["fwhm"].values, dtype=np.float64)
         yield "fwhm", f"{np.nanmin(widths):.2f} to {np.nanmax(widths):.2f} nm"
     good = np.asarray(scene["good_band"].values if "good_band" in scene.coords else np.ones(len(centres)), dtype=bool)
-    bad = np.flatnonzero(~good)
+    bad = np.asarray(scene["band"].values)[~good] - 1  # counted from 0, as in --bands
     yield "bad bands", f"{len(bad)}: {_ranges(bad)}" if len(bad) else "none are marked"
 
 

@@ -231,6 +231,8 @@ def _features(found: Plan, arguments: argparse.Namespace, kind: type[Explainer])
             raise UsageError(
                 f"--groups is for methods over bands (--by bands), not for {kind.get_name()} by {found.by}"
             )
+        if arguments.groups.isdecimal() and int(arguments.groups) == 0:
+            raise UsageError("--groups must be a positive number of groups, or names, not 0")
         found.groups = arguments.groups
     if arguments.superpixels is not None and found.by != "superpixels":
         raise UsageError(f"--superpixels needs --by superpixels, which {kind.get_name()} by {found.by} is not")

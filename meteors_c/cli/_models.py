@@ -112,6 +112,8 @@ def load(spec: str, problem: str | None = None, classes: int | None = None, devi
         if classes is None:
             raise UsageError("--problem segmentation needs --classes, their number")
         post = agg_segmentation_postprocessing(soft_labels=True, classes_numb=classes)
+    elif classes is not None:
+        raise UsageError("--classes are those of a segmentation model, with --problem segmentation")
     model = ExplainableModel(function, problem or "classification", post, array_input=kind == "ONNX")
     most = None if shape is None else _most(shape[0], spec)
     return Loaded(model, kind, kind != "ONNX", most, None if shape is None else shape[1:])

@@ -66,7 +66,9 @@ def positions(text: str | None) -> list[int] | list[str] | None:
         return parts
     found: list[int] = []
     for part in parts:
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
+        if not first or (dash and not last):
+            raise UsageError(f"--bands: {part} is no range: both ends are needed, such as 0-99")
         if last and int(last) < int(first):
             raise UsageError(f"--bands: {part} runs backwards")
         found += range(int(first), int(last or first) + 1)
@@ -101,7 +103,7 @@ def baseline(text: str | None) -> Any:
 
 
 def pixels(text: str | None) -> Any:
-    """Return places, a mask or labels: of a list, an .npy file, or the first band of a raster."""
+    """Return places, a mask or labels: of a list, an .npy file, or the first band of a raster, 0 where it has none."""
     if text is None:
         return None
     if not os.path.isfile(text):
@@ -115,5 +117,4 @@ def pixels(text: str | None) -> Any:
 
     rasterio = import_optional("rasterio", "rasterio", "geo", "masks in raster files")
     with rasterio.open(text) as file:
-        labels = file.read(1)
-    return labels if labels.dtype.kind in "iub" else labels > 0
+        return file.read(1, masked=True).filled(0)

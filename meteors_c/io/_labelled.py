@@ -63,7 +63,10 @@ def _open_groups(path: str) -> dict[str, Any]:
     elif suffix in _ZARR:
         import_optional("zarr", "zarr", "dask", "scenes in Zarr stores")
         options |= {"engine": "zarr"}
-    return xarray.open_groups(path, **options)
+    try:
+        return xarray.open_groups(path, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path!r} can't be read as {suffix.lstrip('.') or 'NetCDF'}: {error}") from error
 
 
 def open_variable(path: str, variable: str | None) -> Opened:
@@ -86,7 +89,17 @@ def open_variable(path: str, variable: str | None) -> Opened:
     if sensor is not None:
         attrs["sensor"] = str(sensor)
     nodata = nodata_of(array.attrs, array.encoding)
+    array, nodata = _unsigned(array, nodata)
     return Opened(_plain(array, spectral, rows, columns), table, nodata, scaling, attrs)
+
+
+def _unsigned(array: Any, nodata: float | None) -> tuple[Any, float | None]:
+    """Read bits as unsigned numbers where the file says so: classic NetCDF has signed ones alone."""
+    if str(array.attrs.get("_Unsigned", "")).lower() != "true" or array.dtype.kind != "i":
+        return array, nodata
+    unsigned = np.dtype(f"u{array.dtype.itemsize}")
+    marker = nodata if nodata is None or nodata >= 0 else nodata + 2.0 ** (8 * unsigned.itemsize)
+    return array.astype(unsigned).assign_attrs(array.attrs), marker
 
 
 def _candidates(groups: dict[str, Any]) -> dict[str, Any]:
@@ -155,8 +168,8 @@ def _by_length(array: Any, groups: dict[str, Any], file: str, name: str) -> str:
     return fitting[0]
 
 
-def spatial_dimensions(array: Any, spectral: str) -> tuple[str, str]:
-    """Return the dimensions of rows and columns: by their names, else in the order in which they stand."""
+def spatial_dimensions(array: Any, spectral: str | None) -> tuple[str, str]:
+    """Return the dimensions of rows and columns, beside that of bands: by their names, else in their order."""
     first, second = (dimension for dimension in array.dims if dimension != spectral)
     lower = str(first).lower(), str(second).lower()
     swapped = (lower[0] in COLUMNS and lower[1] not in COLUMNS) or (lower[1] in ROWS and lower[0] not in ROWS)

@@ -74,6 +74,8 @@ def save(result: results.HSIAttributes, path: str | os.PathLike[str]) -> None:
     >>> load("phosphorus.npz", "cpu", attr.HSIAttributes) == result
     True
     """
+    if not isinstance(result, results.HSIAttributes):
+        raise TypeError(f"result must be an HSIAttributes, not {type(result).__name__}")
     contents = _contents(result)  # what can't be saved is refused before a file is made
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, array in contents.items():

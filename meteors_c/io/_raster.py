@@ -17,7 +17,17 @@ from meteors_c._optional import import_optional
 from meteors_c.io._bands import BandTable
 from meteors_c.io._wavelengths import numbers_in, wavelength_in_text
 
-__all__ = ["CHUNK_BYTES", "chunk_lengths", "data_file", "describe", "has_dask", "open_array", "open_raster", "quiet"]
+__all__ = [
+    "CHUNK_BYTES",
+    "chunk_lengths",
+    "data_file",
+    "describe",
+    "has_dask",
+    "has_mask",
+    "open_array",
+    "open_raster",
+    "quiet",
+]
 
 # About as much as a worker of dask can hold several times over.
 CHUNK_BYTES = 64 * 2**20
@@ -118,10 +128,21 @@ def open_array(dataset: Any, bands: np.ndarray) -> Any:
     with quiet():
         # Not the dataset itself: an array that outlives it, and that other processes can open, goes by its name.
         array = rioxarray.open_rasterio(dataset.name, chunks=chunks, masked=False, parse_coordinates=True)
+    if array.shape[1:] != dataset.shape:
+        raise ValueError(
+            f"{dataset.name!r} is open at {dataset.shape[0]} x {dataset.shape[1]} pixels, but the file has "
+            f"{array.shape[1]} x {array.shape[2]}: an overview can't be opened lazily; write it to a file first"
+        )
     array = array.isel(band=bands) if len(bands) < dataset.count or (np.diff(bands) != 1).any() else array
     array = array.drop_vars([name for name in array.coords if name not in ("band", "y", "x", "spatial_ref")])
     array.attrs.clear()
     return array.chunk({"band": -1}) if chunks is not None else array
+
+
+def has_mask(dataset: Any) -> bool:
+    """Tell whether a file has a mask of its own, beside a no-data value."""
+    rasterio = import_optional("rasterio", "rasterio", "geo", "scenes in files")
+    return any(rasterio.enums.MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
 
 
 # ---------------------------------------------------------------- what is said of bands

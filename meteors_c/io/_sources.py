@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from meteors_c.io._wavelengths import guess_unit, is_unit, missing, numbers_in, 
 from meteors_c.io.georeference import Georeference, georeference_of
 from meteors_c.utils import warn_caller
 
-__all__ = ["from_xarray", "read"]
+__all__ = ["dimension_of_bands", "from_xarray", "read", "wavelengths_along"]
 
 _logger = logging.getLogger("meteors_c")
 
@@ -99,7 +100,7 @@ def _from_labelled(
         raise ShapeMismatchError(f"an image has three dimensions, but the DataArray has {dict(da.sizes)}")
     orientation = known.get("orientation")
     if orientation is None:
-        dimension = _spectral(da, spectral, known.get("wavelengths"))
+        dimension = dimension_of_bands(da, spectral, known.get("wavelengths"))
         rows, columns = spatial_dimensions(da, dimension)
         order = [dimension, rows, columns]
     else:
@@ -109,12 +110,15 @@ def _from_labelled(
     made = {name: value for name, value in known.items() if value is not None}
     notes = [f"dimensions {', '.join(map(str, da.dims))}"]
     if made.get("wavelengths") is None:
-        made["wavelengths"] = _coordinate(da, spectral, dimension, made.pop("wavelength_unit", None), notes)
+        made["wavelengths"] = wavelengths_along(da, spectral, dimension, made.pop("wavelength_unit", None), notes)
     transposed = da.transpose(*order)
     mask = made.pop("binary_mask", None)
     if _is(mask, "xarray", "DataArray"):
         mask = mask.broadcast_like(transposed).transpose(*order).values
-    marker = nodata_of(da.attrs, da.encoding) if nodata is None else nodata
+    # Not by da.encoding: what is marked there has become NaN when the file was decoded, and the number may be a value.
+    marker = nodata_of(da.attrs) if nodata is None else nodata
+    if marker is not None and not isinstance(marker, Real):
+        raise TypeError(f"nodata must be a number or None, not {marker!r}")
     made.setdefault("orientation", "CHW")
     made |= _masked(np.asarray(transposed.values), mask, marker, notes, made["orientation"], fresh)
     place = made.get("georeference") or georeference_of(da, rows, columns)
@@ -127,8 +131,8 @@ def _from_labelled(
     return made
 
 
-def _spectral(da: Any, spectral: str | None, wavelengths: Any) -> Any:
-    """Find the dimension of the bands."""
+def dimension_of_bands(da: Any, spectral: str | None, wavelengths: Any) -> Any:
+    """Find the dimension of the bands of a DataArray: the first, where nothing tells but wavelengths are given."""
     from meteors_c.io._labelled import spectral_dimension
 
     if spectral is not None:
@@ -148,8 +152,8 @@ def _spectral(da: Any, spectral: str | None, wavelengths: Any) -> Any:
     )
 
 
-def _coordinate(da: Any, spectral: str | None, dimension: Any, unit: str | None, notes: list[str]) -> np.ndarray:
-    """Return the wavelengths of a DataArray in nm."""
+def wavelengths_along(da: Any, spectral: str | None, dimension: Any, unit: str | None, notes: list[str]) -> np.ndarray:
+    """Return the wavelengths of a DataArray in nm; what was done is added to `notes`."""
     from meteors_c.io._labelled import unit_of
 
     names = [spectral, "wavelength", dimension, *da.coords]
@@ -183,7 +187,7 @@ def _in_nm(values: np.ndarray, unit: str | None, notes: list[str]) -> np.ndarray
     if guessed is None:
         raise ValueError(
             f"the wavelengths have no unit, and {values.min():g} to {values.max():g} could be several: give "
-            "wavelength_unit="
+            "wavelength_unit=, or wavelengths= in nm"
         )
     notes.append(f"wavelengths without a unit taken for {guessed}")
     if guessed != "nm":
@@ -312,6 +316,8 @@ def _from_spy(image: Any, known: dict[str, Any]) -> dict[str, Any]:
         place = _map_info(header, values.shape[1:])
         if place is not None:
             made["georeference"] = place
+        else:
+            notes.append("no georeference: its map info is rotated, or not understood")
     made.setdefault("source", _said(str(getattr(image, "filename", "an image of SPy")), notes))
     return made | {"orientation": "CHW"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Georeference", "georeference_of"]
+__all__ = ["Georeference", "fitting_transform", "georeference_of"]
 
 Transform = tuple[float, float, float, float, float, float]
 
@@ -66,6 +66,11 @@ class Georeference:
         -------
         Georeference
 
+        Raises
+        ------
+        ValueError
+            More or fewer numbers.
+
         Examples
         --------
         >>> Georeference.from_transform((30.0, 0.0, 500000.0, 0.0, -30.0, 4000000.0), 2, 3).y
@@ -73,6 +78,8 @@ class Georeference:
         """
         if transform is None:
             return cls(crs, None, None, None, (height, width))
+        if len(tuple(transform)) not in (6, 9):
+            raise ValueError(f"transform must be six numbers (a, b, c, d, e, f) or an affine.Affine, not {transform}")
         a, b, c, d, e, f = six = tuple(map(float, tuple(transform)[:6]))
         if b != 0 or d != 0:
             return cls(crs, six, None, None, (height, width))  # type: ignore[arg-type]
@@ -175,21 +182,39 @@ def _centres(da: Any, dimension: str) -> np.ndarray | None:
     return np.asarray(coordinate.values, dtype=np.float64)
 
 
-def _transform_of(da: Any, x: np.ndarray | None, y: np.ndarray | None) -> tuple[float, ...] | None:
+def _transform_of(da: Any, x: np.ndarray | None, y: np.ndarray | None) -> Transform | None:
     """Return the transform that is written down if it fits the coordinates, else that of evenly spaced coordinates."""
-    for recalculate in (False, True):
-        if recalculate and (x is None or y is None or not (_even(x) and _even(y))):
-            return None
-        try:
-            transform = tuple(da.rio.transform(recalc=recalculate))[:6]
-        except Exception:  # rioxarray has many, for missing dimensions and coordinates of one pixel
-            continue
-        written = "GeoTransform" in da.coords[da.rio.grid_mapping].attrs if da.rio.grid_mapping in da.coords else False
-        if x is None or y is None:
-            return transform if written else None
-        if _fits(transform, x, y) or (written and (transform[1] != 0 or transform[3] != 0)):
-            return transform
-    return None
+    mapping = da.coords.get(da.rio.grid_mapping)
+    written = None if mapping is None or "GeoTransform" not in mapping.attrs else tuple(da.rio.transform())[:6]
+    return written if x is None or y is None else fitting_transform(written, x, y)
+
+
+def fitting_transform(transform: Transform | None, x: np.ndarray, y: np.ndarray) -> Transform | None:
+    """Return a transform if it agrees with the centres of pixels, or is askew; else that of evenly spaced centres.
+
+    Parameters
+    ----------
+    transform : tuple of float or None
+        Six numbers, as in `Georeference`.
+    x, y : numpy.ndarray
+        The centres of columns and rows.
+
+    Returns
+    -------
+    tuple of float or None
+        None where the transform does not fit and the centres are not evenly spaced.
+
+    Examples
+    --------
+    >>> fitting_transform((2.0, 0.0, 0.0, 0.0, -2.0, 8.0), np.array([5.0, 7.0]), np.array([3.0, 1.0]))
+    (2.0, 0.0, 4.0, 0.0, -2.0, 4.0)
+    """
+    if transform is not None and (transform[1] != 0 or transform[3] != 0 or _fits(transform, x, y)):
+        return transform
+    if not (_even(x) and _even(y)):
+        return None
+    across, down = (float(centres[-1] - centres[0]) / (len(centres) - 1) for centres in (x, y))
+    return across, 0.0, float(x[0]) - across / 2, 0.0, down, float(y[0]) - down / 2
 
 
 def _counted(values: np.ndarray) -> bool:

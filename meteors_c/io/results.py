@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def to_xarray(results: Results) -> Any:
     TypeError
         Something else than results.
     ValueError
-        No result, results of images that differ, or a georeference of another size.
+        No result, results of images that differ in wavelengths, place or mask, or a georeference of another size.
 
     Examples
     --------
@@ -121,8 +121,9 @@ def to_geotiff(results: Results, path: str | os.PathLike[str]) -> None:
         profile["crs"] = _crs(rasterio, place.crs)
     else:
         warn_caller(f"the image has no CRS, and so {os.fspath(path)!r} has none: set hsi.georeference")
+    if place is not None and place.transform is None:
+        warn_caller(f"hsi.georeference has no transform, and so {os.fspath(path)!r} does not say where its pixels lie")
     used = _used(listed[0]).any(0)
-
     environment = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False)
     with replacing(path) as temporary, quiet(), environment, rasterio.open(temporary, "w", **profile) as file:
         file.update_tags(**_tags(listed))
@@ -136,17 +137,8 @@ def to_netcdf(results: Results, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    results : HSIAttributes or sequence of them
-        One, or several of the same image.
-    path : str or path-like
-        The file; one that is there is replaced in one step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `to_xarray`.
-    ImportError
-        A package of the extra ``geo`` is missing.
+    results, path
+        As for `to_geotiff`, with its errors.
 
     Examples
     --------
@@ -172,10 +164,10 @@ def to_netcdf(results: Results, path: str | os.PathLike[str]) -> None:
 
 def _listed(results: Results) -> list[HSIAttributes]:
     """Return results as a list, of which all are of one image."""
-    listed = [results] if isinstance(results, HSIAttributes) else list(results)
-    wrong = next((result for result in listed if not isinstance(result, HSIAttributes)), None)
-    if wrong is not None:
-        raise TypeError(f"results must be HSIAttributes, not {type(wrong).__name__}")
+    listed = list(results) if isinstance(results, Iterable) and not isinstance(results, str) else [results]
+    wrong = [type(result).__name__ for result in listed if not isinstance(result, HSIAttributes)]
+    if wrong:
+        raise TypeError(f"results must be HSIAttributes, or a sequence of them, not {wrong[0]}")
     if not listed:
         raise ValueError("results holds none")
     first = listed[0].hsi
@@ -188,6 +180,11 @@ def _listed(results: Results) -> list[HSIAttributes]:
             or hsi.georeference != first.georeference
         ):
             raise ValueError(f"results must be of one image to lie in one file, but results[{i}] is of another place")
+        if hsi is not first and not np.array_equal(_used(result), _used(listed[0])):
+            raise ValueError(
+                f"results must be of one image to lie in one file, but results[{i}] has another binary_mask: write it "
+                "by itself, or give all the same"
+            )
         if type(result) is not type(listed[0]):
             raise ValueError(
                 f"results must be of one class, but are {type(listed[0]).__name__} and {type(result).__name__}"

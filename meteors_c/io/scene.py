@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -102,15 +103,19 @@ def open_scene(
     """
     import_optional("xarray", "xarray", "geo", "scenes in files")
     import_optional("rioxarray", "rioxarray", "geo", "scenes in files")
+    _check(nodata, scale)
     asked = (wavelengths, wavelength_unit, bad_bands, bands)
     if not isinstance(path, (str, os.PathLike)):
+        if not hasattr(path, "block_shapes"):
+            raise TypeError(f"path must be that of a file, or a dataset of rasterio, not {type(path).__name__}")
         return _from_dataset(path, path.name, asked, nodata, scale)
     name = os.fspath(path)
     if _labelled.is_labelled(name):
         opened = _labelled.open_variable(name, variable)
         chosen = choose(opened.table, name, *asked)
         array = opened.array.isel(band=chosen.indices)
-        return _finish(array, name, chosen, opened.table, nodata, opened.nodata, scale, opened.scaling, opened.attrs)
+        scaling = (opened.scaling[0][chosen.indices], opened.scaling[1][chosen.indices])
+        return _finish(array, name, chosen, opened.table, nodata, opened.nodata, scale, scaling, opened.attrs)
     if variable is not None:
         raise ValueError(f"variable chooses one of a NetCDF, HDF5 or Zarr file, which {name!r} is not")
     data = _raster.data_file(name)
@@ -120,10 +125,22 @@ def open_scene(
         return _from_dataset(dataset, name, asked, nodata, scale)
 
 
+def _check(nodata: Any, scale: Any) -> None:
+    if nodata is not None and not isinstance(nodata, Real):
+        raise TypeError(f"nodata must be a number or None, not {nodata!r}")
+    if scale is not None and not isinstance(scale, bool | np.bool_):
+        raise TypeError(f"scale must be True, False or None, not {scale!r}")
+
+
 def _from_dataset(dataset: Any, name: str, asked: tuple[Any, ...], nodata: Any, scale: bool | None) -> Any:
     """Make the scene of a dataset that rasterio has opened."""
     table = _raster.describe(dataset)
     chosen = choose(table, name, *asked)
+    if _raster.has_mask(dataset):
+        warn_caller(
+            f"{name!r}: the mask in the file is not read, so the pixels that it hides count as values: give "
+            "binary_mask= to HSI.from_xarray, such as dataset_mask() of rasterio"
+        )
     array = _raster.open_array(dataset, chosen.indices)
     scales, offsets = _raster.scaling(dataset)
     scaling = (scales[chosen.indices], offsets[chosen.indices])

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from meteors_c.attr._streams import Streams, drawing
+from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.attr.explainer import Explainer
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
@@ -35,6 +36,13 @@ class Call:
         What else the method takes.
     seed : int
         Of random draws.
+    summed : bool
+        Whether the values of an image's pixels are summed up later.
+
+    Raises
+    ------
+    ValueError
+        When it is called: the sum would count a number that stands for a group of bands or pixels many times.
     """
 
     explainer: Explainer
@@ -42,6 +50,7 @@ class Call:
     targets: list[Any]
     arguments: dict[str, Any]
     seed: int
+    summed: bool = False
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     shortcut: str | None = None
 
@@ -52,21 +61,27 @@ class Call:
             with drawing(Streams(self.seed), numbers):
                 results = function(images, target=list(self.targets), per_target=True, **self.arguments)
             results = results if len(images) > 1 else [results]
-            self._add(results[0][0].report)
+            self._look_at(results[0][0])
             return [[of[t].attributes for of in results] for t in range(len(self.targets))]
         attributions = []
         for target in self.targets:
             with drawing(Streams(self.seed), numbers):
                 results = function(images, target=target, **self.arguments)
             results = results if len(images) > 1 else [results]
-            self._add(results[0].report)
+            self._look_at(results[0])
             attributions.append([result.attributes.detach() for result in results])
         return attributions
 
-    def _add(self, report: Any) -> None:
+    def _look_at(self, result: HSIAttributes) -> None:
+        """Refuse results that can't be summed up, and count what the report of all says."""
+        if self.summed and isinstance(result, HSIAttributesSpatial | HSIAttributesSpectral):
+            raise ValueError(
+                "reduce='window' sums the values of a window's pixels up, but this call gives numbers of groups of "
+                "bands or of pixels, which repeat in all of them: take reduce='centre'"
+            )
         for name in COUNTS:
-            self.counts[name] += getattr(report, name, 0)
-        self.shortcut = self.shortcut or getattr(report, "shortcut", None)
+            self.counts[name] += getattr(result.report, name, 0)
+        self.shortcut = self.shortcut or getattr(result.report, "shortcut", None)
 
     def take_counts(self) -> dict[str, int]:
         """Return what was counted since the last time."""

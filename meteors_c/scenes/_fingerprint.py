@@ -68,8 +68,14 @@ def _network(module: torch.nn.Module) -> str:
 
 
 def fingerprint_of_scene(scene: Scene) -> str:
-    """Return shape, dtype, wavelengths, and the values of three pixels of a scene."""
+    """Return what a scene is as the model gets it, its mask, and the values of three of its pixels."""
     _, rows, columns = scene.shape
     places = [(0, 0), (rows // 2, columns // 2), (rows - 1, columns - 1)]
     spectra = [scene.read(slice(row, row + 1), slice(column, column + 1))[0] for row, column in places]
-    return said([list(scene.shape), str(scene.dtype), scene.wavelengths, scene.nodata, *spectra])
+    described = [list(scene.shape), str(scene.dtype), scene.wavelengths, scene.nodata, scene.orientation]
+    return said([*described, None if scene.mask is None else _once(scene.mask), *spectra])
+
+
+def _once(mask: np.ndarray) -> np.ndarray:
+    """Return a mask without its copies along axes on which it is the same."""
+    return mask[tuple(slice(1) if step == 0 else slice(None) for step in mask.strides)]

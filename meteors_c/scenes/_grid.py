@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from meteors_c.exceptions import ShapeMismatchError
+from meteors_c.io._labelled import spatial_dimensions
 
 __all__ = ["Block", "Grid", "grid_of"]
 
@@ -158,6 +159,8 @@ def grid_of(scene_shape: tuple[int, int], chunk: tuple[int, int], stride: int, p
 
 def _labels(pixels: Any, shape: tuple[int, int], stride: int) -> np.ndarray:
     """Return the class of each pixel of the scene from what a user gave as `pixels`."""
+    if hasattr(pixels, "dims") and len(pixels.dims) == 2:  # a DataArray, whose rows may stand behind its columns
+        pixels = pixels.transpose(*spatial_dimensions(pixels, None))
     given = np.asarray(getattr(pixels, "values", pixels))
     if given.shape == shape and not isinstance(pixels, list | tuple):
         if given.dtype.kind == "f":

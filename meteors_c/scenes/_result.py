@@ -9,6 +9,7 @@ import numpy as np
 
 from meteors_c._optional import import_optional
 from meteors_c._version import __version__
+from meteors_c.io.georeference import Transform, fitting_transform
 from meteors_c.scenes._grid import Grid
 from meteors_c.scenes._source import Scene, kept_attributes
 
@@ -67,19 +68,24 @@ def _coords(scene: Scene, grid: Grid) -> dict[str, Any]:
     """Return the coordinates of the scene for the pixels of the map."""
     kept = scene.array.isel(y=slice(grid.start, None, grid.stride), x=slice(grid.start, None, grid.stride)).coords
     coords = {str(name): coord.compute() for name, coord in kept.items()}
-    if grid.stride > 1:
-        for coord in coords.values():
-            if coord.ndim == 0 and "GeoTransform" in coord.attrs:
-                coord.attrs["GeoTransform"] = _strided(coord.attrs["GeoTransform"], grid)
+    x, y = (np.asarray(coords[name].values, np.float64) if _centred(coords, name) else None for name in ("x", "y"))
+    for coord in coords.values():
+        if coord.ndim == 0 and "GeoTransform" in coord.attrs:
+            transform = _strided(coord.attrs.pop("GeoTransform"), grid)
+            # A part that was cut out of an array still has the transform of the whole: its coordinates know better.
+            six = transform if x is None or y is None else fitting_transform(transform, x, y)
+            if six is not None:
+                a, b, c, d, e, f = six
+                coord.attrs["GeoTransform"] = " ".join(repr(float(number)) for number in (c, a, b, f, d, e))
     return coords
 
 
-def _strided(transform: str, grid: Grid) -> str:
-    """Return GDAL's six numbers for pixels that are as many times as large, about those of the map."""
+def _centred(coords: dict[str, Any], name: str) -> bool:
+    return name in coords and coords[name].dims == (name,) and coords[name].dtype.kind in "iuf"
+
+
+def _strided(transform: str, grid: Grid) -> Transform:
+    """Return the transform for pixels that are as many times as large, about those of the map, from GDAL's numbers."""
     left, a, b, top, d, e = map(float, transform.split())
-    shift = grid.start + 0.5 - grid.stride / 2
-    numbers = (
-        left + shift * (a + b), a * grid.stride, b * grid.stride, top + shift * (d + e), d * grid.stride,
-        e * grid.stride,
-    )  # fmt: skip
-    return " ".join(repr(number) for number in numbers)
+    shift, stride = grid.start + 0.5 - grid.stride / 2, grid.stride
+    return a * stride, b * stride, left + shift * (a + b), d * stride, e * stride, top + shift * (d + e)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +11,17 @@ import torch
 from meteors_c._optional import import_optional
 from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI
+from meteors_c.io._labelled import nodata_of, spatial_dimensions
+from meteors_c.io._sources import dimension_of_bands, wavelengths_along
 
 __all__ = ["Scene", "scene_of"]
 
 DIMS = ("wavelength", "y", "x")
-_SPECTRAL = ("wavelength", "wavelengths", "band", "bands", "channel")
-_ROWS = ("y", "row", "rows", "lat", "latitude", "northing", "line")
-_COLUMNS = ("x", "col", "column", "columns", "lon", "longitude", "easting", "sample")
-_MARKS = ("_FillValue", "missing_value", "nodata")  # how a value that stands for none is named in attributes
-_DECODING = (*_MARKS, "scale_factor", "add_offset", "units", "long_name", "standard_name", "grid_mapping")
+# Attributes that say something of the values of a scene, and so are not true of its maps.
+_OF_VALUES = (
+    "_fillvalue missing_value data_ignore_value nodata scale_factor add_offset units long_name standard_name "
+    "grid_mapping"
+).split()
 
 
 @dataclass
@@ -104,9 +105,9 @@ def scene_of(scene: Any, wavelengths: Any = None) -> Scene:
     Parameters
     ----------
     scene : xarray.DataArray, HSI, numpy.ndarray, dask array, torch.Tensor or dataset of h5py
-        A DataArray names its dims; arrays are ``(bands, rows, columns)``.
+        A DataArray names its dims, as for `HSI.from_xarray`; arrays are ``(bands, rows, columns)``.
     wavelengths : array-like, optional
-        Of the bands, where the scene has none of its own.
+        Of the bands in nm, where the scene has none of its own.
 
     Raises
     ------
@@ -115,11 +116,13 @@ def scene_of(scene: Any, wavelengths: Any = None) -> Scene:
     """
     xarray = import_optional("xarray", "xarray", "geo", "maps of whole scenes")
     if isinstance(scene, HSI):
+        if wavelengths is not None:
+            raise ValueError("wavelengths are for scenes without their own, and an HSI has them: leave them out")
         return _from_hsi(scene, xarray)
     if isinstance(scene, torch.Tensor):
         scene = scene.detach().cpu().numpy()
     if isinstance(scene, xarray.DataArray):
-        return _from_array(_named(scene), wavelengths)
+        return _from_array(*_named(scene, wavelengths))
     if not all(hasattr(scene, name) for name in ("shape", "dtype", "ndim")):
         raise TypeError(f"scene must be an xarray.DataArray, an HSI or an array, not {type(scene).__name__}")
     if scene.ndim != 3:
@@ -132,36 +135,22 @@ def scene_of(scene: Any, wavelengths: Any = None) -> Scene:
     return _from_array(xarray.DataArray(scene, dims=DIMS), wavelengths)
 
 
-def _pick(dims: Iterable[Any], names: tuple[str, ...]) -> Any:
-    return next((dim for dim in dims if str(dim).lower() in names), None)
-
-
-def _named(array: Any) -> Any:
-    """Return a DataArray with the dims ``(wavelength, y, x)``, whatever they were called and ordered."""
+def _named(array: Any, wavelengths: Any) -> tuple[Any, Any]:
+    """Return a DataArray with the dims ``(wavelength, y, x)``, whatever they were called, and its wavelengths in nm."""
     if array.ndim != 3:
         raise ShapeMismatchError(f"scene must have one spectral and two spatial dims, not {array.dims}")
-    along: tuple[Any, ...] = array.coords["wavelength"].dims if "wavelength" in array.coords else ()
-    spectral = along[0] if len(along) == 1 else _pick(array.dims, _SPECTRAL)
-    rows, columns = _pick(array.dims, _ROWS), _pick(array.dims, _COLUMNS)
-    found = {"wavelength": spectral, "y": rows, "x": columns}
-    missing = [name for name, dim in found.items() if dim is None]
-    if missing:
-        raise ValueError(
-            f"scene has the dims {array.dims}, of which none is known as {missing[0]}: rename them to "
-            "wavelength, y and x (DataArray.rename)"
-        )
-    if spectral != "wavelength" and "wavelength" in array.coords:
-        array = array.swap_dims({spectral: "wavelength"})
-        array = array.drop_vars(spectral, errors="ignore")
-    changed = {dim: name for name, dim in found.items() if dim != name and dim in array.dims}
-    return array.rename(changed).transpose(*DIMS)
+    bands = dimension_of_bands(array, None, wavelengths)
+    given = (bands, *spatial_dimensions(array, bands))
+    if wavelengths is None:
+        wavelengths = wavelengths_along(array, None, bands, None, [])
+    array = array.drop_vars([bands, "wavelength"], errors="ignore").transpose(*given)
+    return array.rename({old: new for old, new in zip(given, DIMS, strict=True) if old != new}), wavelengths
 
 
 def _from_array(array: Any, wavelengths: Any) -> Scene:
+    """Return the scene of a DataArray over ``(wavelength, y, x)``."""
     if wavelengths is None:
-        if "wavelength" not in array.coords:
-            raise ValueError("scene has no wavelengths: give wavelengths=, one number of nm for each band")
-        wavelengths = array.coords["wavelength"].values
+        raise ValueError("scene has no wavelengths: give wavelengths=, one number of nm for each band")
     wavelengths = np.asarray(wavelengths, dtype=np.float64)
     if wavelengths.shape != array.shape[:1]:
         raise ShapeMismatchError(
@@ -170,13 +159,11 @@ def _from_array(array: Any, wavelengths: Any) -> Scene:
         )
     if 0 in array.shape:
         raise ValueError(f"scene must have bands and pixels, not shape {array.shape}")
-    array = array.assign_coords(wavelength=wavelengths)
-    array.coords["wavelength"].attrs.setdefault("units", "nm")
-    mark = next((array.attrs[name] for name in _MARKS if array.attrs.get(name) is not None), None)
+    array = array.assign_coords(wavelength=("wavelength", wavelengths, {"units": "nm"}))
     dtype = np.dtype(array.dtype)
     if dtype.kind not in "fiu":
         raise TypeError(f"scene must be made of real numbers, not {dtype}")
-    return Scene(array, None, ("C", "H", "W"), None if mark is None else float(mark), array.shape, dtype, wavelengths)
+    return Scene(array, None, ("C", "H", "W"), nodata_of(array.attrs), array.shape, dtype, wavelengths)
 
 
 def _from_hsi(hsi: HSI, xarray: Any) -> Scene:
@@ -209,5 +196,5 @@ def kept_attributes(array: Any) -> dict[str, Any]:
     return {
         name: value.item() if isinstance(value, np.generic) else value
         for name, value in array.attrs.items()
-        if name not in _DECODING and isinstance(value, str | int | float | np.number)
+        if name.lower() not in _OF_VALUES and isinstance(value, str | int | float | np.number)
     }

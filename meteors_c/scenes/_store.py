@@ -171,8 +171,9 @@ class ZarrStore(Store):
         """
         if not os.path.exists(path):
             return None
+        zarr = _zarr()
         try:
-            return json.loads(_zarr().open_group(path, mode="r").attrs[RUN])
+            return json.loads(zarr.open_group(path, mode="r").attrs[RUN])
         except Exception as error:
             raise FileExistsError(
                 f"out {path!r} is there, and was not made by explain_scene: choose another name"

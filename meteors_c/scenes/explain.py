@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from meteors_c._options import current
-from meteors_c.attr._arguments import integer, one_target
+from meteors_c.attr._arguments import flag, integer, one_target
 from meteors_c.attr._groups import for_every_image
 from meteors_c.attr._progress import progress as progress_bar
 from meteors_c.attr.explainer import Explainer
@@ -64,7 +64,8 @@ def explain_scene(
     scene : xarray.DataArray, HSI, numpy.ndarray or dask array
         What `io.open_scene` gives; a DataArray whose dims are the wavelength and y and x, in any order and in memory
         or not; or an array ``(bands, rows, columns)`` with `wavelengths`. Values that are NaN, or what the attribute
-        ``_FillValue`` or ``nodata`` of the DataArray says, are masked; pixels without any other are not explained.
+        ``_FillValue`` or ``nodata`` of the DataArray says, are masked; pixels without any other are not explained. The
+        unit of its wavelengths is what their coordinate says.
     window : int or two int, optional
         Rows and columns of the window around a pixel, odd. Beyond the border, the scene is reflected. Windows are
         views of the block that was read, not copies. None: the model makes maps.
@@ -77,7 +78,7 @@ def explain_scene(
         The output to explain, or several, which get a map each.
     reduce : {"centre", "window"}, default "centre"
         What a pixel takes from the attributions of its window, for each band: those at its centre, or their sums over
-        the window, which keep completeness.
+        the window, which keep completeness; not for methods that find numbers of groups.
     values : bool, default False
         Whether the result has the value of each band of each pixel too.
     out : str or path-like, optional
@@ -132,6 +133,9 @@ def explain_scene(
 
     Notes
     -----
+    A method that finds numbers of groups, of bands or of pixels, repeats them in all bands and pixels of a group, and
+    the sum over bands counts them as often: take the value of one band of each group then (`values`).
+
     A model may round otherwise in batches of another size; but for that, results depend neither on `chunk` nor on the
     number of workers.
 
@@ -150,14 +154,8 @@ def explain_scene(
 
     >>> maps = attr.explain_scene(explainer, scene, window=5, target=0, client=client, out="map.zarr")  # doctest: +SKIP
     """
-    if not isinstance(explainer, Explainer):
-        raise TypeError(f"explainer must be an attribution method with its model, not {type(explainer).__name__}")
-    if not callable(getattr(explainer, call, None)):
-        raise ValueError(f"call must name a method of {explainer.get_name()}, not {call!r}")
-    if reduce not in _REDUCTIONS:
-        raise ValueError(f"reduce must be one of {', '.join(_REDUCTIONS)}, not {reduce!r}")
-    if wrong := [name for name in _OURS if name in attribute_arguments]:
-        raise TypeError(f"explain_scene takes no {wrong[0]}; several targets are a list, and progress= shows a bar")
+    _check(explainer, call, reduce, attribute_arguments)
+    values = flag(values, "values")
     targets = _targets(target)
     size = _window(window)
     arguments = for_every_image(attribute_arguments, "a scene")
@@ -171,20 +169,21 @@ def explain_scene(
             explainer, call, arguments, source, _pair(overlap, "overlap", 0), _pair(alignment, "alignment", 1),
             grid.number == 1,
         )  # fmt: skip
-        if isinstance(arguments.get("baseline"), str):
+        if isinstance(arguments.get("baseline"), str) and arguments["baseline"] == "mean":
             arguments = arguments | {"baseline": mean_spectrum(source)}
     elif overlap is not None or alignment is not None:
         raise ValueError("overlap and alignment are for models that make maps: leave them out, or window")
     else:
         _check_features(explainer, call, arguments)
     seed = integer(seed, "seed", "an int from 0 to 2^62", 0, 2**62)
+    over_window = reduce == "window"
     job = Job(
         source, Grid(grid.shape, grid.chunk, grid.stride, None, grid.classes),
-        Call(computing, call, targets, arguments, seed), len(grid.classes), size, tiling, reduce == "window",
-        bool(values), current(),
+        Call(computing, call, targets, arguments, seed, over_window), len(grid.classes), size, tiling, over_window,
+        values, current(),
     )  # fmt: skip
     says = {"reduce": reduce, "window": 0 if size is None else list(size)}
-    template = template_of(source, grid, targets, bool(values), explainer.get_name(), says)
+    template = template_of(source, grid, targets, values, explainer.get_name(), says)
     store: Store
     if out is None:
         store = Memory(template, grid)
@@ -195,6 +194,17 @@ def explain_scene(
 
 
 # ---------------------------------------------------------------- arguments
+
+
+def _check(explainer: Any, call: str, reduce: str, arguments: dict[str, Any]) -> None:
+    if not isinstance(explainer, Explainer):
+        raise TypeError(f"explainer must be an attribution method with its model, not {type(explainer).__name__}")
+    if not isinstance(call, str) or not callable(getattr(explainer, call, None)):
+        raise ValueError(f"call must name a method of {explainer.get_name()}, not {call!r}")
+    if reduce not in _REDUCTIONS:
+        raise ValueError(f"reduce must be one of {', '.join(_REDUCTIONS)}, not {reduce!r}")
+    if wrong := [name for name in _OURS if name in arguments]:
+        raise TypeError(f"explain_scene takes no {wrong[0]}; several targets are a list, and progress= shows a bar")
 
 
 def _targets(target: Any) -> list[Any]:

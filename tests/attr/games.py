@@ -12,9 +12,17 @@ import torch
 from meteors_c import HSI
 from meteors_c.attr import HSIAttributes, KernelShap, ShapleyValueSampling
 from meteors_c.models import ExplainableModel
-from tests.toys import explainable
+from tests.toys import SHAPE, explainable
 
 Value = Callable[[torch.Tensor], torch.Tensor]  # (n, features) of 0 and 1 -> (n, outputs)
+# Of the images of `tests.toys`: ids with gaps; those below 0 are in no feature.
+SUPERPIXELS = torch.tensor([[4, 4, 7], [4, -1, 7], [0, 0, 7], [0, 0, 0]])[None]
+SUPERBANDS = torch.tensor([2, 2, 9, -3, 5])[:, None, None]
+
+
+def wide(ids: torch.Tensor) -> torch.Tensor:
+    """Ids in the shape of the image."""
+    return ids.expand(SHAPE)
 
 
 def strip(features: int, dtype: torch.dtype = torch.float64) -> HSI:

@@ -18,6 +18,8 @@ from meteors_c.attr import (
     ShapleyValueSampling,
 )
 from tests.attr.games import (
+    SUPERBANDS,
+    SUPERPIXELS,
     additive,
     assert_efficient,
     by_permutations,
@@ -26,6 +28,7 @@ from tests.attr.games import (
     play,
     strip,
     value_on,
+    wide,
 )
 from tests.toys import (
     BANDS,
@@ -39,13 +42,6 @@ from tests.toys import (
 )
 
 METHODS: list[Any] = [KernelShap, ShapleyValueSampling]
-SUPERPIXELS = torch.tensor([[4, 4, 7], [4, -1, 7], [0, 0, 7], [0, 0, 0]])[None]  # ids with gaps; -1: in none
-SUPERBANDS = torch.tensor([2, 2, 9, -3, 5])[:, None, None]
-
-
-def wide(ids: torch.Tensor) -> torch.Tensor:
-    return ids.expand(SHAPE)
-
 
 # ---------------------------------------------------------------- targets
 

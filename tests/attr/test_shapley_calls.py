@@ -21,12 +21,15 @@ from meteors_c.attr import (
 )
 from meteors_c.exceptions import MaskCreationError, ShapeMismatchError
 from tests.attr.games import (
+    SUPERBANDS,
+    SUPERPIXELS,
     assert_efficient,
     by_permutations,
     play,
     random_game,
     spread,
     value_on,
+    wide,
 )
 from tests.toys import (
     BANDS,
@@ -49,12 +52,6 @@ from tests.toys import (
 )
 
 METHODS: list[Any] = [KernelShap, ShapleyValueSampling]
-SUPERPIXELS = torch.tensor([[4, 4, 7], [4, -1, 7], [0, 0, 7], [0, 0, 0]])[None]  # ids with gaps; -1: in none
-SUPERBANDS = torch.tensor([2, 2, 9, -3, 5])[:, None, None]
-
-
-def wide(ids: torch.Tensor) -> torch.Tensor:
-    return ids.expand(SHAPE)
 
 
 def enough(method: Any) -> dict[str, Any]:

@@ -214,6 +214,15 @@ def test_chosen_pixels_and_strides(command: Command, folder: Path) -> None:
     assert status == 0, err
     with rasterio.open("again.tif") as file:
         np.testing.assert_array_equal(file.read(1), found)
+    labels = np.where(places, 2.0, 255.0).astype(np.float32)  # in a raster, of which 255 marks what has no label
+    with rasterio.open("labels.tif", "w", driver="GTiff", count=1, height=ROWS, width=COLUMNS, dtype="float32",
+                       nodata=255) as file:  # fmt: skip
+        file.write(labels, 1)
+    status, _, err = command(*arguments, "--window", 3, "--pixels", "labels.tif", "--out", "labelled.nc")
+    assert status == 0, err
+    with xarray.open_dataset("labelled.nc", engine="h5netcdf") as dataset:
+        assert dataset["class"].values.tolist() == [2]
+        np.testing.assert_array_equal(dataset["map"][0], found)
     status, _, err = command(*arguments, "--window", 3, "--stride", 2, "--out", "coarse.tif", "--report", "coarse.html")
     assert status == 0, err
     with rasterio.open("coarse.tif") as file:

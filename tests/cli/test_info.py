@@ -44,6 +44,8 @@ def test_bad_bands_are_listed(command: Command, folder: Path, tmp_path: Path) ->
     status, out, err = command("info", "bad.hdr")
     assert status == 0, err
     assert table(out)["bad bands"] == "3: 1-2, 4"
+    status, out, _ = command("info", "bad.hdr", "--bands", "2-4")
+    assert table(out)["bad bands"] == "2: 2, 4"
     status, out, _ = command("info", "bad.hdr", "--bad-bands", "drop")
     assert table(out)["size"].startswith("2 bands")
 

@@ -105,6 +105,19 @@ def test_no_data_becomes_the_mask(how: str) -> None:
     assert HSI.from_xarray(labelled(data=values(np.uint8)), nodata=NODATA).binary_mask.all()
 
 
+def test_a_value_that_marked_missing_ones_in_the_file_may_be_one_once_decoded(tmp_path: Path) -> None:
+    """Packed as value = 0.5 stored + 1, so that the value 0 is stored as -2 and a stored 0 is missing."""
+    data = values(np.float32) * 0.5
+    data[0, 0, 0], data[1, 1, 1] = np.nan, 0.0
+    data[data == 1.0] = 1.5  # what would be stored as 0
+    packing = {"dtype": "int16", "scale_factor": 0.5, "add_offset": 1.0, "_FillValue": 0}
+    labelled(data=data).to_dataset(name="reflectance").to_netcdf(tmp_path / "a.nc", encoding={"reflectance": packing})
+    with xr.open_dataset(tmp_path / "a.nc", decode_coords="all") as file:
+        hsi = HSI.from_xarray(file["reflectance"])
+    np.testing.assert_array_equal(hsi.binary_mask, ~np.isnan(data))
+    np.testing.assert_array_equal(hsi.image, np.nan_to_num(data))
+
+
 def test_a_mask_of_the_caller_is_combined() -> None:
     data = values(np.float32)
     data[0, 0, 0] = data[0, 4, 5] = np.nan
@@ -251,6 +264,13 @@ def test_spy_scale_factor(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the fields
 
 
+def test_spy_images_that_are_rotated_say_that_they_have_no_place(tmp_path: Path) -> None:
+    rotated = "{UTM, 1, 1, 500000, 4000000, 30, 30, 33, North, WGS-84, units=Meters, rotation=20}"
+    hsi = HSI(image=spectral.open_image(str(envi(tmp_path, map_info=rotated))))
+    assert hsi.georeference is None
+    assert "no georeference" in hsi.source
+
+
 def test_georeference_survives() -> None:
     hsi = HSI.from_xarray(labelled())
     place = hsi.georeference
@@ -276,6 +296,18 @@ def test_georeference_survives() -> None:
     with pytest.raises(TypeError, match="source"):
         hsi.source = 3
     assert HSI(image=torch.rand(1, 2, 2), wavelengths=[500.0]).georeference is None
+
+
+def test_pixels_that_are_not_evenly_spaced_have_no_transform() -> None:
+    array = labelled().drop_vars("spatial_ref")
+    place = HSI.from_xarray(array).georeference
+    assert place.transform == pytest.approx(tuple(TRANSFORM)[:6])
+    uneven = array.assign_coords(y=array["y"].values[0] - 30.0 * np.arange(ROWS) ** 2)
+    place = HSI.from_xarray(uneven).georeference
+    assert place.transform is None
+    np.testing.assert_array_equal(place.y, uneven["y"])
+    written = uneven.rio.write_transform(TRANSFORM)
+    assert HSI.from_xarray(written).georeference.transform is None
 
 
 def test_states_of_earlier_versions_are_read() -> None:

@@ -142,8 +142,15 @@ def test_results_that_differ_otherwise() -> None:
     elsewhere = attr.HSIAttributes(hsi=scene(georeference=None), attributes=one.attributes)
     with pytest.raises(ValueError, match=r"results\[1\]"):
         io.to_xarray([one, elsewhere])
+    masked = scene()
+    masked = masked.model_copy(update={"binary_mask": masked.binary_mask & (torch.arange(COLUMNS) != 1)})
+    elsewhere = attr.HSIAttributes(hsi=masked, attributes=one.attributes)
+    with pytest.raises(ValueError, match=r"results\[1\].*binary_mask"):
+        io.to_xarray([one, elsewhere])
     with pytest.raises(ValueError, match="none"):
         io.to_xarray([])
+    with pytest.raises(TypeError, match="not NoneType"):
+        io.to_xarray(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not int"):
         io.to_geotiff([3], "x.tif")  # type: ignore[list-item]
 
@@ -157,6 +164,28 @@ def test_without_a_place(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.crs is None
         assert file.read().tobytes() == chw(one).tobytes()
+
+
+def test_what_can_not_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="result"):
+        io.save(None, tmp_path / "a.npz")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="six numbers"):
+        io.Georeference.from_transform((30.0, 500000.0), 2, 3)
+
+
+def test_a_mask_in_a_file_is_told(tmp_path: Path) -> None:
+    result().to_geotiff(tmp_path / "map.tif")
+    with pytest.warns(UserWarning, match="mask in the file"):
+        assert io.open_scene(tmp_path / "map.tif").shape == (BANDS, ROWS, COLUMNS)
+
+
+def test_pixels_that_are_not_evenly_spaced(tmp_path: Path) -> None:
+    array = labelled().drop_vars("spatial_ref").assign_coords(y=-30.0 * np.arange(ROWS) ** 2).rio.write_crs(CRS)
+    hsi = HSI.from_xarray(array)
+    one = attr.HSIAttributes(hsi=hsi, attributes=torch.ones(BANDS, ROWS, COLUMNS))
+    np.testing.assert_array_equal(one.to_xarray()["y"], array["y"])
+    with pytest.warns(UserWarning, match="no transform"):
+        one.to_geotiff(tmp_path / "map.tif")
 
 
 def test_a_place_of_another_image_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import rasterio
 import xarray as xr
 
-from meteors_c import io
+from meteors_c import HSI, io
 from meteors_c.io import _raster
 from tests.files.scenes import (
     BANDS,
@@ -168,6 +168,28 @@ def test_packed_netcdf(tmp_path: Path) -> None:
     np.testing.assert_allclose(io.open_scene(tmp_path / "a.nc", scale=True).values, array.values, rtol=1e-6)
 
 
+@pytest.mark.parametrize("bands", [[2], [3, 0], None])
+def test_bands_of_a_packed_file_are_scaled(tmp_path: Path, bands: Any) -> None:
+    encoding = {"reflectance": {"dtype": "int16", "scale_factor": 0.5, "add_offset": 2.0}}
+    labelled().to_dataset(name="reflectance").to_netcdf(tmp_path / "a.nc", encoding=encoding)
+    scene = io.open_scene(tmp_path / "a.nc", scale=True, bands=bands)
+    np.testing.assert_array_equal(scene, values() if bands is None else values()[bands])
+    assert scene.sizes["wavelength"] == len(scene.wavelength)
+
+
+def test_unsigned_values_in_classic_netcdf(tmp_path: Path) -> None:
+    """The format has no unsigned numbers: an attribute tells how the bits are meant."""
+    wanted = values(np.uint8) * 2
+    wanted[0, 0, 0] = 255
+    array = labelled(data=wanted.view(np.int8)).assign_attrs({"_Unsigned": "true", "_FillValue": np.int8(-1)})
+    array.to_dataset(name="reflectance").to_netcdf(tmp_path / "a.nc", format="NETCDF3_CLASSIC")
+    scene = io.open_scene(tmp_path / "a.nc")
+    assert scene.dtype == np.uint8
+    np.testing.assert_array_equal(scene, wanted)
+    hidden = HSI.from_xarray(scene)
+    np.testing.assert_array_equal(hidden.binary_mask, wanted != 255)
+
+
 def test_hdf5_with_wavelengths_in_another_group(tmp_path: Path) -> None:
     """As airborne and orbital imaging spectrometers write it: bands last, their description elsewhere."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -255,6 +277,31 @@ def test_missing_files(tmp_path: Path) -> None:
         io.open_scene(path)
     with pytest.raises(ValueError, match="variable chooses"):
         io.open_scene(geotiff(tmp_path / "a.tif"), variable="x")
+
+
+def test_what_is_no_scene(tmp_path: Path) -> None:
+    for name in ("text.nc", "text.h5", "text.tif"):
+        (tmp_path / name).write_text("no scene at all")
+        with pytest.raises((ValueError, OSError), match=name):
+            io.open_scene(tmp_path / name)
+    arguments: list[tuple[Any, dict[str, Any], str]] = [
+        (None, {}, "path"),
+        (envi(tmp_path), {"nodata": "none"}, "nodata"),
+        (envi(tmp_path), {"scale": "no"}, "scale"),
+    ]
+    for path, options, word in arguments:
+        with pytest.raises(TypeError, match=word):
+            io.open_scene(path, **options)
+
+
+def test_overviews_are_not_taken_for_the_file(tmp_path: Path) -> None:
+    path = geotiff(
+        tmp_path / "a.tif", np.ones((1, 64, 64), np.int16), [{"wavelength": "500", "wavelength_units": "nm"}]
+    )
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2])
+    with rasterio.open(path, overview_level=0) as file, pytest.raises(ValueError, match="overview"):
+        io.open_scene(file)
 
 
 def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:

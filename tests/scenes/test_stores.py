@@ -11,14 +11,26 @@ import numpy as np
 import pytest
 import rasterio
 import rioxarray
+import torch
 import xarray
 import zarr
 from affine import Affine
 
-from meteors_c import attr
+from meteors_c import HSI, attr
 from meteors_c.models import ExplainableModel
 from meteors_c.scenes._store import ZarrStore
-from tests.scenes.models import Counting, convolutions, field, mapper, patch_model, samples_in, scene, whole
+from tests.scenes.models import (
+    BANDS,
+    WAVELENGTHS,
+    Counting,
+    convolutions,
+    field,
+    mapper,
+    patch_model,
+    samples_in,
+    scene,
+    whole,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,6 +129,16 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     for explainer in (attr.Saliency(other), attr.InputXGradient(patch_model(3))):
         with pytest.raises(FileExistsError, match="explainer"):
             attr.explain_scene(explainer, array, **arguments)
+
+
+def test_other_masks_and_orientations_are_refused(tmp_path: Path) -> None:
+    image = HSI(image=field(6, 6), wavelengths=WAVELENGTHS)
+    part = image.model_copy(update={"binary_mask": torch.arange(36).reshape(1, 6, 6).expand(BANDS, 6, 6) != 8})
+    out = tmp_path / "scene.zarr"
+    attr.explain_scene(attr.Saliency(patch_model(3)), image, window=3, target=0, out=out)
+    for other in (part, image.change_orientation("CWH")):
+        with pytest.raises(FileExistsError, match="scene"):
+            attr.explain_scene(attr.Saliency(patch_model(3)), other, window=3, target=0, out=out)
 
 
 def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:

@@ -224,6 +224,18 @@ def test_methods_of_the_whole_image_are_refused(
         attr.explain_scene(make(mapper(convolutions())), scene(values), target=0, chunk=30, **arguments)
 
 
+def test_a_baseline_that_is_none_is_refused(values: np.ndarray) -> None:
+    for chunk in (40, 100):
+        with pytest.raises(TypeError, match="baseline"):
+            attr.explain_scene(
+                attr.IntegratedGradients(mapper(convolutions())),
+                scene(values),
+                target=0,
+                chunk=chunk,
+                baseline="median",
+            )
+
+
 def test_noise_warns(values: np.ndarray) -> None:
     explainer = attr.NoiseTunnel(attr.Saliency(mapper(convolutions())))
     with pytest.warns(UserWarning, match="noise"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,6 +75,19 @@ def test_sums_over_windows_are_complete(values: np.ndarray) -> None:
     np.testing.assert_allclose(found["map"][0].values.ravel(), difference.numpy(), atol=1e-8)
 
 
+def test_numbers_of_groups_are_not_summed_over_windows(values: np.ndarray) -> None:
+    """The one number of a band would count as often as the window has pixels."""
+    with pytest.raises(ValueError, match="reduce"):
+        attr.explain_scene(
+            attr.Occlusion(MODEL),
+            scene(values),
+            window=WINDOW,
+            target=0,
+            reduce="window",
+            call="get_spectral_attributes",
+        )
+
+
 def test_window_larger_than_the_scene(values: np.ndarray) -> None:
     small = values[:, :3, :2]
     model = patch_model(9)
@@ -134,6 +148,14 @@ def test_masks_and_places_are_the_same_pixels(values: np.ndarray) -> None:
     np.testing.assert_array_equal(np.isfinite(maps[0][0]), mask)
 
 
+def test_pixels_with_named_axes_lie_where_these_say() -> None:
+    values, chosen = field(8, 8), np.zeros((8, 8), dtype=bool)
+    chosen[1, 6] = True
+    for given in (xarray.DataArray(chosen, dims=("y", "x")), xarray.DataArray(chosen.T, dims=("x", "y"))):
+        found = attr.explain_scene(attr.Saliency(MODEL), scene(values), window=WINDOW, target=0, pixels=given)
+        np.testing.assert_array_equal(found["map"][0].notnull(), chosen)
+
+
 def test_stride_takes_every_third_pixel(values: np.ndarray) -> None:
     every = attr.explain_scene(attr.Saliency(MODEL), scene(values), window=WINDOW, target=0)
     found = attr.explain_scene(attr.Saliency(MODEL), scene(values), window=WINDOW, target=0, stride=3, chunk=2)
@@ -141,6 +163,17 @@ def test_stride_takes_every_third_pixel(values: np.ndarray) -> None:
     # a pixel of the map covers 3 x 3 of the scene, about its middle: the corner stays where it was
     assert found["spatial_ref"].attrs["GeoTransform"].split() == ["1000.0", "30.0", "0.0", "5000.0", "0.0", "-30.0"]
     assert found["spatial_ref"].attrs["crs_wkt"] == "LOCAL"
+
+
+def test_a_part_of_a_scene_lies_where_it_does(values: np.ndarray) -> None:
+    """xarray cuts the coordinates of a part, but leaves it the transform of the whole."""
+    part = scene(values).isel(y=slice(2, None), x=slice(1, None))
+    for stride, numbers in ((None, "1010.0 10.0 0.0 4980.0 0.0 -10.0"), (3, "1010.0 30.0 0.0 4980.0 0.0 -30.0")):
+        found = attr.explain_scene(attr.Saliency(MODEL), part, window=WINDOW, target=0, stride=stride)
+        assert found["spatial_ref"].attrs["GeoTransform"] == numbers
+    uneven = part.assign_coords(x=part["x"].values ** 2)
+    found = attr.explain_scene(attr.Saliency(MODEL), uneven, window=WINDOW, target=0)
+    assert "GeoTransform" not in found["spatial_ref"].attrs
 
 
 @pytest.mark.parametrize("mark", ["nan", "nodata"])
@@ -186,6 +219,26 @@ def test_forms_of_a_scene(values: np.ndarray) -> None:
         assert found["wavelength"].values.tolist() == WAVELENGTHS
     assert want["fwhm"].values.tolist() == [10.0] * BANDS
     np.testing.assert_array_equal(want["y"], array["y"])
+
+
+def test_units_of_wavelengths_are_read(values: np.ndarray) -> None:
+    micrometres = scene(values).assign_coords(wavelength=("wavelength", np.array(WAVELENGTHS) / 1000, {"units": "um"}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = attr.explain_scene(attr.Saliency(MODEL), micrometres, window=WINDOW, target=0, pixels=[(4, 4)])
+    assert found["wavelength"].values.tolist() == WAVELENGTHS
+    assert found["wavelength"].attrs["units"] == "nm"
+    counted = scene(values).assign_coords(wavelength=("wavelength", np.arange(1.0, 1.0 + BANDS)))
+    with pytest.raises(ValueError, match="no unit"):
+        attr.explain_scene(attr.Saliency(MODEL), counted, window=WINDOW, target=0)
+
+
+def test_wavelengths_of_an_image_are_its_own(values: np.ndarray) -> None:
+    image = HSI(image=values, wavelengths=WAVELENGTHS)
+    with pytest.raises(ValueError, match="wavelengths"):
+        attr.explain_scene(
+            attr.Saliency(MODEL), image, window=WINDOW, target=0, wavelengths=[500.0, 600.0, 700.0, 800.0]
+        )
 
 
 def test_orientation_of_an_image_is_what_the_model_gets(values: np.ndarray) -> None:
@@ -299,6 +352,7 @@ def test_one_set_of_evaluations_serves_all_targets(values: np.ndarray) -> None:
         ({"seed": -1}, ValueError, "seed"),
         ({"client": 5}, TypeError, "client"),
         ({"out": 5}, TypeError, "out"),
+        ({"values": "no"}, TypeError, "values"),
         ({"out": "s3://bucket/maps"}, ValueError, "folder"),
     ],
 )
@@ -316,7 +370,7 @@ def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], word
         (np.zeros((2, 3)), ShapeMismatchError, "bands, rows, columns"),
         (np.zeros((4, 3, 3)), ValueError, "wavelengths"),
         (np.zeros((4, 3, 3), dtype=complex), TypeError, "real numbers"),
-        (xarray.DataArray(np.zeros((4, 3, 3)), dims=("a", "b", "c")), ValueError, "dims"),
+        (xarray.DataArray(np.zeros((4, 3, 3)), dims=("a", "b", "c")), ValueError, "dimension"),
         (scene()[:, :0], ValueError, "pixels"),
     ],
 )

@@ -1,0 +1,26 @@
+/* calls.h - recorded calls of operators: which of them can't be run again, and whether two have the same arguments. */
+#ifndef METEORS_C_CALLS_H
+#define METEORS_C_CALLS_H
+
+#include "trace.h"
+
+namespace bridge {
+
+/* Declines a shortcut because of a call, whose operator it names. */
+[[noreturn]] void decline(const Step &step, const std::string &why, met_decline reason = MET_DECLINE_STRUCTURE);
+
+/* Declines for what is wrong with a call of a run, whatever it computes of. */
+void check_call(const Trace &run, const Step &step);
+
+/* Declines for what is wrong with a call that computes of the input. */
+void check_dependent_call(const Step &step);
+
+/* Whether constant tensors are the same, NaN equal to NaN. */
+bool same_values(const at::Tensor &a, const at::Tensor &b);
+
+/* Whether arguments that are no tensors are the same. */
+bool same_others(const c10::IValue &a, const c10::IValue &b);
+
+} // namespace bridge
+
+#endif
