@@ -65,7 +65,9 @@ def placed(array: Any, texts: Mapping[str, str], notes: list[str]) -> Any:
 
     What is read, and what can't be, is added to `notes`.
     """
-    told = {names[0]: next((texts[name] for name in names if name in texts), None) for names in (_MAP_INFO, _EPSG, _WKT)}
+    told = {
+        names[0]: next((texts[name] for name in names if name in texts), None) for names in (_MAP_INFO, _EPSG, _WKT)
+    }
     info = told["map_info"]
     transform, by_words = (None, None) if info is None else read_map_info(info)
     if info is not None and transform is None:

@@ -188,7 +188,9 @@ def read_map_info(info: Any) -> tuple[Transform | None, str | None]:
     >>> read_map_info("UTM, 1, 1, 500000, 4000000, 30, 30, 33, North, WGS-84, units=Meters")
     ((30.0, 0.0, 500000.0, 0.0, -30.0, 4000000.0), 'EPSG:32633')
     """
-    parts = [str(part).strip() for part in (info if isinstance(info, list | tuple) else str(info).strip("{} ").split(","))]
+    parts = [
+        str(part).strip() for part in (info if isinstance(info, list | tuple) else str(info).strip("{} ").split(","))
+    ]
     try:
         column, row, east, north, width, height = map(float, parts[1:7])
     except ValueError:

@@ -291,7 +291,9 @@ def encode(values: np.ndarray) -> dict[str, Any]:
     little = np.ascontiguousarray(values, dtype="<f4")
     bits = np.where(np.isnan(little), np.float32(np.nan), little).astype("<f4").view("<u4").ravel()
     lost = 23 - DIGITS
-    largest = np.uint32(0x7F800000 - (1 << lost))  # rounded to, the next one would be infinite; NaN and infinite are above
+    largest = np.uint32(
+        0x7F800000 - (1 << lost)
+    )  # rounded to, the next one would be infinite; NaN and infinite are above
     fixed = (bits & np.uint32(0x7FFFFFFF)) >= largest
     rounded = (bits + np.where(fixed, 0, (1 << lost) >> 1).astype("<u4")) & np.uint32((0xFFFFFFFF >> lost) << lost)
     planes = rounded.view(np.uint8).reshape(-1, 4).T

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from meteors_c.exceptions import BandSelectionError, ShapeMismatchError
+from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI
 from meteors_c.pages._contents import Contents, Spectra, averaged, colour_limit, picture_of
 from meteors_c.pages._tables import Rows, versions
@@ -74,7 +74,12 @@ def _targets(maps: Any) -> list[Any]:
 
 
 def _contents(
-    seen: _Seen, maps: Any, number: int, title: str, made: Any, spectra: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    seen: _Seen,
+    maps: Any,
+    number: int,
+    title: str,
+    made: Any,
+    spectra: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
 ) -> Contents:
     heat, low, high = _heat(maps["map"].isel(target=number), seen)
     by_class, pixels = np.asarray(maps["mean_spectrum"].isel(target=number)), np.asarray(maps["pixels"])
@@ -103,7 +108,10 @@ def _contents(
         start=_start(heat, seen, of_pixels),
         evidence=_evidence(maps, low, high),
         making=_making(seen, maps, number, wavelengths, made),
-        notes=["Attribution of each pixel, summed over all bands, on the picture of the scene.", _kept_said(maps, spectra)],
+        notes=[
+            "Attribution of each pixel, summed over all bands, on the picture of the scene.",
+            _kept_said(maps, spectra),
+        ],
     )
 
 
@@ -167,13 +175,10 @@ def _seen(scene: Scene, maps: Any, most_map_pixels: int) -> _Seen:
 
 def _picture_bands(wavelengths: np.ndarray) -> list[int]:
     """Return which bands `HSI.get_picture` would show, each once."""
-    numbers = torch.arange(len(wavelengths), dtype=torch.float64).reshape(-1, 1, 1)
-    image = HSI(image=numbers, wavelengths=wavelengths)
-    try:
-        chosen = image.get_rgb_image(normalize=False).flatten().long().tolist()
-    except BandSelectionError:
-        chosen = image.substitute_bands()
-    return sorted(set(map(int, chosen)))
+    # A picture in which each band is bright in a row of its own.
+    image = HSI(image=torch.eye(len(wavelengths))[:, :, None], wavelengths=wavelengths)
+    picture, _ = image.get_picture(output_channel_axis=0)
+    return sorted(set(picture[:, :, 0].argmax(dim=1).tolist()))
 
 
 def _heat(values: Any, seen: _Seen) -> tuple[np.ndarray, float, float]:

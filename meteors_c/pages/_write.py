@@ -25,6 +25,7 @@ __all__ = ["MOST_BYTES", "write", "write_maps"]
 
 MOST_BYTES = 16_000_000
 
+
 def write(
     path: str | os.PathLike[str],
     results: HSIAttributes | Sequence[HSIAttributes],

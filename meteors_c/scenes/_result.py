@@ -47,7 +47,10 @@ def template_of(
         empty = np.broadcast_to(np.array(np.nan, dtype), (count, bands, *shape))
         variables["values"] = (("target", "wavelength", "y", "x"), empty)
     if len(grid.kept):
-        variables["pixel_values"] = (("target", "pixel", "wavelength"), np.full((count, len(grid.kept), bands), np.nan, dtype))
+        variables["pixel_values"] = (
+            ("target", "pixel", "wavelength"),
+            np.full((count, len(grid.kept), bands), np.nan, dtype),
+        )
         variables["pixel_spectra"] = (("pixel", "wavelength"), np.full((len(grid.kept), bands), np.nan, dtype))
         coords |= {"row": ("pixel", grid.kept[:, 0]), "column": ("pixel", grid.kept[:, 1])}
     dataset = xarray.Dataset(variables, coords)

@@ -217,7 +217,6 @@ class ZarrStore(Store):
         xarray = import_optional("xarray", "xarray", "geo", "maps of whole scenes")
         return xarray.open_zarr(self.location, consolidated=False, decode_coords="all")  # with spatial_ref
 
-
     def _gather(self, group: Any) -> None:
         """Put the spectra of single pixels, which each block wrote for itself, behind each other."""
         blocks = group[GROUP]

@@ -60,7 +60,9 @@ def explain_scene(
     ----------
     explainer : Explainer
         Any method of `meteors_c.attr` with its model. Tiles need a method that attributes to each pixel by what lies
-        about it: `Saliency`, `InputXGradient`, `IntegratedGradients`, `Occlusion`, or a tunnel around one of them.
+        about it: `Saliency`, `InputXGradient`, `IntegratedGradients`, `Occlusion`, or a tunnel around one of them. What
+        leaves out bands or superpixels of the whole scene has one number for each of them and no map; by band,
+        ``mean_spectrum`` times ``pixels`` of the former says what the whole scene's sum owes to each.
     scene : xarray.DataArray, HSI, numpy.ndarray or dask array
         What `io.open_scene` gives; a DataArray whose dims are the wavelength and y and x, in any order and in memory
         or not; or an array ``(bands, rows, columns)`` with `wavelengths`. Values that are NaN, or what the attribute
@@ -236,9 +238,7 @@ def _values(values: Any) -> tuple[bool, int]:
     return False, integer(values, "values", "a bool, or how many pixels, at least 1", 1)
 
 
-def _grid(
-    source: Scene, window: tuple[int, int] | None, stride: Any, pixels: Any, chunk: Any, keep: int
-) -> Grid:
+def _grid(source: Scene, window: tuple[int, int] | None, stride: Any, pixels: Any, chunk: Any, keep: int) -> Grid:
     if window is None and stride is not None:
         raise ValueError("stride needs window=: without one, the model makes maps of all pixels at once")
     step = 1 if stride is None else integer(stride, "stride", "a positive int", 1)

@@ -231,7 +231,9 @@ print((peak_bytes() - before) / image)
 """
 
 
-@pytest.mark.parametrize(("kind", "missing"), [("array", "no"), ("xarray", "no"), ("xarray", "pixels"), ("xarray", "values")])
+@pytest.mark.parametrize(
+    ("kind", "missing"), [("array", "no"), ("xarray", "no"), ("xarray", "pixels"), ("xarray", "values")]
+)
 def test_dask_arrays_are_computed_in_one_pass_and_not_held_twice(kind: str, missing: str) -> None:
     """The image has 256 MB; a mask that differs by band is a quarter of it, and part of the result."""
     done = subprocess.run(

@@ -244,7 +244,11 @@ def test_places_that_texts_tell(tmp_path: Path) -> None:
         ({"EPSG Code": None}, 32633, (30.0, 0.0, 500000.0, 0.0, -30.0, 4000000.0)),  # the zone of the map info
         ({"EPSG Code": None, "Coordinate_System_String": wkt, "Map_Info": info}, 32719, (20, 0, 520, 0, -10, 980)),
         ({"EPSG Code": "nonsense", "Map_Info": info}, 32719, (20, 0, 520, 0, -10, 980)),
-        ({"EPSG Code": None, "Map_Info": "Geographic Lat/Lon, 1, 1, 10, 50, .1, .2, WGS-84"}, 4326, (0.1, 0, 10, 0, -0.2, 50)),
+        (
+            {"EPSG Code": None, "Map_Info": "Geographic Lat/Lon, 1, 1, 10, 50, .1, .2, WGS-84"},
+            4326,
+            (0.1, 0, 10, 0, -0.2, 50),
+        ),
         ({"EPSG Code": None, "Map_Info": "Arbitrary, 1, 1, 0, 0, 1, 1"}, None, (1, 0, 0, 0, -1, 0)),
         ({"Map_Info": info + ", rotation=12.0"}, 32633, None),
         ({"Map_Info": "gone"}, 32633, None),

@@ -50,7 +50,9 @@ def test_folder_holds_what_memory_does(tmp_path: Path) -> None:
         want = explain(tmp_path / "log", pixels=pixels)
         same(found, want)
         assert found["map"].chunks is not None  # read when it is looked at
-        opened = xarray.open_zarr(tmp_path / "a scene.zarr" if kind == "file" else out, consolidated=False, decode_coords="all")
+        opened = xarray.open_zarr(
+            tmp_path / "a scene.zarr" if kind == "file" else out, consolidated=False, decode_coords="all"
+        )
         assert opened["spatial_ref"].attrs["crs_wkt"] == "LOCAL"
         assert opened["map"].encoding["grid_mapping"] == "spatial_ref"
         np.testing.assert_array_equal(opened["y"], whole()["y"])
@@ -86,7 +88,14 @@ def test_block_without_its_mark_is_done_again(tmp_path: Path) -> None:
     group = zarr.open_group(out, mode="r+")
     group["blocks/done"][2] = 0
     group["map"][:, 4:6, 0:5] = -1.0
-    assert ZarrStore(str(out), grid_of((12, 10), (4, 5), 1, None)).done.tolist() == [True, True, False, True, True, True]
+    assert ZarrStore(str(out), grid_of((12, 10), (4, 5), 1, None)).done.tolist() == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
     same(explain(tmp_path / "log", out=out), want)
 
 
@@ -149,7 +158,9 @@ def test_addresses(kind: str, tmp_path: Path) -> None:
     assert told[0] == 40
     for name in ("map", "mean_spectrum", "pixels", "pixel_values", "pixel_spectra", "row", "column"):
         np.testing.assert_array_equal(found[name].values, want[name].values)
-    opened = xarray.open_zarr(tmp_path / "a scene.zarr" if kind == "file" else out, consolidated=False, decode_coords="all")
+    opened = xarray.open_zarr(
+        tmp_path / "a scene.zarr" if kind == "file" else out, consolidated=False, decode_coords="all"
+    )
     np.testing.assert_array_equal(opened["map"], want["map"])
     before = samples_in(log)
     explain(log, out=out, values=7)
