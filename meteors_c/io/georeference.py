@@ -169,7 +169,7 @@ def georeference_of(da: Any, rows: str, columns: str) -> Georeference | None:
 
 
 def read_map_info(info: Any) -> tuple[Transform | None, str | None]:
-    """Read ENVI's ``map info``: projection, pixel of the tie point (from 1), its coordinates, sizes of a pixel, and so on.
+    """Read ENVI's ``map info``: projection, pixel of the tie point (from 1), its coordinates, sizes of a pixel.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def regions_of(wavelengths: np.ndarray) -> list[Region]:
 
 
 def map_figure(contents: Contents, picture: str) -> dict[str, Any]:
-    """Return the picture with the map over it, whose numbers the script of the page puts in; the last trace marks a pixel."""
+    """Return the picture with the map over it; the last trace marks a pixel. The page's script puts the numbers in."""
     go = importlib.import_module("plotly.graph_objects")
     rows, columns = contents.shape
     height, width = contents.picture.shape[:2]

@@ -295,8 +295,8 @@ def _panel_html(contents: Contents, number: int, alone: bool) -> str:
     pixel = ""
     if contents.spectra is not None:
         pixel = (
-            f'<div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of the chosen '
-            f'pixel of {name}"></div>'
+            f'<div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of the '
+            f'chosen pixel of {name}"></div>'
         )
     return f"""<section class="panel" aria-labelledby="title-{number}">
 <h2 id="title-{number}">{name}</h2>

@@ -37,7 +37,6 @@ from tests.files.scenes import (
     values,
 )
 
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -214,7 +213,8 @@ def chunk(block_info):
     return values
 
 lazy = da.map_blocks(chunk, chunks=((50, 50), (100,) * 8, (100,) * 8), dtype=np.float32)
-lazy = lazy if kind == "array" else xarray.DataArray(lazy, dims=("wavelength", "y", "x")).transpose("y", "x", "wavelength")
+if kind != "array":
+    lazy = xarray.DataArray(lazy, dims=("wavelength", "y", "x")).transpose("y", "x", "wavelength")
 wavelengths = np.linspace(400, 2400, bands)
 HSI.from_xarray(lazy[:2, :2] if kind != "array" else xarray.DataArray(lazy[:, :2, :2], dims=("wavelength", "y", "x")),
                 wavelengths=wavelengths)  # what is imported when it is used

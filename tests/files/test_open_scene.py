@@ -187,11 +187,11 @@ def test_hdf5_with_wavelengths_in_another_group(tmp_path: Path) -> None:
 
 
 def neon(path: Path, bands: int = BANDS, side: int = ROWS, **place: str | None) -> np.ndarray:
-    """Reflectance in the layout of NEON's airborne observatory, square and bands last; returns (bands, rows, columns)."""
+    """Reflectance in the layout of NEON's airborne observatory, square, bands last; gives (bands, rows, columns)."""
     data = np.arange(1, bands * side * side + 1, dtype=np.int16).reshape(side, side, bands)
     data[0, 1] = NODATA
     texts: dict[str, str | None] = {
-        "Map_Info": "UTM,  1.000,  1.000,  500000.00,  4000000.0,  3.0e+01,  3.0e+01,  33,  North,  WGS-84,  units=Meters",
+        "Map_Info": "UTM,  1.000,  1.000, 500000.00, 4000000.0, 3.0e+01, 3.0e+01, 33, North, WGS-84, units=Meters",
         "EPSG Code": "32633",
         **place,
     }

@@ -73,12 +73,13 @@ def test_classes_have_lines(tmp_path: Path) -> None:
     assert all(labels[row, column] > 0 for row, column in panel["places"])
 
 
-@pytest.mark.parametrize("stride", [1, 3])
-def test_pictures_are_those_of_the_scene(stride: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stride", "add"), [(1, 0.0), (3, 0.0), (1, 1000.0)])  # in the infrared, colours are false
+def test_pictures_are_those_of_the_scene(stride: int, add: float, tmp_path: Path) -> None:
     """Lazily, in any form, and with pixels that are missing: the picture that the image has by itself."""
     values = np.abs(field(20, 30)).astype(np.float32)
     values[:, 3, 4] = np.nan
     array = scene(values).drop_vars("spatial_ref")
+    array = array.assign_coords(wavelength=("wavelength", array["wavelength"].values + add, {"units": "nm"}))
     image = HSI.from_xarray(array[:, (stride - 1) // 2 :: stride, (stride - 1) // 2 :: stride])
     result = attr.HSIAttributes(hsi=image, attributes=image.image * 0 + 1.0, attribution_method="Saliency")
     pages.write(tmp_path / "result.html", result)
@@ -88,11 +89,12 @@ def test_pictures_are_those_of_the_scene(stride: int, tmp_path: Path) -> None:
     for name, form in forms.items():
         maps = explained(form, stride=stride, target=0)
         pages.write_maps(tmp_path / f"{name}.html", form, maps)
-        _, _, data = read(tmp_path / f"{name}.html")
+        text, _, data = read(tmp_path / f"{name}.html")
         (panel,) = data["panels"]
         assert panel["figures"]["map"]["layout"]["images"][0]["source"] == wanted, name
         assert panel["shape"] == list(image.image.shape[1:])
         assert [3, 4] not in panel["places"] or stride > 1
+        assert ("False colours" in text) == (add > 0)
 
 
 def test_images_and_maps_without_pixels(tmp_path: Path) -> None:
