@@ -158,7 +158,7 @@ def _whole_scene(
         stride=arguments.stride,
         pixels=_values.pixels(arguments.pixels),
         target=targets if len(targets) > 1 else targets[0],
-        values=arguments.report is not None,
+        values=_pixels_of_a_page(scene, targets) if arguments.report is not None else False,
         out=outputs.zarr,
         seed=arguments.seed,
         call=planned.call,
@@ -172,8 +172,10 @@ def _whole_scene(
         from meteors_c import pages
 
         made = _made(arguments, loaded, planned) | _window_said(arguments)
-        results = results_of(scene, dataset, planned.explainer.get_name(), targets)
-        pages.write(path, results, _titles(arguments, results), share_scale=len(results) > 1, made=made)
+        titles = None
+        if len(targets) == 1:
+            titles = f"{Path(arguments.scene).name}: {_title(planned.explainer.get_name(), targets[0])}"
+        pages.write_maps(path, scene, dataset, titles, share_scale=len(targets) > 1, made=made)
 
     return outputs.write_dataset(dataset, page)
 
@@ -189,16 +191,12 @@ def _one_pixel(scene: Any) -> HSI:
     return HSI(image=torch.zeros(len(wavelengths), 1, 1), wavelengths=torch.from_numpy(wavelengths))
 
 
-def results_of(scene: Any, dataset: Any, method: str, targets: list[Any]) -> list[HSIAttributes]:
-    """Return maps of a whole scene with their values as results, one for each target; pixels without are masked."""
-    seen = scene.sel(y=dataset["y"], x=dataset["x"]) if scene.shape[1:] != dataset["map"].shape[1:] else scene
-    hsi = HSI.from_xarray(seen)
-    results = []
-    for index, target in enumerate(targets):
-        values = torch.from_numpy(np.array(dataset["values"].isel(target=index).values))
-        explained = values.isfinite().any(0, keepdim=True)
-        masked = hsi.model_copy(update={"binary_mask": hsi.binary_mask & explained})
-        results.append(
-            HSIAttributes(hsi=masked, attributes=values.nan_to_num(0.0), attribution_method=method, target=target)
-        )
-    return results
+def _pixels_of_a_page(scene: Any, targets: list[Any]) -> int:
+    """Return of how many pixels a page holds spectra and attributions."""
+    from meteors_c.pages._write import MOST_BYTES
+
+    return int(max(1, MOST_BYTES // (4 * scene.sizes["wavelength"] * (1 + len(targets)))))
+
+
+def _title(method: str, target: Any) -> str:
+    return method if target is None else f"{method}, target {target}"

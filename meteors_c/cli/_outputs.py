@@ -98,8 +98,9 @@ def _write_dataset(dataset: Any, path: Path) -> None:
     # Read from a folder, the variable of the CRS is one among others.
     dataset = dataset.set_coords([name for name in ("spatial_ref",) if name in dataset.data_vars])
     if path.suffix.lower() == ".nc":
-        # Values of single bands are there for the page.
-        dataset.drop_vars("values", errors="ignore").to_netcdf(path, engine="h5netcdf")
+        # Values of single pixels are there for the page.
+        for_page = ("pixel_values", "pixel_spectra", "row", "column")
+        dataset.drop_vars(for_page, errors="ignore").to_netcdf(path, engine="h5netcdf")
         return
     maps = dataset["map"].copy(deep=False).rename(target="band").rio.write_nodata(np.nan, encoded=True)
     maps.attrs["long_name"] = tuple(f"target {label}" for label in dataset["target"].values.tolist())

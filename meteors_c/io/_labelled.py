@@ -12,6 +12,7 @@ import numpy as np
 
 from meteors_c._optional import import_optional
 from meteors_c.io._bands import BandTable
+from meteors_c.io._placing import normalised, placed, texts_near
 from meteors_c.io._raster import chunk_lengths, has_dask
 from meteors_c.io.georeference import COLUMNS, ROWS
 
@@ -39,6 +40,7 @@ class Opened:
     nodata: float | None
     scaling: tuple[np.ndarray, np.ndarray]
     attrs: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def _split(path: str) -> tuple[str, str | None]:
@@ -76,21 +78,52 @@ def open_variable(path: str, variable: str | None) -> Opened:
         raise FileNotFoundError(f"there is no file {file!r}")
     groups = _open_groups(file)
     name, array = _scene_of(groups, file, variable or inside)
+    array = _with_labels(array)
     spectral = spectral_dimension(array) or _by_length(array, groups, file, name)
     rows, columns = spatial_dimensions(array, spectral)
     table = _describe(array, spectral, groups)
     count = array.sizes[spectral]
-    scaling = tuple(
-        np.broadcast_to(np.asarray(array.attrs.get(key, default), dtype=np.float64), (count,)).copy()
-        for key, default in (("scale_factor", 1.0), ("add_offset", 0.0))
-    )
+    notes: list[str] = []
+    factor, offset = _scaling(array.attrs, notes)
+    scaling = (np.broadcast_to(factor, (count,)).copy(), np.broadcast_to(offset, (count,)).copy())
     attrs = {"variable": name}
     sensor = next((groups["/"].attrs[key] for key in ("instrument", "sensor") if key in groups["/"].attrs), None)
     if sensor is not None:
         attrs["sensor"] = str(sensor)
     nodata = nodata_of(array.attrs, array.encoding)
     array, nodata = _unsigned(array, nodata)
-    return Opened(_plain(array, spectral, rows, columns), table, nodata, scaling, attrs)
+    plain = placed(_plain(array, spectral, rows, columns), texts_near(groups, name), notes)
+    return Opened(plain, table, nodata, scaling, attrs, notes)
+
+
+def _with_labels(array: Any) -> Any:
+    """Name dimensions that the format leaves without a name as the attribute ``Dimension_Labels`` does."""
+    told = {normalised(name): value for name, value in array.attrs.items()}.get("dimension_labels")
+    if told is None or not all(str(dimension).startswith("phony_dim") for dimension in array.dims):
+        return array
+    words = told.decode(errors="replace") if isinstance(told, bytes) else told
+    listed = words.split(",") if isinstance(words, str) else [str(word) for word in np.ravel(words)]
+    labels = [normalised(label) for label in listed]
+    if len(labels) != array.ndim or len(set(labels)) != array.ndim or any(label in array.coords for label in labels):
+        return array
+    return array.rename(dict(zip(array.dims, labels, strict=True)))
+
+
+def _scaling(attributes: Mapping[str, Any], notes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what values are multiplied by, and what is added then.
+
+    ``scale_factor`` of the CF conventions multiplies. Files of imaging spectrometers spell it otherwise
+    (``Scale_Factor``), and mean how many steps the unit has where it is above 1.
+    """
+    other = {normalised(name): value for name, value in attributes.items() if normalised(name) != name}
+    if "scale_factor" in attributes or "scale_factor" not in other:
+        factor = np.asarray(attributes.get("scale_factor", 1.0), dtype=np.float64)
+    else:
+        factor = np.asarray(other["scale_factor"], dtype=np.float64)
+        if (factor > 1).all():
+            notes.append(f"Scale_Factor {factor.flat[0]:g} divides")
+            factor = 1 / factor
+    return factor, np.asarray(attributes.get("add_offset", 0.0), dtype=np.float64)
 
 
 def _unsigned(array: Any, nodata: float | None) -> tuple[Any, float | None]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from meteors_c.exceptions import ShapeMismatchError, ValidationError
 from meteors_c.io._wavelengths import guess_unit, is_unit, missing, numbers_in, to_nm
-from meteors_c.io.georeference import Georeference, georeference_of
+from meteors_c.io.georeference import Georeference, georeference_of, read_map_info
 from meteors_c.utils import warn_caller
 
 __all__ = ["dimension_of_bands", "from_xarray", "read", "wavelengths_along"]
@@ -50,7 +50,7 @@ def read(given: dict[str, Any]) -> dict[str, Any] | None:
     if _is(image, "spectral.image", "Image"):
         return _from_spy(image, known)
     if _is(image, "dask.array", "Array"):
-        return known | {"image": image.compute(), "source": f"a dask array of shape {image.shape}, computed"}
+        return known | {"image": _computed(image), "source": f"a dask array of shape {image.shape}, computed"}
     if _is(image, "h5py", "Dataset"):
         return _from_hdf5(image, known)
     return None
@@ -66,6 +66,15 @@ _ARGUMENTS = (
     "source",
     "wavelength_unit",
 )
+
+
+def _computed(array: Any) -> np.ndarray:
+    """Compute a dask array in one pass, each chunk into its place: the parts and the whole are never there together."""
+    import dask.array
+
+    values = np.empty(array.shape, dtype=array.dtype)
+    dask.array.store(array, values, lock=False)
+    return values
 
 
 # ---------------------------------------------------------------- xarray
@@ -120,7 +129,9 @@ def _from_labelled(
     if marker is not None and not isinstance(marker, Real):
         raise TypeError(f"nodata must be a number or None, not {marker!r}")
     made.setdefault("orientation", "CHW")
-    made |= _masked(np.asarray(transposed.values), mask, marker, notes, made["orientation"], fresh)
+    lazy = _is(transposed.data, "dask.array", "Array")
+    values = _computed(transposed.data) if lazy else np.asarray(transposed.values)
+    made |= _masked(values, mask, marker, notes, made["orientation"], fresh or lazy)
     place = made.get("georeference") or georeference_of(da, rows, columns)
     if place is not None:
         made["georeference"] = place
@@ -218,26 +229,50 @@ def _masked(
     fresh : bool
         Whether `values` may be written to.
     """
-    absent = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, dtype=bool)
-    if nodata is not None and not np.isnan(nodata):
-        absent |= (
-            values == np.asarray(nodata).astype(values.dtype, copy=False) if _fits(nodata, values.dtype) else False
-        )
+    absent = _missing(values, nodata)
     count = int(np.count_nonzero(absent))
     if not count:
         return {"image": values} | ({} if mask is None else {"binary_mask": mask})
     if not (fresh and values.flags.writeable):
         values = values.copy()
-    values[absent] = 0
-    valid = _once(~absent, notes)
+    np.copyto(values, 0, where=absent)
     told = f"{count} values are NaN or no-data"
     if mask is None:
         notes.append(f"{told} and masked")
-        return {"image": values, "binary_mask": valid}
+        return {"image": values, "binary_mask": _not(absent)}
     given = _expanded(mask, values, orientation)
     inside = int(np.count_nonzero(absent & given))
     notes.append(f"{told}: {count - inside} outside the given mask, {inside} inside it, masked too")
-    return {"image": values, "binary_mask": given & valid}
+    return {"image": values, "binary_mask": given & _not(absent)}
+
+
+def _missing(values: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Return where values are NaN or no-data: one plane, repeated, where all bands are alike, so that it is small."""
+    marked = nodata is not None and not np.isnan(nodata) and _fits(nodata, values.dtype)
+    marker = np.asarray(nodata).astype(values.dtype, copy=False) if marked else None
+
+    def of(plane: np.ndarray) -> np.ndarray:
+        absent = np.isnan(plane) if plane.dtype.kind == "f" else np.zeros(plane.shape, dtype=bool)
+        return absent if marker is None else absent | (plane == marker)
+
+    if not values.size or (marker is None and values.dtype.kind != "f"):
+        return np.broadcast_to(np.zeros((), dtype=bool), values.shape)
+    first, whole = of(values[0]), None
+    for number, plane in enumerate(values):
+        absent = of(plane)
+        if whole is None and not np.array_equal(absent, first):
+            whole = np.empty(values.shape, dtype=bool)
+            whole[:number] = first
+        if whole is not None:
+            whole[number] = absent
+    return np.broadcast_to(first, values.shape) if whole is None else whole
+
+
+def _not(absent: np.ndarray) -> np.ndarray:
+    """Return the opposite of a mask, in its place if it is a whole one, one plane if it repeats one."""
+    if absent.strides[0] == 0 and len(absent) > 1:
+        return np.broadcast_to(~absent[0], absent.shape)
+    return np.logical_not(absent, out=absent if absent.flags.writeable else None)
 
 
 def _fits(nodata: float, dtype: np.dtype[Any]) -> bool:
@@ -246,12 +281,6 @@ def _fits(nodata: float, dtype: np.dtype[Any]) -> bool:
         return True
     limits = np.iinfo(dtype)
     return float(nodata).is_integer() and limits.min <= nodata <= limits.max
-
-
-def _once(valid: np.ndarray, notes: list[str]) -> np.ndarray:
-    """Return a mask that is the same in all bands as one plane of them, in the image's shape; any other as it is."""
-    first = valid[:1]
-    return np.broadcast_to(first.copy(), valid.shape) if (valid == first).all() else valid
 
 
 def _expanded(mask: Any, values: np.ndarray, orientation: Any) -> np.ndarray:
@@ -339,16 +368,10 @@ def _one_number(text: Any) -> float | None:
 
 
 def _map_info(header: dict[str, Any], shape: tuple[int, ...]) -> Georeference | None:
-    """Read ``map info``: projection, pixel of the tie point (from 1), its coordinates, sizes of a pixel, and so on."""
-    info = header["map info"]
-    parts = [str(part).strip() for part in (info if isinstance(info, (list, tuple)) else str(info).split(","))]
-    try:
-        column, row, east, north, width, height = map(float, parts[1:7])
-    except ValueError:
+    """Read where an ENVI header says that the image lies."""
+    transform, _ = read_map_info(header["map info"])
+    if transform is None:
         return None
-    if any("rotation" in part.lower() and float(part.split("=")[1]) != 0 for part in parts if "=" in part):
-        return None
-    transform = (width, 0.0, east - (column - 1) * width, 0.0, -height, north + (row - 1) * height)
     crs = header.get("coordinate system string")
     if isinstance(crs, (list, tuple)):
         crs = ", ".join(map(str, crs))

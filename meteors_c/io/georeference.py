@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Georeference", "fitting_transform", "georeference_of"]
+__all__ = ["Georeference", "fitting_transform", "georeference_of", "read_map_info"]
 
 Transform = tuple[float, float, float, float, float, float]
 
@@ -173,6 +173,51 @@ def georeference_of(da: Any, rows: str, columns: str) -> Georeference | None:
         # The coordinates as they stand, whose last digits may differ from those of the transform.
         place = Georeference(wkt, place.transform, x, y, (height, width))
     return place
+
+
+def read_map_info(info: Any) -> tuple[Transform | None, str | None]:
+    """Read ENVI's ``map info``: projection, pixel of the tie point (from 1), its coordinates, sizes of a pixel.
+
+    Parameters
+    ----------
+    info : str or list of str
+        As headers and files write it.
+
+    Returns
+    -------
+    transform : tuple of float or None
+        Six numbers as in `Georeference`; None where there are none to be read, or the rows run askew.
+    crs : str or None
+        The EPSG code where the projection is UTM or degrees on WGS-84.
+
+    Examples
+    --------
+    >>> read_map_info("UTM, 1, 1, 500000, 4000000, 30, 30, 33, North, WGS-84, units=Meters")
+    ((30.0, 0.0, 500000.0, 0.0, -30.0, 4000000.0), 'EPSG:32633')
+    """
+    parts = [
+        str(part).strip() for part in (info if isinstance(info, list | tuple) else str(info).strip("{} ").split(","))
+    ]
+    try:
+        column, row, east, north, width, height = map(float, parts[1:7])
+    except ValueError:
+        return None, None
+    crs = _crs_in_words([part.lower() for part in parts])
+    if any("rotation" in part.lower() and float(part.split("=")[1]) != 0 for part in parts if "=" in part):
+        return None, crs
+    return (width, 0.0, east - (column - 1) * width, 0.0, -height, north + (row - 1) * height), crs
+
+
+def _crs_in_words(parts: list[str]) -> str | None:
+    if not any(part.replace(" ", "").replace("-", "") in ("wgs84", "wgs1984") for part in parts[7:]):
+        return None
+    if parts[0].startswith("geographic"):
+        return "EPSG:4326"
+    zone = next((int(part) for part in parts[7:] if part.isdigit()), 0)
+    hemisphere = next((part for part in parts[7:] if part in ("north", "south")), None)
+    if parts[0] != "utm" or hemisphere is None or not 1 <= zone <= 60:
+        return None
+    return f"EPSG:{(32600 if hemisphere == 'north' else 32700) + zone}"
 
 
 def _centres(da: Any, dimension: str) -> np.ndarray | None:

@@ -33,12 +33,15 @@ def open_scene(
     """Open a scene lazily, with the wavelengths of its bands.
 
     ENVI files (BSQ, BIL, BIP; by their header or their data), GeoTIFF and what else GDAL reads go through rasterio;
-    NetCDF, HDF5 and Zarr, whose dimensions may stand in any order, through xarray.
+    NetCDF, HDF5 and Zarr, whose dimensions may stand in any order, through xarray. A file of one cube needs no name of
+    it, however deep in its groups that lies; where it has neither coordinates nor a CRS in the manner of NetCDF, ENVI's
+    ``map info`` and the EPSG code or WKT that stand near the cube are taken (as in NEON's reflectance).
 
     Parameters
     ----------
     path : str, path-like or rasterio.DatasetReader
-        The file, or a name that GDAL knows. ``NETCDF:"scene.nc":reflectance`` chooses a variable.
+        The file, or a name that GDAL knows. ``NETCDF:"scene.nc":reflectance`` and
+        ``HDF5:"scene.h5"://SITE/Reflectance/Reflectance_Data`` choose a variable.
     wavelengths : array of numbers, optional
         Centres of the bands, for files that lack them or have wrong ones: one for each band of the file or, where bad
         ones are dropped, for each other. In nm or `wavelength_unit`.
@@ -56,7 +59,8 @@ def open_scene(
         The variable of a NetCDF, HDF5 or Zarr file; needed where several could be the scene.
     scale : bool, optional
         Whether values are multiplied and shifted by the factor and offset of the file, no-data becoming NaN. By
-        default they are as stored, and a warning tells of a factor that is not applied.
+        default they are as stored, and a warning tells of a factor that is not applied. ``scale_factor`` multiplies;
+        ENVI's ``reflectance scale factor`` divides, and so does a ``Scale_Factor`` above 1.
 
     Returns
     -------
@@ -115,6 +119,7 @@ def open_scene(
         chosen = choose(opened.table, name, *asked)
         array = opened.array.isel(band=chosen.indices)
         scaling = (opened.scaling[0][chosen.indices], opened.scaling[1][chosen.indices])
+        chosen.notes[:0] = opened.notes
         return _finish(array, name, chosen, opened.table, nodata, opened.nodata, scale, scaling, opened.attrs)
     if variable is not None:
         raise ValueError(f"variable chooses one of a NetCDF, HDF5 or Zarr file, which {name!r} is not")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,29 @@ from torch.nn import functional
 
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.hsi import HSI
+from meteors_c.pages._tables import Rows, evidence, group_names, making
 
 __all__ = [
     "Contents",
     "Spectra",
     "attribution_map",
+    "averaged",
     "colour_limit",
     "contents_of",
     "encode",
+    "packed",
     "picture_of",
     "png",
 ]
 
 MOST_MAP_PIXELS = 1_000_000  # of one map; larger ones are averaged over blocks
 QUANTILE = 0.99  # of the magnitudes of a map: where its colours end
+DIGITS = 13  # binary ones that a number of a page keeps behind its first: four decimal ones, as many as the page shows
+_KINDS = {
+    "full": "Attribution summed over all bands, on the picture of the scene.",
+    "spatial": "Attribution of each superpixel or window, the same in all bands, on the picture of the scene.",
+    "spectral": "The scene; attributions are the same in all pixels.",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class Spectra:
     ----------
     step, offset : int
         Pixel ``(offset + step * i, offset + step * j)`` of the image is the one at ``(i, j)``.
+    places : numpy.ndarray or None
+        (pixels, 2), rows and columns of the image, where the pixels lie in no grid: the one at ``(i, 0)`` is there.
     image : numpy.ndarray of float32, (bands, rows, columns)
         NaN under the mask.
     attributions : numpy.ndarray of float32
@@ -48,6 +60,7 @@ class Spectra:
     offset: int
     image: np.ndarray
     attributions: np.ndarray
+    places: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +69,10 @@ class Contents:
 
     Attributes
     ----------
-    result : HSIAttributes
-        In the orientation CHW.
+    title : str
+        Method and target.
+    shape : tuple of int
+        Rows and columns.
     kind : {"full", "spatial", "spectral"}
         What the attributions depend on.
     wavelengths : numpy.ndarray of float64, (bands,)
@@ -71,14 +86,26 @@ class Contents:
         Attribution of each pixel: over all bands for ``"full"``. None for ``"spectral"``.
     by_band : numpy.ndarray of float64, (bands,), or None
         Attribution of each band: over all pixels for ``"full"``. None for ``"spatial"``.
+    bands_said : str
+        What `by_band` is.
+    by_class : dict
+        The same for each class of pixels, by its name, where there are several.
     limit : float
         Where the colours of the map end.
-    spectra : Spectra
+    spectra : Spectra or None
+        None where nothing is known of single pixels.
     start : tuple of int
         Row and column of the pixel that is shown first: the largest magnitude.
+    evidence, making : Rows
+        What tells how far the result can be trusted, and how it was made.
+    notes : list of str
+        What must be known to read the map, in sentences.
+    groups : list of str or None
+        The name of each band's superband.
     """
 
-    result: HSIAttributes
+    title: str
+    shape: tuple[int, int]
     kind: str
     wavelengths: np.ndarray
     block: int
@@ -87,22 +114,36 @@ class Contents:
     heat: np.ndarray | None
     by_band: np.ndarray | None
     limit: float
-    spectra: Spectra
+    spectra: Spectra | None
     start: tuple[int, int]
+    evidence: Rows
+    making: Rows
+    notes: list[str]
+    groups: list[str] | None = None
+    bands_said: str = "summed over all pixels"
+    by_class: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def contents_of(result: HSIAttributes, most_bytes: int, most_map_pixels: int = MOST_MAP_PIXELS) -> Contents:
+def contents_of(result: HSIAttributes, title: str, made: Any, most_bytes: int, most_map_pixels: int) -> Contents:
     """Collect what a page shows of a result; its spectra take at most `most_bytes` bytes."""
     turned = result.change_orientation("CHW")
     _, rows, columns = turned.hsi.image.shape
     block = max(1, math.ceil(math.sqrt(rows * columns / most_map_pixels)))
     whole = attribution_map(turned)
-    heat = None if whole is None else _averaged(whole, block)
+    heat = None if whole is None else averaged(whole, block)
     picture, note = picture_of(turned.hsi, block)
     spectra = _spectra(turned, most_bytes)
+    kind = _kind(turned)
+    notes = [_KINDS[kind]]
+    if spectra.step > 1:
+        notes.append(
+            f"Spectra are kept of one in {spectra.step} x {spectra.step} pixels, so that the page stays small: the "
+            "nearest one is shown."
+        )
     return Contents(
-        result=turned,
-        kind=_kind(turned),
+        title=title,
+        shape=(rows, columns),
+        kind=kind,
         wavelengths=turned.hsi.wavelengths.detach().double().cpu().numpy(),
         block=block,
         picture=picture,
@@ -112,6 +153,11 @@ def contents_of(result: HSIAttributes, most_bytes: int, most_map_pixels: int = M
         limit=1.0 if heat is None else colour_limit(heat),
         spectra=spectra,
         start=_start(whole, spectra, (rows, columns)),
+        evidence=evidence(turned),
+        making=making(turned, made),
+        notes=notes,
+        groups=group_names(turned),
+        bands_said="of each group of bands" if kind == "spectral" else "summed over all pixels",
     )
 
 
@@ -164,7 +210,7 @@ def _by_band(result: HSIAttributes) -> np.ndarray | None:
     return _sum(_counted(result), (1, 2)).numpy()
 
 
-def _averaged(values: torch.Tensor, block: int) -> np.ndarray:
+def averaged(values: torch.Tensor, block: int) -> np.ndarray:
     """Return the means over blocks of the values that are finite; NaN where none is."""
     if block == 1:
         return values.float().numpy()
@@ -230,7 +276,25 @@ def png(picture: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def packed(contents: bytes) -> str:
+    """Return bytes as what the script of the page unpacks: compressed, in base64."""
+    return base64.b64encode(zlib.compress(contents, 9)).decode("ascii")
+
+
 def encode(values: np.ndarray) -> dict[str, Any]:
-    """Return float32 values as what the script of the page reads."""
+    """Return float32 values as what the script of the page reads: with four decimal digits, and compressed.
+
+    Numbers are rounded to `DIGITS` binary digits, so that small ones keep as many as large ones; whole numbers below
+    16,384 stay as they are. Of all numbers the first bytes stand together, then the second ones, and so on: those of
+    signs and exponents repeat, the last ones are 0.
+    """
     little = np.ascontiguousarray(values, dtype="<f4")
-    return {"floats": base64.b64encode(little.tobytes()).decode("ascii"), "shape": list(values.shape)}
+    bits = np.where(np.isnan(little), np.float32(np.nan), little).astype("<f4").view("<u4").ravel()
+    lost = 23 - DIGITS
+    largest = np.uint32(
+        0x7F800000 - (1 << lost)
+    )  # rounded to, the next one would be infinite; NaN and infinite are above
+    fixed = (bits & np.uint32(0x7FFFFFFF)) >= largest
+    rounded = (bits + np.where(fixed, 0, (1 << lost) >> 1).astype("<u4")) & np.uint32((0xFFFFFFFF >> lost) << lost)
+    planes = rounded.view(np.uint8).reshape(-1, 4).T
+    return {"packed": packed(np.ascontiguousarray(planes).tobytes()), "shape": list(values.shape)}

@@ -14,6 +14,7 @@ from meteors_c.pages._contents import Contents
 __all__ = ["band_figure", "map_figure", "pixel_figure", "regions_of"]
 
 POSITIVE, NEGATIVE, INK, GRID = "#a3182d", "#1f5a94", "#1d2420", "#e4e8e5"
+CLASSES = ["#2c6e49", "#b8651b", "#6a4c93", "#1d2420", "#00798c", "#c2185b", "#7a6f00", "#4a5a8a"]
 # Blue to red; where nothing is attributed, the picture below is seen.
 COLOURS = [
     [0.0, "rgba(5,48,97,1)"],
@@ -49,17 +50,14 @@ def regions_of(wavelengths: np.ndarray) -> list[Region]:
 
 
 def map_figure(contents: Contents, picture: str) -> dict[str, Any]:
-    """Return the picture with the map over it; the last trace marks a pixel."""
+    """Return the picture with the map over it; the last trace marks a pixel. The page's script puts the numbers in."""
     go = importlib.import_module("plotly.graph_objects")
-    rows, columns = contents.result.hsi.image.shape[1:]
+    rows, columns = contents.shape
     height, width = contents.picture.shape[:2]
     block = contents.block
-    # Without a map there is still something to click at.
-    heat = np.zeros((height, width), dtype=np.float32) if contents.heat is None else contents.heat
     figure = go.Figure()
     figure.add_trace(
         go.Heatmap(
-            z=heat,
             x0=(block - 1) / 2,
             dx=block,
             y0=(block - 1) / 2,
@@ -129,8 +127,10 @@ def map_figure(contents: Contents, picture: str) -> dict[str, Any]:
 _PLAIN: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticks": ""}
 
 
-def pixel_figure(contents: Contents) -> dict[str, Any]:
+def pixel_figure(contents: Contents) -> dict[str, Any] | None:
     """Return the spectrum of a pixel, and below it its attributions; the script of the page fills in the numbers."""
+    if contents.spectra is None:
+        return None
     go = importlib.import_module("plotly.graph_objects")
     wavelengths = contents.wavelengths
     order = np.argsort(wavelengths)
@@ -165,12 +165,15 @@ def pixel_figure(contents: Contents) -> dict[str, Any]:
     return figure.to_dict()
 
 
-def band_figure(contents: Contents, groups: list[str] | None) -> dict[str, Any] | None:
-    """Return bars of the attribution by band, with the names of regions; None where it is the same in all bands."""
+def band_figure(contents: Contents) -> dict[str, Any] | None:
+    """Return bars of the attribution by band, with the names of regions; None where it is the same in all bands.
+
+    Of several classes of pixels each has a line over the bars.
+    """
     if contents.by_band is None:
         return None
     go = importlib.import_module("plotly.graph_objects")
-    wavelengths, sums = contents.wavelengths, contents.by_band
+    wavelengths, sums, groups = contents.wavelengths, contents.by_band, contents.groups
     order = np.argsort(wavelengths)
     regions = regions_of(wavelengths)
     names = [_names_at(one, regions) for one in wavelengths]
@@ -184,12 +187,26 @@ def band_figure(contents: Contents, groups: list[str] | None) -> dict[str, Any] 
             marker={"color": np.where(sums[order] < 0, NEGATIVE, POSITIVE).tolist(), "line": {"width": 0}},
             customdata=[[int(band), names[band]] for band in order],
             hovertemplate="band %{customdata[0]}, %{x:.1f} nm: %{y:.4g}<br>%{customdata[1]}<extra></extra>",
+            name="all",
         )
     )
+    for number, (name, values) in enumerate(contents.by_class.items()):
+        figure.add_trace(
+            go.Scatter(
+                x=wavelengths[order],
+                y=values[order],
+                mode="lines",
+                line={"color": CLASSES[number % len(CLASSES)], "width": 1.6},
+                name=escape(name),
+                hovertemplate=f"{escape(name)}, %{{x:.1f}} nm: %{{y:.4g}}<extra></extra>",
+            )
+        )
+    if contents.by_class:
+        figure.update_traces(marker={"opacity": 0.35}, selector={"type": "bar"})
     lanes = _lanes(regions, float(np.ptp(wavelengths)) or 1.0)
     count = max(lanes, default=-1) + 1
     figure.update_layout(
-        **_LAYOUT,
+        **{**_LAYOUT, "showlegend": bool(contents.by_class)},
         margin={"l": 70, "r": 15, "t": 32 + 17 * count, "b": 45},
         shapes=[_stripe(region, lane) for region, lane in zip(regions, lanes, strict=True)],
         annotations=[_label(region, lane, wavelengths) for region, lane in zip(regions, lanes, strict=True)],

@@ -17,7 +17,7 @@ from meteors_c.attr.effects import FeatureEffects
 from meteors_c.attr.report import Report
 from meteors_c.hsi import HSI
 
-__all__ = ["Rows", "covered", "evidence", "group_names", "making", "rows_html", "title_of"]
+__all__ = ["Rows", "covered", "evidence", "group_names", "making", "rows_html", "title_of", "versions"]
 
 Rows = list[tuple[str, str]]
 _LIBRARIES = ("torch", "numpy", "plotly")
@@ -58,13 +58,18 @@ def making(result: HSIAttributes, further: dict[str, Any] | None = None) -> Rows
         ("mask", covered(hsi)),
     ]
     rows += [(name, _plain(value)) for name, value in (further or {}).items()]
-    return [*rows, ("versions", ", ".join(_versions()))]
+    return [*rows, *versions()]
 
 
 def rows_html(rows: Rows) -> str:
     """Return rows as an HTML table; everything is escaped."""
     lines = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>' for name, text in rows)
     return f"<table><tbody>{lines}</tbody></table>"
+
+
+def versions() -> Rows:
+    """Return which packages a page comes from."""
+    return [("versions", ", ".join(_versions()))]
 
 
 def _axes(orientation: tuple[str, str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -17,17 +18,12 @@ from meteors_c._optional import import_optional
 from meteors_c.attr._arguments import flag, positive
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.pages import _figures
-from meteors_c.pages._contents import MOST_MAP_PIXELS, Contents, contents_of, encode, png
-from meteors_c.pages._tables import evidence, group_names, making, rows_html, title_of
+from meteors_c.pages._contents import MOST_MAP_PIXELS, Contents, contents_of, encode, packed, png
+from meteors_c.pages._tables import rows_html, title_of
 
-__all__ = ["write"]
+__all__ = ["MOST_BYTES", "write", "write_maps"]
 
 MOST_BYTES = 16_000_000
-_KINDS = {
-    "full": "Attribution summed over all bands, on the picture of the scene.",
-    "spatial": "Attribution of each superpixel or window, the same in all bands, on the picture of the scene.",
-    "spectral": "The scene; attributions are the same in all pixels.",
-}
 
 
 def write(
@@ -58,8 +54,9 @@ def write(
     made : dict, optional
         What else is said of how the results were made, by name, such as the files that they come from.
     max_bytes : int, default 16,000,000
-        How many bytes of spectra and attributions of single pixels the page holds; in the file they take a third more.
-        Where there are more pixels, every second, third, ... is kept, and the page says so.
+        How many bytes of spectra and attributions of single pixels the page holds, as float32; in the file, compressed,
+        they take about two thirds of it. Where there are more pixels, every second, third, ... is kept, and the page
+        says so.
 
     Raises
     ------
@@ -75,7 +72,8 @@ def write(
     Notes
     -----
     Maps of more than a million pixels are averaged over blocks, which the page says too. The colours of a map end at
-    the 99 % quantile of its magnitudes.
+    the 99 % quantile of its magnitudes. Numbers have four digits, as many as the page shows. Browsers since 2023 show
+    it, which can unpack what is in it (``DecompressionStream``).
 
     Examples
     --------
@@ -91,10 +89,80 @@ def write(
     flag(share_scale, "share_scale")
     offline = import_optional("plotly.offline", "plotly", "report", "report pages")
     share = positive(max_bytes, "max_bytes") // len(shown)
-    contents = [contents_of(result, share, MOST_MAP_PIXELS // len(shown)) for result in shown]
+    contents = [
+        contents_of(result, name, made, share, MOST_MAP_PIXELS // len(shown))
+        for result, name in zip(shown, names, strict=True)
+    ]
+    _put(path, contents, share_scale, offline)
+
+
+def write_maps(
+    path: str | os.PathLike[str],
+    scene: Any,
+    maps: Any,
+    titles: str | Sequence[str] | None = None,
+    share_scale: bool = False,
+    *,
+    made: dict[str, Any] | None = None,
+    max_bytes: int = MOST_BYTES,
+) -> None:
+    """Write the maps of a whole scene, a panel for each target, as one HTML page that works without a network.
+
+    What the page and this function hold is bounded, whatever the scene is: scene and maps are read in strips, picture
+    and map are averaged over blocks to a million pixels in all, and the spectra that a click shows are those of the
+    pixels that `explain_scene` kept (``values=10000``), which the page says.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, as in `write`.
+    scene : xarray.DataArray, HSI, numpy.ndarray or dask array
+        What was explained.
+    maps : xarray.Dataset
+        What `explain_scene` gave, in memory or in a folder.
+    titles : str or sequence of str, optional
+        One for each target; method and target where None.
+    share_scale, made
+        As in `write`.
+    max_bytes : int, default 16,000,000
+        How many bytes of spectra and attributions of single pixels the page holds, as float32.
+
+    Raises
+    ------
+    TypeError
+        `maps` are no such dataset.
+    ShapeMismatchError
+        They are of a scene of another size.
+    ValueError
+        There is another number of titles.
+    ImportError
+        The package plotly or xarray is missing.
+    OSError
+        The file can't be written.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, torch
+    >>> from meteors_c import HSI, attr, models, pages
+    >>> scene = HSI(image=torch.rand(3, 40, 50), wavelengths=[450.0, 550.0, 650.0])
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 5 * 5, 2)).eval()
+    >>> explainer = attr.Saliency(models.ExplainableModel(net, "classification"))
+    >>> maps = attr.explain_scene(explainer, scene, window=5, target=[0, 1], values=500)
+    >>> pages.write_maps(pathlib.Path(tempfile.mkdtemp()) / "report.html", scene, maps)
+    """
+    from meteors_c.pages._scenes import contents_of_maps, titles_of  # needs packages that other pages do not
+
+    flag(share_scale, "share_scale")
+    offline = import_optional("plotly.offline", "plotly", "report", "report pages")
+    most = positive(max_bytes, "max_bytes")
+    names = _named(titles, titles_of(maps))
+    _put(path, contents_of_maps(scene, maps, names, made, most, MOST_MAP_PIXELS), share_scale, offline)
+
+
+def _put(path: str | os.PathLike[str], contents: list[Contents], share_scale: bool, offline: Any) -> None:
+    """Write a page in one step."""
     with replacing(path) as file:
-        page = _page(contents, names, share_scale, made, offline.get_plotlyjs())
-        file.write_text(page, encoding="utf-8")
+        file.write_text(_page(contents, share_scale, offline.get_plotlyjs()), encoding="utf-8")
 
 
 def _results(results: Any) -> list[HSIAttributes]:
@@ -108,11 +176,15 @@ def _results(results: Any) -> list[HSIAttributes]:
 
 
 def _titles(titles: Any, results: list[HSIAttributes]) -> list[str]:
+    return _named(titles, [title_of(result) for result in results])
+
+
+def _named(titles: Any, usual: list[str]) -> list[str]:
     if titles is None:
-        return [title_of(result) for result in results]
+        return usual
     names = [titles] if isinstance(titles, str) else [str(title) for title in titles]
-    if len(names) != len(results):
-        raise ValueError(f"titles must have one string for each of the {len(results)} results, not {len(names)}")
+    if len(names) != len(usual):
+        raise ValueError(f"titles must have one string for each of the {len(usual)} results, not {len(names)}")
     return names
 
 
@@ -132,21 +204,23 @@ class _Shared:
         return self._places[key]
 
 
-def _page(contents: list[Contents], titles: list[str], share_scale: bool, made: Any, plotly: str) -> str:
+@functools.lru_cache(maxsize=1)
+def _packed_script(script: str) -> str:
+    return packed(script.encode())
+
+
+def _page(contents: list[Contents], share_scale: bool, plotly: str) -> str:
     shared = _Shared()
     panels = [_panel_data(one, number, shared) for number, one in enumerate(contents)]
     data = json.dumps({"panels": panels, "arrays": shared.arrays}, allow_nan=False, default=_plain)
     parts = {
-        "title": escape(titles[0] if len(titles) == 1 else f"{len(titles)} attributions"),
+        "title": escape(contents[0].title if len(contents) == 1 else f"{len(contents)} attributions"),
         "style": _resource("page.css"),
         "controls": _controls(contents, share_scale),
         "layout": "single" if len(contents) == 1 else "several",
-        "panels": "\n".join(
-            _panel_html(one, number, title, made, len(contents) == 1)
-            for number, (one, title) in enumerate(zip(contents, titles, strict=True))
-        ),
+        "panels": "\n".join(_panel_html(one, number, len(contents) == 1) for number, one in enumerate(contents)),
         "contents": data.replace("<", "\\u003c"),  # else a string could end the script
-        "plotly": plotly,
+        "plotly": _packed_script(plotly),
         "script": _resource("page.js"),
     }
     # Split before anything is put in: what is put in may hold braces of its own.
@@ -166,32 +240,35 @@ def _plain(value: Any) -> Any:
 
 
 def _panel_data(contents: Contents, number: int, shared: _Shared) -> dict[str, Any]:
-    image, spectra = contents.result.hsi.image, contents.spectra
+    spectra = contents.spectra
     return {
         "number": number,
         "kind": contents.kind,
-        "shape": list(image.shape[1:]),
+        "shape": list(contents.shape),
         "mapped": contents.heat is not None,
         "limit": contents.limit,
         "start": list(contents.start),
-        "step": spectra.step,
-        "offset": spectra.offset,
+        "heat": None if contents.heat is None else shared.place(contents.heat),
+        "picture": list(contents.picture.shape[:2]),
+        "step": None if spectra is None else spectra.step,
+        "offset": None if spectra is None else spectra.offset,
+        "places": None if spectra is None or spectra.places is None else spectra.places.tolist(),
         "order": np.argsort(contents.wavelengths).tolist(),
         "wavelengths": np.sort(contents.wavelengths).tolist(),
         "positive": _figures.POSITIVE,
         "negative": _figures.NEGATIVE,
-        "image": shared.place(spectra.image),
-        "attributions": shared.place(spectra.attributions),
+        "image": None if spectra is None else shared.place(spectra.image),
+        "attributions": None if spectra is None else shared.place(spectra.attributions),
         "figures": {
             "map": _figures.map_figure(contents, png(contents.picture)),
             "pixel": _figures.pixel_figure(contents),
-            "bands": _figures.band_figure(contents, group_names(contents.result)),
+            "bands": _figures.band_figure(contents),
         },
     }
 
 
 def _controls(contents: list[Contents], share_scale: bool) -> str:
-    rows, columns = contents[0].result.hsi.image.shape[1:]
+    rows, columns = contents[0].shape
     row, column = contents[0].start
     mapped = any(one.heat is not None for one in contents)
     controls = [
@@ -206,15 +283,20 @@ def _controls(contents: list[Contents], share_scale: bool) -> str:
     return "\n".join(controls)
 
 
-def _panel_html(contents: Contents, number: int, title: str, made: Any, alone: bool) -> str:
-    name = escape(title)
+def _panel_html(contents: Contents, number: int, alone: bool) -> str:
+    name = escape(contents.title)
     bands = ""
     if contents.by_band is not None:
-        summed = "summed over all pixels" if contents.kind == "full" else "of each group of bands"
         label = f"Bars of the attributions by band of {name}. {_largest_band(contents)}"
         bands = (
-            f'<div class="figure"><h3>Attribution by band, {summed}</h3>'
+            f'<div class="figure"><h3>Attribution by band, {escape(contents.bands_said)}</h3>'
             f'<div class="plot bands" id="bands-{number}" role="img" aria-label="{label}"></div></div>'
+        )
+    pixel = ""
+    if contents.spectra is not None:
+        pixel = (
+            f'<div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of the '
+            f'chosen pixel of {name}"></div>'
         )
     return f"""<section class="panel" aria-labelledby="title-{number}">
 <h2 id="title-{number}">{name}</h2>
@@ -222,14 +304,13 @@ def _panel_html(contents: Contents, number: int, title: str, made: Any, alone: b
 <div class="figure"><div class="plot map" id="map-{number}" role="img" aria-label="Map of {name}: the scene with \
 attributions over it; a click chooses a pixel, as the fields for row and column do"></div>
 <p class="note">{_notes(contents, alone)}</p></div>
-<div class="figure"><div class="plot pixel" id="pixel-{number}" role="img" aria-label="Spectrum and attributions of \
-the chosen pixel of {name}"></div>
+<div class="figure">{pixel}
 <p class="readout" id="readout-{number}" aria-live="polite"></p></div>
 </div>
 {bands}
 <div class="tables">
-<div><h3>Evidence</h3>{rows_html(evidence(contents.result))}</div>
-<div><h3>How it was made</h3>{rows_html(making(contents.result, made))}</div>
+<div><h3>Evidence</h3>{rows_html(contents.evidence)}</div>
+<div><h3>How it was made</h3>{rows_html(contents.making)}</div>
 </div>
 </section>"""
 
@@ -244,17 +325,13 @@ def _largest_band(contents: Contents) -> str:
 
 def _notes(contents: Contents, alone: bool) -> str:
     """Return what must be known to read the map, as escaped text."""
-    notes = [_KINDS[contents.kind]]
+    notes = contents.notes[:1]
     if contents.heat is not None:
         own = "" if alone else " of its own scale"
         notes.append(f"Colours{own} end at {contents.limit:.4g}, the 99 % quantile of the magnitudes.")
     if contents.block > 1:
         notes.append(f"Picture and map are averaged over {contents.block} x {contents.block} pixels.")
-    if contents.spectra.step > 1:
-        notes.append(
-            f"Spectra are kept of one in {contents.spectra.step} x {contents.spectra.step} pixels, so that the page "
-            "stays small: the nearest one is shown."
-        )
+    notes += contents.notes[1:]
     if contents.picture_note is not None:
         notes.append(f"False colours: {contents.picture_note}.")
     return escape(" ".join(notes))

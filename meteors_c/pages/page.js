@@ -7,12 +7,24 @@
   const row = document.getElementById("row"), column = document.getElementById("column");
   const largest = Math.max(...contents.panels.map((panel) => panel.limit));
 
-  function floats(packed) { // little-endian, whatever this machine is
-    const text = atob(packed.floats), view = new DataView(new ArrayBuffer(text.length));
-    for (let i = 0; i < text.length; i++) view.setUint8(i, text.charCodeAt(i));
-    return Float32Array.from({ length: text.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
+  const arrays = [];
+
+  async function unpacked(text) { // base64 of a zlib stream, as bytes
+    const letters = atob(text), bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
   }
-  const arrays = contents.arrays.map((packed) => ({ values: floats(packed), shape: packed.shape }));
+
+  async function floats(array) { // all first bytes, then all second ones, ...; little-endian, whatever this machine is
+    const bytes = await unpacked(array.packed), count = bytes.length / 4, values = new Float32Array(count);
+    const view = new DataView(new ArrayBuffer(4));
+    for (let i = 0; i < count; i++) {
+      for (let plane = 0; plane < 4; plane++) view.setUint8(plane, bytes[plane * count + i]);
+      values[i] = view.getFloat32(0, true);
+    }
+    return { values, shape: array.shape };
+  }
   const element = (panel, name) => document.getElementById(name + "-" + panel.number);
   const text = (value) => Number.isFinite(value) ? String(Number(value.toPrecision(4))) : "none";
 
@@ -23,19 +35,36 @@
     return order.map((band) => array.values[Math.min(band, bands - 1) * rows * columns + place]);
   }
 
+  // The nearest pixel whose numbers are there: its place in the arrays, and in the scene.
+  function nearest(panel, y, x) {
+    if (panel.image === null) return [0, 0, y, x];
+    if (panel.places !== null) {
+      const distances = panel.places.map(([row, column]) => (row - y) ** 2 + (column - x) ** 2);
+      const at = distances.reduce((best, distance, i) => distance < distances[best] ? i : best, 0);
+      return [at, 0, ...panel.places[at]];
+    }
+    const [, rows, columns] = arrays[panel.image].shape;
+    const along = (at, size) => Math.max(0, Math.min(size - 1, Math.round((at - panel.offset) / panel.step)));
+    const i = along(y, rows), j = along(x, columns);
+    return [i, j, panel.offset + panel.step * i, panel.offset + panel.step * j];
+  }
+
   function show(panel, y, x) {
-    const [bands, rows, columns] = arrays[panel.image].shape;
-    const nearest = (at, size) => Math.max(0, Math.min(size - 1, Math.round((at - panel.offset) / panel.step)));
-    const i = nearest(y, rows), j = nearest(x, columns);
-    const shownRow = panel.offset + panel.step * i, shownColumn = panel.offset + panel.step * j;
+    const [i, j, shownRow, shownColumn] = nearest(panel, y, x);
+    Plotly.restyle(element(panel, "map"), { x: [[shownColumn, shownColumn]], y: [[shownRow, shownRow]] }, [1]);
+    let line = "Row " + shownRow + ", column " + shownColumn + ": ";
+    if (panel.image === null) {
+      const [rows, columns] = panel.picture, block = Math.ceil(panel.shape[1] / columns);
+      const at = Math.min(rows - 1, Math.floor(y / block)) * columns + Math.min(columns - 1, Math.floor(x / block));
+      element(panel, "readout").textContent = line + "attribution " + text(arrays[panel.heat].values[at]) + ".";
+      return;
+    }
     const spectrum = along(arrays[panel.image], i, j, panel.order);
     const attributions = along(arrays[panel.attributions], i, j, panel.order);
     Plotly.restyle(element(panel, "pixel"), { y: [spectrum, attributions],
       "marker.color": [undefined, attributions.map((value) => value < 0 ? panel.negative : panel.positive)] }, [0, 1]);
-    Plotly.restyle(element(panel, "map"), { x: [[shownColumn, shownColumn]], y: [[shownRow, shownRow]] }, [1]);
     const finite = attributions.map((value, at) => [value, at]).filter(([value]) => Number.isFinite(value));
     const top = finite.reduce((best, one) => Math.abs(one[0]) > Math.abs(best[0]) ? one : best, [0, -1]);
-    let line = "Row " + shownRow + ", column " + shownColumn + ": ";
     if (finite.length === 0) line += "under the mask.";
     else if (panel.kind === "spatial") line += "attribution " + text(top[0]) + ", the same in all bands.";
     else {
@@ -82,11 +111,35 @@
     document.body.dataset.ready = "true";
   }
 
-  const plots = [];
-  for (const panel of contents.panels)
-    for (const name of ["map", "pixel", "bands"]) {
-      const figure = panel.figures[name];
-      if (figure) plots.push(Plotly.newPlot(element(panel, name), figure.data, figure.layout, config));
+  // The map as rows; without one there is still something to click at.
+  function heat(panel) {
+    const [rows, columns] = panel.picture;
+    const values = panel.heat === null ? new Float32Array(rows * columns) : arrays[panel.heat].values;
+    return Array.from({ length: rows }, (_, i) => values.subarray(i * columns, (i + 1) * columns));
+  }
+
+  async function start() {
+    if (typeof DecompressionStream === "undefined") throw new Error("this browser can't unpack it (those since 2023 can)");
+    const script = document.createElement("script");
+    script.textContent = new TextDecoder().decode(await unpacked(document.getElementById("plotly").textContent));
+    document.head.append(script);
+    for (const packed of contents.arrays) arrays.push(await floats(packed));
+    const plots = [];
+    for (const panel of contents.panels) {
+      panel.figures.map.data[0].z = heat(panel);
+      for (const name of ["map", "pixel", "bands"]) {
+        const figure = panel.figures[name];
+        if (figure) plots.push(Plotly.newPlot(element(panel, name), figure.data, figure.layout, config));
+      }
     }
-  Promise.all(plots).then(drawn);
+    await Promise.all(plots);
+    drawn();
+  }
+
+  start().catch((error) => {
+    const said = document.createElement("p");
+    said.textContent = "The figures can't be drawn: " + error.message;
+    document.querySelector("main").prepend(said);
+    console.error(error);
+  });
 })();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,18 @@ class Block:
     picked : tuple of numpy.ndarray or None
         Rows and columns in the block, and positions of their classes, of the pixels to explain; None for all of one
         class.
+    kept : tuple of numpy.ndarray
+        Rows and columns in the block of the pixels whose spectra are results.
+    kept_before : int
+        How many such pixels the blocks before have.
     """
 
     number: int
     rows: slice
     columns: slice
     picked: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    kept: tuple[np.ndarray, np.ndarray]
+    kept_before: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,6 +76,10 @@ class Grid:
         Of the map's shape, the class of each pixel, 0 or less where it is not explained. None: all, of class 1.
     classes : numpy.ndarray
         The classes that there are, ascending.
+    kept : numpy.ndarray
+        (pixels, 2), rows and columns of the pixels whose spectra are results, in the order of the blocks.
+    starts : numpy.ndarray
+        Of each block, and behind the last, how many of these the blocks before have.
     """
 
     shape: tuple[int, int]
@@ -77,6 +87,8 @@ class Grid:
     stride: int
     labels: np.ndarray | None
     classes: np.ndarray
+    kept: np.ndarray
+    starts: np.ndarray
 
     @property
     def start(self) -> int:
@@ -108,11 +120,18 @@ class Grid:
         (height, width), (rows, columns) = self.chunk, self.shape
         of_rows = slice(row * height, min((row + 1) * height, rows))
         of_columns = slice(column * width, min((column + 1) * width, columns))
-        if self.labels is None:
-            return Block(number, of_rows, of_columns, None)
-        labels = self.labels[of_rows, of_columns]
-        inside = np.nonzero(labels > 0)
-        return Block(number, of_rows, of_columns, (inside[0], inside[1], np.searchsorted(self.classes, labels[inside])))
+        first, last = int(self.starts[number]), int(self.starts[number + 1])
+        kept = self.kept[first:last, 0] - of_rows.start, self.kept[first:last, 1] - of_columns.start
+        picked = None
+        if self.labels is not None:
+            labels = self.labels[of_rows, of_columns]
+            inside = np.nonzero(labels > 0)
+            picked = inside[0], inside[1], np.searchsorted(self.classes, labels[inside])
+        return Block(number, of_rows, of_columns, picked, kept, first)
+
+    def without_pixels(self) -> Grid:
+        """Return the same grid without what blocks bring themselves."""
+        return replace(self, labels=None, kept=self.kept[:0], starts=self.starts[:0])
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks that have pixels to explain."""
@@ -122,7 +141,7 @@ class Grid:
                 yield block
 
 
-def grid_of(scene_shape: tuple[int, int], chunk: tuple[int, int], stride: int, pixels: Any) -> Grid:
+def grid_of(scene_shape: tuple[int, int], chunk: tuple[int, int], stride: int, pixels: Any, keep: int = 0) -> Grid:
     """Return the grid of a map.
 
     Parameters
@@ -135,6 +154,8 @@ def grid_of(scene_shape: tuple[int, int], chunk: tuple[int, int], stride: int, p
         Pixels of the scene from one of the map to the next.
     pixels : None, array, DataArray or list of (row, column)
         A mask (bool), labels (integers), or places.
+    keep : int
+        Of how many of them the spectra are results, at most: drawn evenly among them.
 
     Raises
     ------
@@ -154,7 +175,27 @@ def grid_of(scene_shape: tuple[int, int], chunk: tuple[int, int], stride: int, p
         classes = np.unique(labels[labels > 0]).astype(np.int64)
         if not len(classes):
             raise ValueError("pixels has none: it is False, or 0 or less, everywhere")
-    return Grid(shape, (min(chunk[0], shape[0]), min(chunk[1], shape[1])), stride, labels, classes)
+    chunk = min(chunk[0], shape[0]), min(chunk[1], shape[1])
+    kept, starts = _kept(shape, chunk, labels, keep)
+    return Grid(shape, chunk, stride, labels, classes, kept, starts)
+
+
+def _kept(
+    shape: tuple[int, int], chunk: tuple[int, int], labels: np.ndarray | None, keep: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw pixels evenly among those that are explained, the same each time; see `Grid`."""
+    across = math.ceil(shape[1] / chunk[1])
+    blocks = math.ceil(shape[0] / chunk[0]) * across
+    there = None if labels is None or not keep else np.flatnonzero(labels > 0)
+    count = math.prod(shape) if there is None else len(there)
+    if keep >= count:
+        drawn = np.arange(count)
+    else:
+        drawn = np.random.default_rng(0).choice(count, keep, replace=False, shuffle=False)
+    places = np.stack(np.divmod(np.sort(drawn if there is None else there[drawn]), shape[1]), axis=1)
+    of_block = places[:, 0] // chunk[0] * across + places[:, 1] // chunk[1]
+    places = places[np.argsort(of_block, kind="stable")]
+    return places, np.concatenate([[0], np.cumsum(np.bincount(of_block, minlength=blocks))])
 
 
 def _labels(pixels: Any, shape: tuple[int, int], stride: int) -> np.ndarray:

@@ -56,6 +56,9 @@ class Outcome:
         (targets, classes, bands), of attributions.
     pixels : numpy.ndarray
         (classes,), how many pixels were explained.
+    kept : numpy.ndarray or None
+        (targets + 1, pixels, bands) of the pixels whose spectra are results: attributions, and behind these the
+        spectra themselves. NaN where there is nothing.
     counts : dict
         What the calls report.
     shortcut : str or None
@@ -66,12 +69,13 @@ class Outcome:
     values: np.ndarray | None
     sums: np.ndarray
     pixels: np.ndarray
+    kept: np.ndarray | None
     counts: dict[str, int]
     shortcut: str | None = None
 
     def without_maps(self) -> Outcome:
         """Return what is left to tell where the maps have been written."""
-        return replace(self, maps=None, values=None)
+        return replace(self, maps=None, values=None, kept=None)
 
 
 @dataclass
@@ -131,6 +135,7 @@ class Job:
             values=np.full((targets, bands, *block.shape), np.nan, dtype) if self.keep_values else None,
             sums=np.zeros((targets, self.classes, bands)),
             pixels=np.zeros(self.classes, dtype=np.int64),
+            kept=np.full((targets + 1, len(block.kept[0]), bands), np.nan, dtype),
             counts={},
         )
         with options(**asdict(self.settings)):
@@ -150,6 +155,7 @@ class Job:
         if used is not None:  # a pixel without any value is not explained
             there = used[:, tops + height // 2, lefts + width // 2].any(axis=0)
             rows, columns, classes, tops, lefts = (of[there] for of in (rows, columns, classes, tops, lefts))
+        _put_spectra(outcome, block, values, used, (height // 2, width // 2), self.grid.stride)
         image = self.scene.image(values, used)
         each = values.shape[0] * height * width * self.scene.result_dtype.itemsize * len(self.call.targets)
         size = max(1, GROUP_BYTES // each)
@@ -159,7 +165,7 @@ class Job:
             places = (block.rows.start + rows[part]) * self.grid.shape[1] + block.columns.start + columns[part]
             for t, attributions in enumerate(self.call(windows, places.tolist())):
                 spectra = _core.window_spectra(attributions, image.spectral_axis, self.over_window)
-                _put(outcome, t, spectra, rows[part], columns[part], classes[part])
+                _put(outcome, block, t, spectra, rows[part], columns[part], classes[part])
             outcome.pixels += np.bincount(classes[part], minlength=self.classes)
 
     def _tile(self, block: Block, read: Read, outcome: Outcome) -> None:
@@ -174,22 +180,40 @@ class Job:
             rows, columns, classes = rows[there], columns[there], classes[there]
         if not len(rows):
             return
+        _put_spectra(outcome, block, values, used, (top, left), 1)
         image = self.scene.image(values, used)
         axes = [image.orientation.index(letter) for letter in "CHW"]
         for t, attributions in enumerate(self.call([image], [0])):  # the same draws for each tile
             tile = attributions[0].permute(axes).cpu().numpy()
-            _put(outcome, t, tile[:, top + rows, left + columns].T.astype(np.float64), rows, columns, classes)
+            _put(outcome, block, t, tile[:, top + rows, left + columns].T.astype(np.float64), rows, columns, classes)
         outcome.pixels += np.bincount(classes, minlength=self.classes)
 
 
-def _put(
-    outcome: Outcome, t: int, spectra: np.ndarray, rows: np.ndarray, columns: np.ndarray, classes: np.ndarray
+def _put_spectra(
+    outcome: Outcome, block: Block, values: np.ndarray, used: np.ndarray | None, start: tuple[int, int], stride: int
 ) -> None:
+    """Put the spectra of the pixels that are kept into what was found; the first pixel of the block is at `start`."""
+    assert outcome.kept is not None
+    rows, columns = (begin + stride * places for begin, places in zip(start, block.kept, strict=True))
+    spectra = values[:, rows, columns]
+    outcome.kept[-1] = (spectra if used is None else np.where(used[:, rows, columns], spectra, np.nan)).T
+
+
+def _put(
+    outcome: Outcome, block: Block, t: int, spectra: np.ndarray, rows: np.ndarray, columns: np.ndarray,
+    classes: np.ndarray,
+) -> None:  # fmt: skip
     """Put the spectra of pixels, (pixels, bands), into what was found for a target."""
     assert outcome.maps is not None
     outcome.maps[t, rows, columns] = spectra.sum(axis=1)
     if outcome.values is not None:
         outcome.values[t, :, rows, columns] = spectra
+    assert outcome.kept is not None
+    if outcome.kept.shape[1]:
+        slots = np.full(block.shape, -1)
+        slots[block.kept] = np.arange(outcome.kept.shape[1])
+        slot = slots[rows, columns]
+        outcome.kept[t, slot[slot >= 0]] = spectra[slot >= 0]
     if outcome.sums.shape[1] == 1:
         outcome.sums[t, 0] += spectra.sum(axis=0)
     else:

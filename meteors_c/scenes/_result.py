@@ -47,10 +47,20 @@ def template_of(
     if keep_values:
         empty = np.broadcast_to(np.array(np.nan, dtype), (count, bands, *shape))
         variables["values"] = (("target", "wavelength", "y", "x"), empty)
+    if len(grid.kept):
+        variables["pixel_values"] = (
+            ("target", "pixel", "wavelength"),
+            np.full((count, len(grid.kept), bands), np.nan, dtype),
+        )
+        variables["pixel_spectra"] = (("pixel", "wavelength"), np.full((len(grid.kept), bands), np.nan, dtype))
+        coords |= {"row": ("pixel", grid.kept[:, 0]), "column": ("pixel", grid.kept[:, 1])}
     dataset = xarray.Dataset(variables, coords)
     dataset["map"].attrs["long_name"] = f"{method}, sum over bands"
     dataset["mean_spectrum"].attrs["long_name"] = f"{method}, mean over the pixels of a class"
     dataset["pixels"].attrs["long_name"] = "explained pixels"
+    if len(grid.kept):
+        dataset["pixel_values"].attrs["long_name"] = f"{method}, of single pixels"
+        dataset["pixel_spectra"].attrs["long_name"] = "the scene at single pixels"
     for name in ("map", "values"):
         if name in dataset and "spatial_ref" in dataset.coords:
             dataset[name].encoding["grid_mapping"] = "spatial_ref"

@@ -1,7 +1,8 @@
 """Maps in memory, or in a Zarr folder that workers write block by block and a second start goes on with.
 
 Beside the arrays of the result, the folder has a group ``blocks``: of each block the sums, the counts, and, written
-last, a mark that it is done. Zarr replaces a chunk's file in one step, so that there is no half of a mark.
+last, a mark that it is done. Zarr replaces a chunk's file in one step, so that there is no half of a mark. A folder may
+be an address of whatever fsspec knows, such as a bucket of objects, which Zarr writes and reads itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 import numpy as np
 
@@ -73,6 +75,10 @@ class Memory(Store):
         self.dataset["map"].values[:, block.rows, block.columns] = outcome.maps
         if outcome.values is not None:
             self.dataset["values"].values[:, :, block.rows, block.columns] = outcome.values
+        if outcome.kept is not None and outcome.kept.shape[1]:
+            part = slice(block.kept_before, block.kept_before + outcome.kept.shape[1])
+            self.dataset["pixel_values"].values[:, part] = outcome.kept[:-1]
+            self.dataset["pixel_spectra"].values[part] = outcome.kept[-1]
         self.waiting[block.number] = (outcome.sums, outcome.pixels)
         self._add_in_order()
         self.counts = {name: self.counts[name] + outcome.counts[name] for name in COUNTS}
@@ -108,14 +114,14 @@ class ZarrStore(Store):
     Parameters
     ----------
     location : str
-        The folder.
-    number : int
-        How many blocks there are.
+        The folder, or its address.
+    grid : Grid
+        The blocks.
     """
 
-    def __init__(self, location: str, number: int) -> None:
+    def __init__(self, location: str, grid: Grid) -> None:
         self.location = location
-        self.number = number
+        self.grid = grid
         self.done = np.asarray(self._group()[f"{GROUP}/done"][:], dtype=bool)
 
     def _group(self) -> Any:
@@ -123,9 +129,13 @@ class ZarrStore(Store):
 
     @classmethod
     def create(cls, path: str, template: Any, grid: Grid, run: dict[str, str]) -> ZarrStore:
-        """Make a folder for a run, in one step: before it is complete it has another name."""
-        unfinished = f"{path}.creating-{os.getpid()}"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        """Make a folder for a run: it is complete when its attributes tell the run, which are written last.
+
+        On disk it has another name before, and appears in one step.
+        """
+        remote = _is_address(path)
+        unfinished = path if remote else f"{path}.creating-{os.getpid()}"
+        _remove(unfinished, remote)
         try:
             chunks = {
                 "map": {"target": -1, "y": grid.chunk[0], "x": grid.chunk[1]},
@@ -143,22 +153,28 @@ class ZarrStore(Store):
             lazy = template.copy()
             for name in encoding:
                 lazy[name] = _empty(template[name], chunks[name])
-            lazy.attrs[RUN] = json.dumps(run)
             lazy.to_zarr(unfinished, mode="w-", compute=False, encoding=encoding, consolidated=False)
-            group = _zarr().open_group(unfinished, mode="r+").create_group(GROUP)
+            whole = _zarr().open_group(unfinished, mode="r+")
+            group = whole.create_group(GROUP)
             sums, count = template["mean_spectrum"].shape, template["pixels"].shape
-            for name, shape, dtype in (
+            arrays: list[tuple[str, tuple[int, ...], Any]] = [
                 ("sums", sums, "float64"),
                 ("pixels", count, "int64"),
                 ("counts", (len(COUNTS),), "int64"),
-            ):
+            ]
+            if len(grid.kept):
+                kept = len(template["target"]) + 1, int(np.diff(grid.starts).max()), template.sizes["wavelength"]
+                arrays.append(("kept", kept, template["pixel_spectra"].dtype))
+            for name, shape, dtype in arrays:
                 group.create_array(name, shape=(grid.number, *shape), chunks=(1, *shape), dtype=dtype, fill_value=0)
             group.create_array("done", shape=(grid.number,), chunks=(1,), dtype="uint8", fill_value=0, compressors=None)
-            os.rename(unfinished, path)
+            whole.attrs[RUN] = json.dumps(run)
+            if not remote:
+                os.rename(unfinished, path)
         except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            _remove(unfinished, remote)
             raise
-        return cls(path, grid.number)
+        return cls(path, grid)
 
     @staticmethod
     def run_of(path: str) -> dict[str, str] | None:
@@ -169,7 +185,7 @@ class ZarrStore(Store):
         FileExistsError
             It is something else.
         """
-        if not os.path.exists(path):
+        if not _exists(path):
             return None
         zarr = _zarr()
         try:
@@ -188,6 +204,8 @@ class ZarrStore(Store):
         """Write what all blocks tell together, and return the dataset, lazily."""
         group = self._group()
         blocks = group[GROUP]
+        if "kept" in blocks:
+            self._gather(group)
         sums, pixels = np.zeros(group["mean_spectrum"].shape), np.zeros(group["pixels"].shape, dtype=np.int64)
         counts = np.zeros(len(COUNTS), dtype=np.int64)
         for number in np.flatnonzero(np.asarray(blocks["done"][:])):
@@ -200,6 +218,17 @@ class ZarrStore(Store):
         xarray = import_optional("xarray", "xarray", "geo", "maps of whole scenes")
         return xarray.open_zarr(self.location, consolidated=False, decode_coords="all")  # with spatial_ref
 
+    def _gather(self, group: Any) -> None:
+        """Put the spectra of single pixels, which each block wrote for itself, behind each other."""
+        blocks = group[GROUP]
+        values, spectra = (np.empty(group[name].shape, group[name].dtype) for name in ("pixel_values", "pixel_spectra"))
+        for number in np.flatnonzero(np.diff(self.grid.starts)):
+            part = slice(int(self.grid.starts[number]), int(self.grid.starts[number + 1]))
+            kept = np.asarray(blocks["kept"][int(number)])[:, : part.stop - part.start]
+            values[:, part], spectra[part] = kept[:-1], kept[-1]
+        group["pixel_values"][...] = values
+        group["pixel_spectra"][...] = spectra
+
 
 def write(location: str | None, block: Block, outcome: Outcome) -> None:
     """Write the outcome of a block into a folder."""
@@ -208,6 +237,8 @@ def write(location: str | None, block: Block, outcome: Outcome) -> None:
     if outcome.values is not None:
         group["values"][:, :, block.rows, block.columns] = outcome.values
     blocks = group[GROUP]
+    if outcome.kept is not None and outcome.kept.shape[1]:
+        blocks["kept"][block.number, :, : outcome.kept.shape[1]] = outcome.kept
     blocks["sums"][block.number] = outcome.sums
     blocks["pixels"][block.number] = outcome.pixels
     blocks["counts"][block.number] = np.array([outcome.counts[name] for name in COUNTS])
@@ -226,14 +257,63 @@ def _empty(array: Any, chunks: dict[str, int]) -> Any:
     return array.copy(data=data)
 
 
-def folder(out: Any) -> str:
-    """Return where maps are to be written."""
+# ---------------------------------------------------------------- places
+
+
+def folder(out: Any, sent: bool = False) -> str:
+    """Return where maps are to be written: the path of a folder, or an address.
+
+    Parameters
+    ----------
+    out : str or path-like
+        What a user gave.
+    sent : bool
+        Whether other processes write there.
+    """
     if not isinstance(out, str | os.PathLike):
-        raise TypeError(f"out must be the path of a folder, not {type(out).__name__}")
+        raise TypeError(f"out must be the path of a folder or an address, not {type(out).__name__}")
     path = os.fspath(out)
-    if isinstance(path, bytes) or "://" in path:
-        raise ValueError(f"out must be the path of a folder that all workers see, not {out!r}")
+    if isinstance(path, bytes):
+        raise TypeError("out must be a string or a path of strings, not bytes")
+    if path.startswith("file://"):
+        path = url2pathname(path.removeprefix("file://"))
+    if _is_address(path):
+        _file_system(path)
+        if sent and path.startswith("memory:"):
+            raise ValueError(f"out {out!r} is in the memory of one process, where workers of a client don't write")
+        return path
     parent = Path(path).absolute().parent
     if not parent.is_dir():
         raise FileNotFoundError(f"out {path!r}: there is no folder {str(parent)!r}")
     return str(Path(path).absolute())
+
+
+def _is_address(path: str) -> bool:
+    return "://" in path
+
+
+def _file_system(address: str) -> tuple[Any, str]:
+    """Return what fsspec reads and writes an address by, and the path there."""
+    fsspec = import_optional("fsspec", "fsspec", "dask", "maps at addresses")
+    try:
+        return fsspec.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"out {address!r} is an address that fsspec can't open here: {error}") from error
+
+
+def _exists(path: str) -> bool:
+    if not _is_address(path):
+        return os.path.exists(path)
+    files, inside = _file_system(path)
+    files.invalidate_cache()
+    return bool(files.exists(inside))
+
+
+def _remove(path: str, remote: bool) -> None:
+    """Remove a folder that is not complete, if there is one."""
+    if not remote:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    files, inside = _file_system(path)
+    if files.exists(inside):
+        files.rm(inside, recursive=True)

@@ -41,9 +41,11 @@ def check_method(explainer: Explainer, name: str, arguments: dict[str, Any]) -> 
     spectral = name == "get_spectral_attributes"
     if not isinstance(inner, _LOCAL) or spectral:
         raise ValueError(
-            f"{explainer.get_name()}{' over bands' if spectral else ''} gives numbers for features of the whole image, "
-            "which tiles of it can't tell: give window= for a number of each pixel's window, or chunk= as large as the "
-            "scene"
+            f"{explainer.get_name()}{' over bands' if spectral else ''} leaves out features of the whole scene (bands, "
+            "superpixels), and gives one number for each, of the sum over all its pixels: no pixel has a value of its "
+            "own that the tile around it could tell. Give window= for numbers of each pixel's window, chunk= as large "
+            "as the scene, or take a method that attributes to pixels, whose mean_spectrum times pixels is the whole "
+            "scene's by band: IntegratedGradients, InputXGradient, Saliency with abs=False"
         )
     if arguments.get("tolerance") is not None:
         raise ValueError("tolerance would stop each tile of the scene after other samples: leave it out")

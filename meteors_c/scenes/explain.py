@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from meteors_c._options import current
-from meteors_c.attr._arguments import flag, integer, one_target
+from meteors_c.attr._arguments import integer, one_target
 from meteors_c.attr._groups import for_every_image
 from meteors_c.attr._progress import progress as progress_bar
 from meteors_c.attr.explainer import Explainer
@@ -38,7 +38,7 @@ def explain_scene(
     pixels: Any = None,
     target: Any = None,
     reduce: str = "centre",
-    values: bool = False,
+    values: bool | int = False,
     out: str | os.PathLike[str] | None = None,
     client: Any = None,
     chunk: int | tuple[int, int] | None = None,
@@ -60,7 +60,9 @@ def explain_scene(
     ----------
     explainer : Explainer
         Any method of `meteors_c.attr` with its model. Tiles need a method that attributes to each pixel by what lies
-        about it: `Saliency`, `InputXGradient`, `IntegratedGradients`, `Occlusion`, or a tunnel around one of them.
+        about it: `Saliency`, `InputXGradient`, `IntegratedGradients`, `Occlusion`, or a tunnel around one of them. What
+        leaves out bands or superpixels of the whole scene has one number for each of them and no map; by band,
+        ``mean_spectrum`` times ``pixels`` of the former says what the whole scene's sum owes to each.
     scene : xarray.DataArray, HSI, numpy.ndarray or dask array
         What `io.open_scene` gives; a DataArray whose dims are the wavelength and y and x, in any order and in memory
         or not; or an array ``(bands, rows, columns)`` with `wavelengths`. Values that are NaN, or what the attribute
@@ -79,12 +81,14 @@ def explain_scene(
     reduce : {"centre", "window"}, default "centre"
         What a pixel takes from the attributions of its window, for each band: those at its centre, or their sums over
         the window, which keep completeness; not for methods that find numbers of groups.
-    values : bool, default False
-        Whether the result has the value of each band of each pixel too.
+    values : bool or int, default False
+        True: the result has the value of each band of each pixel too, as much as the scene. A number: those of at most
+        so many of the explained pixels, drawn evenly among them, and their spectra.
     out : str or path-like, optional
         A folder, written in the Zarr format block by block, by whoever computes it; the result is read from there when
         it is looked at, and can be later by ``xarray.open_zarr(out, decode_coords="all")``. A second call with the same
-        arguments computes what is missing.
+        arguments computes what is missing. An address that fsspec knows (``s3://bucket/map.zarr``, with its package
+        and settings) is written through Zarr's own stores.
     client : distributed.Client, optional
         Of a dask cluster, whose workers compute the blocks: processes on any machines, which have this package and,
         with `out`, see the folder. The explainer goes to each once. Blocks of a worker that dies are computed again.
@@ -112,8 +116,10 @@ def explain_scene(
     xarray.Dataset
         ``map`` (target, y, x), the sum over bands for each pixel, NaN where it is not explained; ``mean_spectrum``
         (target, class, wavelength) over the explained pixels of each class (1 for a mask or places); ``pixels``
-        (class), how many these are; and with `values`, ``values`` (target, wavelength, y, x). In output units.
-        Coordinates and the coordinate reference system are those of the scene.
+        (class), how many these are; with ``values=True``, ``values`` (target, wavelength, y, x); with a number of
+        them, ``pixel_values`` (target, pixel, wavelength) and ``pixel_spectra`` (pixel, wavelength), whose places in
+        the map are the coordinates ``row`` and ``column``. In output units. Coordinates and the coordinate reference
+        system are those of the scene.
 
     Raises
     ------
@@ -155,12 +161,12 @@ def explain_scene(
     >>> maps = attr.explain_scene(explainer, scene, window=5, target=0, client=client, out="map.zarr")  # doctest: +SKIP
     """
     _check(explainer, call, reduce, attribute_arguments)
-    values = flag(values, "values")
     targets = _targets(target)
     size = _window(window)
     arguments = for_every_image(attribute_arguments, "a scene")
     source = scene_of(scene, wavelengths)
-    grid = _grid(source, size, stride, pixels, chunk)
+    every, some = _values(values)
+    grid = _grid(source, size, stride, pixels, chunk, some)
     tiling, computing = None, explainer
     if size is None:
         if reduce != "centre":
@@ -178,17 +184,17 @@ def explain_scene(
     seed = integer(seed, "seed", "an int from 0 to 2^62", 0, 2**62)
     over_window = reduce == "window"
     job = Job(
-        source, Grid(grid.shape, grid.chunk, grid.stride, None, grid.classes),
-        Call(computing, call, targets, arguments, seed, over_window), len(grid.classes), size, tiling, over_window,
-        values, current(),
+        source, grid.without_pixels(), Call(computing, call, targets, arguments, seed, over_window), len(grid.classes),
+        size, tiling, over_window, every, current(),
     )  # fmt: skip
-    says = {"reduce": reduce, "window": 0 if size is None else list(size)}
-    template = template_of(source, grid, targets, values, explainer.get_name(), says)
+    says = {"reduce": reduce, "window": 0 if size is None else list(size), "stride": grid.stride}
+    template = template_of(source, grid, targets, every, explainer.get_name(), says)
     store: Store
     if out is None:
         store = Memory(template, grid)
     else:
-        store = _folder(folder(out), template, grid, _run(job, explainer, attribute_arguments, grid, pixels))
+        run = _run(job, explainer, attribute_arguments, grid, pixels)
+        store = _folder(folder(out, client is not None), template, grid, run)
     _compute(job, grid, store, client, progress, explainer.get_name())
     return store.result()
 
@@ -234,12 +240,19 @@ def _window(window: Any) -> tuple[int, int] | None:
     return size
 
 
-def _grid(source: Scene, window: tuple[int, int] | None, stride: Any, pixels: Any, chunk: Any) -> Grid:
+def _values(values: Any) -> tuple[bool, int]:
+    """Return whether all values are results, and of how many pixels they are where not."""
+    if isinstance(values, bool | np.bool_):
+        return bool(values), 0
+    return False, integer(values, "values", "a bool, or how many pixels, at least 1", 1)
+
+
+def _grid(source: Scene, window: tuple[int, int] | None, stride: Any, pixels: Any, chunk: Any, keep: int) -> Grid:
     if window is None and stride is not None:
         raise ValueError("stride needs window=: without one, the model makes maps of all pixels at once")
     step = 1 if stride is None else integer(stride, "stride", "a positive int", 1)
     side = CHUNK_WINDOWS if window is not None else CHUNK_TILES
-    return grid_of(source.shape[1:], _pair(chunk, "chunk", 1) or (side, side), step, pixels)
+    return grid_of(source.shape[1:], _pair(chunk, "chunk", 1) or (side, side), step, pixels, keep)
 
 
 def _check_features(explainer: Explainer, call: str, arguments: dict[str, Any]) -> None:
@@ -261,7 +274,7 @@ def _run(job: Job, explainer: Explainer, arguments: dict[str, Any], grid: Grid, 
         "window": said([job.window, grid.stride]),
         "pixels": "all" if pixels is None else said(grid.labels),
         "reduce": said(job.over_window),
-        "values": said(job.keep_values),
+        "values": said(job.keep_values or len(grid.kept)),
         "chunk": said(list(grid.chunk)),
         "overlap": "" if job.tiling is None else said([job.tiling.overlap, job.tiling.alignment]),
         "seed": said(job.call.seed),
@@ -279,7 +292,7 @@ def _folder(path: str, template: Any, grid: Grid, run: dict[str, str]) -> ZarrSt
         raise FileExistsError(
             f"out {path!r} holds a run with another {', '.join(other)}: choose another name, or remove it to start anew"
         )
-    return ZarrStore(path, grid.number)
+    return ZarrStore(path, grid)
 
 
 def _compute(

@@ -96,7 +96,8 @@ static entry *find_or_add(met_experience *x, const form *f) {
         found = &x->entries[x->next];
         x->next = (x->next + 1) % FORMS;
         x->count += x->count < FORMS;
-        *found = (entry){.of = *f};
+        *found = (entry){0};
+        memcpy(&found->of, f, sizeof *f); /* with its padding */
     }
     return found;
 }

@@ -208,6 +208,111 @@ def test_hdf5_with_wavelengths_in_another_group(tmp_path: Path) -> None:
     assert "no CRS" in scene.attrs["notes"]
 
 
+def neon(path: Path, bands: int = BANDS, side: int = ROWS, **place: str | None) -> np.ndarray:
+    """Reflectance in the layout of NEON's airborne observatory, square, bands last; gives (bands, rows, columns)."""
+    data = np.arange(1, bands * side * side + 1, dtype=np.int16).reshape(side, side, bands)
+    data[0, 1] = NODATA
+    texts: dict[str, str | None] = {
+        "Map_Info": "UTM,  1.000,  1.000, 500000.00, 4000000.0, 3.0e+01, 3.0e+01, 33, North, WGS-84, units=Meters",
+        "EPSG Code": "32633",
+        **place,
+    }
+    text = h5py.string_dtype("ascii")
+    with h5py.File(path, "w") as file:
+        file["SITE/Reflectance/Reflectance_Data"] = data
+        cube = file["SITE/Reflectance/Reflectance_Data"]
+        cube.attrs["Data_Ignore_Value"] = float(NODATA)
+        cube.attrs["Scale_Factor"] = 10000.0
+        cube.attrs["Dimension_Labels"] = "Line, Sample, Wavelength"
+        meta = file.create_group("SITE/Reflectance/Metadata")
+        for name, numbers in {"Wavelength": np.linspace(400.0, 2500.0, bands), "FWHM": np.full(bands, 5.7)}.items():
+            meta[f"Spectral_Data/{name}"] = numbers
+            meta[f"Spectral_Data/{name}"].attrs["Units"] = "nanometers"
+        for name, words in texts.items():
+            if words is not None:
+                meta.create_dataset(f"Coordinate_System/{name}", data=words, dtype=text)
+        meta["Ancillary_Imagery/Aerosol_Optical_Depth"] = np.zeros((side, side), dtype=np.int16)
+        meta.create_dataset("Logs/Solar_Azimuth_Angle", data=180.0)
+    return data.transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("bands", [BANDS, ROWS])  # with as many bands as rows, lengths tell nothing
+def test_neon(tmp_path: Path, bands: int) -> None:
+    data = neon(tmp_path / "a.h5", bands)
+    scene = io.open_scene(tmp_path / "a.h5", scale=False)
+    np.testing.assert_array_equal(scene.values, data)
+    np.testing.assert_allclose(scene.wavelength, np.linspace(400.0, 2500.0, bands))
+    np.testing.assert_allclose(scene.fwhm, 5.7)
+    assert scene.rio.nodata == NODATA
+    assert scene.rio.crs == CRS
+    assert scene.rio.transform() == TRANSFORM
+    assert scene.rio.transform(recalc=True) == TRANSFORM
+    assert "map info" in scene.attrs["notes"]
+    with pytest.warns(UserWarning, match=r"0\.0001"):
+        io.open_scene(tmp_path / "a.h5")
+    hsi = HSI.from_xarray(io.open_scene(tmp_path / "a.h5", scale=True))
+    np.testing.assert_array_equal(hsi.binary_mask, data != NODATA)
+    np.testing.assert_allclose(hsi.image, np.where(data == NODATA, 0, data / 10000), rtol=1e-6)
+    assert hsi.georeference.transform == tuple(TRANSFORM)[:6]
+    np.testing.assert_array_equal(hsi.georeference.x, 500000.0 + 30.0 * (np.arange(ROWS) + 0.5))
+    named = io.open_scene(f'HDF5:"{tmp_path / "a.h5"}"://SITE/Reflectance/Reflectance_Data', scale=False)
+    np.testing.assert_array_equal(named.values, data)
+
+
+def test_places_that_texts_tell(tmp_path: Path) -> None:
+    wkt = rasterio.crs.CRS.from_epsg(32719).to_wkt()
+    info = "UTM, 3, 2, 560, 970, 20, 10, 19, South, WGS-84"
+    cases: list[tuple[dict[str, str | None], int | None, tuple[float, ...] | None]] = [
+        ({"EPSG Code": None}, 32633, (30.0, 0.0, 500000.0, 0.0, -30.0, 4000000.0)),  # the zone of the map info
+        ({"EPSG Code": None, "Coordinate_System_String": wkt, "Map_Info": info}, 32719, (20, 0, 520, 0, -10, 980)),
+        ({"EPSG Code": "nonsense", "Map_Info": info}, 32719, (20, 0, 520, 0, -10, 980)),
+        (
+            {"EPSG Code": None, "Map_Info": "Geographic Lat/Lon, 1, 1, 10, 50, .1, .2, WGS-84"},
+            4326,
+            (0.1, 0, 10, 0, -0.2, 50),
+        ),
+        ({"EPSG Code": None, "Map_Info": "Arbitrary, 1, 1, 0, 0, 1, 1"}, None, (1, 0, 0, 0, -1, 0)),
+        ({"Map_Info": info + ", rotation=12.0"}, 32633, None),
+        ({"Map_Info": "gone"}, 32633, None),
+    ]
+    for number, (place, epsg, transform) in enumerate(cases):
+        neon(tmp_path / f"{number}.h5", **place)
+        scene = io.open_scene(tmp_path / f"{number}.h5", scale=False)
+        assert scene.rio.crs == (None if epsg is None else rasterio.crs.CRS.from_epsg(epsg)), place
+        if transform is None:
+            assert "x" not in scene.coords, place
+            assert "map info" in scene.attrs["notes"]
+        else:
+            np.testing.assert_allclose(tuple(scene.rio.transform())[:6], transform, err_msg=str(place))
+
+
+def test_the_nearest_place_counts(tmp_path: Path) -> None:
+    """Two sites in one file: each cube has the map info of its own, and one must be named."""
+    for name, east in {"ONE": 100.0, "TWO": 900.0}.items():
+        with h5py.File(tmp_path / "a.h5", "a") as file:
+            file[f"{name}/Reflectance_Data"] = values().transpose(1, 2, 0)
+            file[f"{name}/Wavelength"] = WAVELENGTHS
+            file[f"{name}/Wavelength"].attrs["Units"] = "nm"
+            file[f"{name}/Metadata/Map_Info"] = f"UTM, 1, 1, {east}, 5, 1, 1, 33, North, WGS-84"
+    with pytest.raises(ValueError, match=r"variable=.*ONE/Reflectance_Data.*TWO/Reflectance_Data"):
+        io.open_scene(tmp_path / "a.h5")
+    for name, east in {"ONE": 100.0, "TWO": 900.0}.items():
+        scene = io.open_scene(tmp_path / "a.h5", variable=f"{name}/Reflectance_Data")
+        assert scene.rio.transform().c == east
+
+
+def test_map_info_as_an_attribute(tmp_path: Path) -> None:
+    array = labelled().drop_vars(["x", "y", "spatial_ref"])
+    array.encoding.clear()  # of the grid mapping that is gone
+    array.attrs["map_info"] = "{UTM, 1, 1, 500000, 4000000, 30, 30, 33, North, WGS-84}"
+    array.to_dataset(name="reflectance").to_netcdf(tmp_path / "a.nc")
+    check(io.open_scene(tmp_path / "a.nc"))
+    other = labelled()
+    other.attrs["map_info"] = "{UTM, 1, 1, 1, 1, 1, 1, 12, South, WGS-84}"
+    other.to_dataset(name="reflectance").to_netcdf(tmp_path / "b.nc")
+    check(io.open_scene(tmp_path / "b.nc"))  # what NetCDF itself says goes first
+
+
 def test_zarr(tmp_path: Path) -> None:
     labelled().to_dataset(name="reflectance").to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=True)
     check(io.open_scene(tmp_path / "a.zarr"))
@@ -312,7 +417,7 @@ def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
         file.truncate(BANDS * 100000 * 10000 * 2)
     code = f"""
 from benchmarks.memory import peak_bytes
-from meteors_c import io
+from meteors_c import HSI, io
 scene = io.open_scene({str(path)!r})
 assert scene.shape == (4, 100000, 10000)
 assert scene[:, 5:9, 7:9].values.shape == (4, 4, 2)

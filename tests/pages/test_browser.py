@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from meteors_c import pages
+from meteors_c import attr, pages
 from tests.pages.toys import COLUMNS, ROWS, explained, field, full
+from tests.scenes.models import patch_model, scene
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def check_pixel(page: Any, number: int, result: Any, row: int, column: int) -> N
     shown = page.traces("pixel", number)
     image, attributions = spectrum(result, row, column)
     np.testing.assert_allclose(shown[0]["x"], sorted(result.hsi.wavelengths.tolist()))
-    np.testing.assert_allclose(shown[0]["y"], image, rtol=1e-6)
-    np.testing.assert_allclose(shown[1]["y"], attributions, rtol=1e-6)
+    np.testing.assert_allclose(shown[0]["y"], image, rtol=1e-4)  # a page has four digits
+    np.testing.assert_allclose(shown[1]["y"], attributions, rtol=1e-4)
     (mark,) = page.traces("map", number)[1:]
     assert (set(mark["y"]), set(mark["x"])) == ({row}, {column})
     readout = page.run("return document.getElementById(arguments[0]).textContent", f"readout-{number}")
@@ -136,6 +137,35 @@ def test_of_a_thinned_scene_the_nearest_pixel_is_shown(page: Any, tmp_path: Path
     row, column = shown["y"][0], shown["x"][0]
     assert 0 < max(abs(row - 31), abs(column - 17)) <= 3
     check_pixel(opened, 0, result, row, column)
+
+
+def test_of_a_whole_scene_the_nearest_pixel_that_was_kept_is_shown(page: Any, tmp_path: Path) -> None:
+    array = scene()
+    explainer = attr.Saliency(patch_model(3))
+    labels = 1 + (np.indices((23, 19)).sum(0) % 2)
+    for values in (30, False):
+        maps = attr.explain_scene(explainer, array, window=3, target=[0, 1], values=values, pixels=labels)
+        path = tmp_path / f"{values}.html"
+        pages.write_maps(path, array, maps)
+        opened = page(path)
+        opened.click_at_pixel(1, 12, 7)
+        for number in (0, 1):
+            (mark,) = opened.traces("map", number)[1:]
+            row, column = mark["y"][0], mark["x"][0]
+            readout = opened.run("return document.getElementById(arguments[0]).textContent", f"readout-{number}")
+            assert f"Row {row}, column {column}" in readout
+            if not values:
+                assert (row, column) == (12, 7)
+                assert float(readout.split()[-1][:-1]) == pytest.approx(float(maps["map"][number, 12, 7]), rel=1e-3)
+                continue
+            distances = (maps["row"].values - 12) ** 2 + (maps["column"].values - 7) ** 2
+            assert (row - 12) ** 2 + (column - 7) ** 2 == distances.min()
+            spectrum, attributions = opened.traces("pixel", number)
+            np.testing.assert_allclose(spectrum["y"], array.values[:, row, column], rtol=1e-4)
+            which = np.flatnonzero((maps["row"] == row) & (maps["column"] == column))[0]
+            np.testing.assert_allclose(attributions["y"], maps["pixel_values"][number, which], rtol=1e-4)
+            assert len(opened.traces("bands", number)) == 3  # bars, and a line for each class
+        assert opened.errors() == []
 
 
 def test_markup_from_outside_does_not_run(page: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import rasterio
@@ -15,9 +16,11 @@ import torch
 import xarray
 import zarr
 from affine import Affine
+from torch import nn
 
 from meteors_c import HSI, attr
 from meteors_c.models import ExplainableModel
+from meteors_c.scenes._grid import grid_of
 from meteors_c.scenes._store import ZarrStore
 from tests.scenes.models import (
     BANDS,
@@ -95,7 +98,14 @@ def test_block_without_its_mark_is_done_again(tmp_path: Path) -> None:
     group = zarr.open_group(out, mode="r+")
     group["blocks/done"][2] = 0
     group["map"][:, 4:6, 0:5] = -1.0
-    assert ZarrStore(str(out), 6).done.tolist() == [True, True, False, True, True, True]
+    assert ZarrStore(str(out), grid_of((12, 10), (4, 5), 1, None)).done.tolist() == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
     same(explain(tmp_path / "log", out=out), want)
 
 
@@ -149,6 +159,96 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "notes" / "text").read_text() == "mine"
     with pytest.raises(FileNotFoundError, match="nowhere"):
         explain(tmp_path / "log", out=tmp_path / "nowhere" / "scene.zarr")
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_addresses(kind: str, tmp_path: Path) -> None:
+    """What fsspec knows, written by Zarr's stores: begun, cut short, gone on with, read, and not mixed with another."""
+    out = (tmp_path / "a scene.zarr").as_uri() if kind == "file" else f"memory://{tmp_path.name}/scene.zarr"
+    log, want = tmp_path / "log", explain(tmp_path / "other", values=7)
+
+    def stop(done: int, total: int) -> None:
+        if done >= 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain(log, out=out, values=7, progress=stop)
+    told: list[int] = []
+    found = explain(log, out=out, values=7, progress=lambda done, total: told.append(done))
+    assert told[0] == 40
+    for name in ("map", "mean_spectrum", "pixels", "pixel_values", "pixel_spectra", "row", "column"):
+        np.testing.assert_array_equal(found[name].values, want[name].values)
+    opened = xarray.open_zarr(
+        tmp_path / "a scene.zarr" if kind == "file" else out, consolidated=False, decode_coords="all"
+    )
+    np.testing.assert_array_equal(opened["map"], want["map"])
+    before = samples_in(log)
+    explain(log, out=out, values=7)
+    assert samples_in(log) == before
+    with pytest.raises(FileExistsError, match="values"):
+        explain(log, out=out, values=8)
+    if kind == "file":
+        assert (tmp_path / "a scene.zarr").is_dir()
+
+
+def test_addresses_that_are_something_else(tmp_path: Path) -> None:
+    place = f"memory://{tmp_path.name}-other"
+    files = fsspec.filesystem("memory")
+    files.pipe(f"{place}/notes/text", b"mine")
+    with pytest.raises(FileExistsError, match="notes"):
+        explain(tmp_path / "log", out=f"{place}/notes")
+    assert files.cat(f"{place}/notes/text") == b"mine"
+    with pytest.raises(ValueError, match="nosuch"):
+        explain(tmp_path / "log", out="nosuch://bucket/scene.zarr")
+    with pytest.raises(ValueError, match="memory"):
+        explain(tmp_path / "log", out=f"{place}/scene.zarr", client=object())
+
+
+# ---------------------------------------------------------------- single pixels
+
+
+@pytest.mark.parametrize("kind", ["all", "labels", "places", "stride", "tiles"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_values_of_some_pixels_are_those_of_all(kind: str, folder: bool, tmp_path: Path) -> None:
+    array = whole()
+    array[:, 3, 4] = np.nan
+    array[1, 7, 2] = np.nan
+    labels = np.random.RandomState(2).randint(-2, 3, (12, 10))
+    arguments: dict[str, Any] = {
+        "all": {}, "labels": {"pixels": labels}, "places": {"pixels": [(3, 4), (7, 2), (11, 9)]},
+        "stride": {"stride": 3}, "tiles": {"window": None, "pixels": labels},
+    }[kind]  # fmt: skip
+    if kind == "tiles":
+        explainer, given = attr.Saliency(mapper(nn.Conv2d(BANDS, 3, 1))), {"target": [0, 2], "chunk": (4, 5)}
+        run: Any = lambda **more: attr.explain_scene(explainer, array, **{**given, **arguments, **more})  # noqa: E731
+    else:
+        run = lambda **more: explain(tmp_path / "log", array, **{**arguments, **more})  # noqa: E731
+    every = run(values=True)
+    explained = int((labels > 0).sum()) if "pixels" in arguments and kind != "places" else every["map"][0].size
+    explained = 3 if kind == "places" else explained
+    for number in (5, 1000):
+        found = run(values=number, out=tmp_path / f"{number}.zarr" if folder else None)
+        assert found.sizes["pixel"] == min(number, explained)
+        rows, columns = found["row"].values, found["column"].values
+        assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
+        assert "values" not in found
+        want = every["values"].values[:, :, rows, columns].transpose(0, 2, 1)
+        np.testing.assert_array_equal(found["pixel_values"].values, want)
+        step = 3 if kind == "stride" else 1
+        spectra = array.values[:, (step - 1) // 2 + step * rows, (step - 1) // 2 + step * columns].T
+        seen = np.isfinite(spectra).any(1)
+        np.testing.assert_array_equal(found["pixel_spectra"].values[seen], spectra[seen])
+        np.testing.assert_array_equal(found["map"].values, every["map"].values)
+
+
+def test_some_pixels_are_spread_over_all(tmp_path: Path) -> None:
+    found = explain(tmp_path / "log", scene(field(40, 40)), values=100, chunk=(16, 16))
+    for name in ("row", "column"):
+        counts = np.bincount(found[name].values // 10, minlength=4)
+        assert (counts > 12).all()
+    for wrong in (0, -3, 2.5, "all"):
+        with pytest.raises((TypeError, ValueError), match="values"):
+            explain(tmp_path / "log", values=wrong)
 
 
 def test_tiles_in_a_folder(tmp_path: Path) -> None:

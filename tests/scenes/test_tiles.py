@@ -78,6 +78,19 @@ def test_tiles_are_the_whole(name: str, method: str, values: np.ndarray) -> None
     compare(make(mapper(NETS[name])), values, (20, 24), **arguments)
 
 
+def test_mean_spectra_of_tiles_share_the_sum_of_the_scene(values: np.ndarray) -> None:
+    """By band, what the message on methods of bands offers instead: complete, and the sum over all pixels."""
+    model = mapper(NETS["convolutions"])
+    found = attr.explain_scene(attr.IntegratedGradients(model), scene(values), target=1, chunk=(20, 24), n_steps=40)
+    by_band = found["mean_spectrum"][0, 0] * int(found["pixels"][0])
+    image = torch.from_numpy(values)[None]
+    with torch.no_grad():
+        difference = model.forward_func(image)[0, 1] - model.forward_func(torch.zeros_like(image))[0, 1]
+    np.testing.assert_allclose(by_band.sum(), difference, rtol=1e-6)
+    alone = attr.IntegratedGradients(model).attribute(HSI(image=values, wavelengths=WAVELENGTHS), target=1, n_steps=40)
+    np.testing.assert_allclose(by_band, alone.attributes.sum((1, 2)), rtol=1e-10)
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_architectures(name: str, values: np.ndarray) -> None:
     compare(attr.Saliency(mapper(NETS[name])), values, (19, 33), abs=False)
@@ -209,8 +222,8 @@ def test_float32_networks(values: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("make", "arguments", "word"),
     [
-        (attr.Lime, {"attribution_type": "spectral", "band_names": ["R"]}, "Lime"),
-        (attr.Occlusion, {"call": "get_spectral_attributes"}, "over bands"),
+        (attr.Lime, {"attribution_type": "spectral", "band_names": ["R"]}, "Lime.*mean_spectrum"),
+        (attr.Occlusion, {"call": "get_spectral_attributes"}, "over bands.*mean_spectrum"),
         (attr.IntegratedGradients, {"baseline": np.zeros((BANDS, 76, 84))}, "baseline"),
         (lambda model: attr.HyperNoiseTunnel(attr.Saliency(model)), {"tolerance": 0.1}, "tolerance"),
         (attr.Saliency, {"stride": 2}, "stride"),

@@ -241,6 +241,25 @@ def test_wavelengths_of_an_image_are_its_own(values: np.ndarray) -> None:
         )
 
 
+def test_of_a_lazy_scene_only_what_windows_see_is_computed(values: np.ndarray) -> None:
+    """A scene of 28 x 28 pixels in chunks of 7, of which two pixels are explained."""
+    whole, computed = np.tile(values[:, :7], (1, 4, 4)), set()
+
+    def chunk(block_info: Any) -> np.ndarray:
+        _, (top, bottom), (left, right) = block_info[None]["array-location"]
+        computed.add((top // 7, left // 7))
+        return whole[:, top:bottom, left:right]
+
+    lazy = dask.array.map_blocks(chunk, chunks=((BANDS,), (7,) * 4, (7,) * 4), dtype=whole.dtype)
+    computed.clear()  # dask looks at the function once
+    pixels = [(3, 3), (15, 13)]  # the window around the second one reaches four chunks
+    arguments: dict[str, Any] = {"window": WINDOW, "target": 0, "pixels": pixels, "chunk": 1, "values": 2}
+    found = attr.explain_scene(attr.Saliency(MODEL), scene(whole).copy(data=lazy), **arguments)
+    assert computed == {(0, 0), (1, 1), (1, 2), (2, 1), (2, 2)}
+    want = attr.explain_scene(attr.Saliency(MODEL), scene(whole), **arguments)
+    np.testing.assert_array_equal(found["map"], want["map"])
+
+
 def test_orientation_of_an_image_is_what_the_model_gets(values: np.ndarray) -> None:
     net = MODEL.forward_func
     turned = ExplainableModel(lambda x: net(x.permute(0, 3, 1, 2)), "classification")
@@ -353,7 +372,7 @@ def test_one_set_of_evaluations_serves_all_targets(values: np.ndarray) -> None:
         ({"client": 5}, TypeError, "client"),
         ({"out": 5}, TypeError, "out"),
         ({"values": "no"}, TypeError, "values"),
-        ({"out": "s3://bucket/maps"}, ValueError, "folder"),
+        ({"out": "nosuch://bucket/maps"}, ValueError, "address"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], word: str, values: np.ndarray) -> None:
