@@ -33,8 +33,9 @@ typedef struct form {
 
 typedef struct entry {
     form of;
-    double plain, shortcut; /* seconds of the fastest runs; 0: none */
-    size_t left, pause;     /* calls until the next trial; the length of that pause */
+    double plain;       /* seconds of the fastest run; 0: none */
+    double shortcut;    /* of the latest runs, a mean with weights that halve: plans differ from run to run */
+    size_t left, pause; /* calls until the next trial; the length of that pause */
     met_decline reason;
     char why[160];
 } entry;
@@ -151,7 +152,7 @@ void met_experience_note(met_experience *experience, const met_job *job, bool tr
     } else if (reason != MET_DECLINE_NONE) {
         pause_longer(known, reason, why);
     } else {
-        known->shortcut = least(known->shortcut, seconds);
+        known->shortcut = known->shortcut > 0 ? (known->shortcut + seconds) / 2 : seconds;
         if (known->plain > 0 && known->shortcut > (1 - SAVED) * known->plain) {
             pause_longer(known, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");
         } else if (known->plain == 0 && plain > 0 &&

@@ -53,24 +53,32 @@ std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, 
     return recorded;
 }
 
-std::shared_ptr<const Trace> Recordings::find(const Form &form) {
-    const std::lock_guard<std::mutex> guard(alone_);
-    const auto found = std::find_if(kept_.begin(), kept_.end(), [&](const auto &one) { return one.first == form; });
-    return found == kept_.end() ? nullptr : found->second;
+std::vector<double> seconds_of(const Trace &run, int64_t samples) {
+    std::vector<double> seconds;
+    for (const Step &step : run.steps) {
+        seconds.push_back(step.seconds / static_cast<double>(samples));
+    }
+    return seconds;
 }
 
-void Recordings::keep(const Form &form, std::shared_ptr<const Trace> trace) {
-    std::vector<std::pair<Form, std::shared_ptr<const Trace>>> gone; /* freed without the lock */
+Recordings::Run Recordings::find(const Form &form) {
+    const std::lock_guard<std::mutex> guard(alone_);
+    const auto found = std::find_if(kept_.begin(), kept_.end(), [&](const auto &one) { return one.first == form; });
+    return found == kept_.end() ? Run() : found->second;
+}
+
+void Recordings::keep(const Form &form, Run run) {
+    std::vector<std::pair<Form, Run>> gone; /* freed without the lock */
     const std::lock_guard<std::mutex> guard(alone_);
     for (size_t i = kept_.size(); i > 0; i--) {
-        const bool oldest = i == 1 && kept_.size() == FORMS && trace != nullptr;
+        const bool oldest = i == 1 && kept_.size() == FORMS && run.trace != nullptr;
         if (kept_[i - 1].first == form || oldest) {
             gone.push_back(std::move(kept_[i - 1]));
             kept_.erase(kept_.begin() + static_cast<std::ptrdiff_t>(i - 1));
         }
     }
-    if (trace != nullptr) {
-        kept_.emplace_back(form, std::move(trace));
+    if (run.trace != nullptr) {
+        kept_.emplace_back(form, std::move(run));
     }
 }
 

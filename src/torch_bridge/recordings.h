@@ -38,15 +38,23 @@ class Recordings {
         }
     };
 
-    /* An earlier run of this form, or null. */
-    std::shared_ptr<const Trace> find(const Form &form);
-    /* Keep a run instead of an earlier one of its form; null: none. */
-    void keep(const Form &form, std::shared_ptr<const Trace> trace);
+    struct Run {
+        std::shared_ptr<const Trace> trace;
+        std::vector<double> seconds; /* that each step takes, for one sample: the least that any call has measured */
+    };
+
+    /* An earlier run of this form; without a trace: there is none. */
+    Run find(const Form &form);
+    /* Keep a run instead of an earlier one of its form; without a trace: keep none. */
+    void keep(const Form &form, Run run);
 
   private:
     std::mutex alone_;
-    std::vector<std::pair<Form, std::shared_ptr<const Trace>>> kept_; /* the oldest first */
+    std::vector<std::pair<Form, Run>> kept_; /* the oldest first */
 };
+
+/* The seconds of each step of a run of `samples` samples, for one. */
+std::vector<double> seconds_of(const Trace &run, int64_t samples);
 
 } // namespace bridge
 

@@ -328,14 +328,6 @@ std::unique_ptr<Features> features_for(const Subject &subject) {
     }
 }
 
-std::vector<double> seconds_of(const Trace &run, int64_t samples) {
-    std::vector<double> seconds;
-    for (const Step &step : run.steps) {
-        seconds.push_back(step.seconds / static_cast<double>(samples));
-    }
-    return seconds;
-}
-
 /* How many operators there are in front of the cut, those that are affine told apart, and behind it; the planned cost. */
 std::string program_text(const met_prepared &p, const std::vector<double> &seconds) {
     const size_t stop = p.features->stop, end = p.program->nodes.size();
@@ -360,17 +352,16 @@ std::string program_text(const met_prepared &p, const std::vector<double> &secon
  * The second run of a program whose first one is `first`: that of an earlier call, if it goes with it, or one more of the
  * model, on the trial's first samples; `known` has their outputs then. Makes the program.
  */
-std::shared_ptr<const Trace> second_run(met_prepared &p, const Recorded &first, const at::Tensor &samples,
-                                        int64_t several, const met_trial &trial, const Recordings::Form &form,
-                                        Known *known) {
+Recordings::Run second_run(met_prepared &p, const Recorded &first, const at::Tensor &samples, int64_t several,
+                           const met_trial &trial, const Recordings::Form &form, Known *known) {
     const Model &model = *p.model;
-    std::shared_ptr<const Trace> second = model.recordings ? model.recordings->find(form) : nullptr;
-    if (second) {
+    Recordings::Run earlier = model.recordings ? model.recordings->find(form) : Recordings::Run();
+    if (earlier.trace) {
         try {
-            p.program = program_of(*first.trace, 1, *second, several, trial.gradient);
-            return second;
+            p.program = program_of(*first.trace, 1, *earlier.trace, several, trial.gradient);
+            return earlier;
         } catch (const Declined &) { /* the model has changed, or does something else for another image */
-            model.recordings->keep(form, nullptr);
+            model.recordings->keep(form, {});
         }
     }
     const auto row = static_cast<int64_t>(several == 1 && trial.batch.n > 1 ? 1 : 0);
@@ -385,7 +376,7 @@ std::shared_ptr<const Trace> second_run(met_prepared &p, const Recorded &first, 
     for (int64_t i = 0; i < several; i++) {
         known->insert({several == 2 ? i : row, recorded->y.slice(0, i, i + 1)});
     }
-    return recorded->trace;
+    return {recorded->trace, seconds_of(*recorded->trace, several)};
 }
 
 /*
@@ -409,11 +400,10 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     Recordings::Form form{samples.sizes().vec(), samples.scalar_type(), trial.gradient};
     form.shape[0] = several;
     Known known{{several - 1, first->y}};
-    std::shared_ptr<const Trace> second = second_run(p, *first, samples, several, trial, form, &known);
+    Recordings::Run second = second_run(p, *first, samples, several, trial, form, &known);
     rewrite(p.program.get(), trial.gradient && !trial.replay);
-    const std::vector<double> again = seconds_of(*second, several);
     for (size_t i = 0; i < seconds.size(); i++) {
-        seconds[i] = std::min(seconds[i], again[i]);
+        seconds[i] = second.seconds[i] = std::min(seconds[i], second.seconds[i]);
     }
     first.reset();
     for (const bool channels_last : {true, false}) {
@@ -432,14 +422,14 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
             const bool layout = declined.reason == MET_DECLINE_FAILURE || declined.reason == MET_DECLINE_VERIFICATION;
             if (!channels_last || !layout) {
                 if (model.recordings) {
-                    model.recordings->keep(form, nullptr);
+                    model.recordings->keep(form, {});
                 }
                 throw;
             }
         }
     }
     if (model.recordings) {
-        model.recordings->keep(form, second);
+        model.recordings->keep(form, std::move(second));
     }
     p.name = p.features->name();
     p.text = program_text(p, seconds);
