@@ -29,7 +29,7 @@ PARTS = {
 
 
 # What tells the rows of a part apart.
-KEYS = ("workload", "scene", "path", "model", "method", "name", "case", "value")
+KEYS = ("workload", "scene", "path", "model", "method", "name", "case", "value", "part")
 
 
 def kept(part: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

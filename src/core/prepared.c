@@ -387,7 +387,8 @@ void met_note_experience(engine *e, double seconds) {
     const double samples = (double)job->images * (double)job->evaluations;
     if (e->eligible) {
         met_experience_note(e->options->experience, job, e->tried, e->refused, e->refusal, seconds,
-                            samples * part_in_batches(e, SLOW_PART) * e->report->seconds_alone, met_largest_chunk(e, false) > 1);
+                            samples * part_in_batches(e, SLOW_PART) * e->report->seconds_alone,
+                            met_largest_chunk(e, false) > 1);
     }
 }
 

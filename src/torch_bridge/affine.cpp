@@ -291,6 +291,24 @@ size_t affine_stop(const Subject &subject, const std::function<double(size_t)> &
     return found;
 }
 
+namespace {
+
+/* In double torch copies the window of each place where windows overlap; more bytes than this are too many. */
+const double WINDOWS_BYTES = 64 << 20;
+
+/* The bytes of those copies for one image. */
+double windows_bytes(const Program &p, const Node &node) {
+    const at::Tensor weight = node.constant(1);
+    double bytes = sizeof(double) * static_cast<double>(weight.numel()) / static_cast<double>(weight.size(0));
+    const std::vector<int64_t> &shape = p.values[static_cast<size_t>(node.makes[0])].shape;
+    for (size_t a = 2; a < shape.size(); a++) {
+        bytes *= static_cast<double>(shape[a]);
+    }
+    return bytes;
+}
+
+} // namespace
+
 /* Torch has no fast convolutions in double, and is slowest over windows that overlap. */
 bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations) {
     double once = 0;
@@ -300,6 +318,9 @@ bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations) {
         const bool window = convolution && c10::multiply_integers(node.constant(1).sizes().slice(2)) > 1;
         const bool patches = window && node.name == "conv2d" && node.arguments.size() > 3 &&
                              node.integers(3, 2) == node.constant(1).sizes().slice(2).vec();
+        if (window && !patches && node.needed && windows_bytes(subject.program, node) > WINDOWS_BYTES) {
+            return false;
+        }
         once += node.needed ? subject.seconds[i] * (patches ? 4 : window ? 12 : 2) : 0;
     }
     const double behind = subject.cost(to, subject.program.nodes.size()) * (subject.trial.gradient ? PASSES : 1);

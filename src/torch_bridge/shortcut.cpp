@@ -364,8 +364,7 @@ Recordings::Run second_run(met_prepared &p, const Recorded &first, const at::Ten
             model.recordings->keep(form, {});
         }
     }
-    const auto row = static_cast<int64_t>(several == 1 && trial.batch.n > 1 ? 1 : 0);
-    const auto recorded = record(model, several == 2 ? samples.slice(0, 0, 2) : samples.slice(0, row, row + 1).clone(),
+    const auto recorded = record(model, several == 2 ? samples.slice(0, 0, 2) : samples.slice(0, 0, 1).clone(),
                                  std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
     trial.tried->evaluated += static_cast<size_t>(several);
     p.program = program_of(*first.trace, 1, *recorded->trace, several, trial.gradient);
@@ -374,7 +373,7 @@ Recordings::Run second_run(met_prepared &p, const Recorded &first, const at::Ten
                 "output where other samples are beside it");
     }
     for (int64_t i = 0; i < several; i++) {
-        known->insert({several == 2 ? i : row, recorded->y.slice(0, i, i + 1)});
+        known->insert({i, recorded->y.slice(0, i, i + 1)});
     }
     return {recorded->trace, seconds_of(*recorded->trace, several)};
 }
@@ -387,10 +386,14 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
                      int bands) {
     const Model &model = *p.model;
     const bool wide = samples.scalar_type() == at::kDouble;
-    /* One sample alone, then two, of which it comes last: a model that scales a batch by its first gives itself away. */
     const int64_t several = trial.batch.n > 1 && p.most > 1 ? 2 : 1;
-    const auto alone = static_cast<size_t>(several - 1);
-    auto first = record(model, samples.slice(0, several - 1, several).clone(), {p.origins[0]}, trial.gradient);
+    /*
+     * One sample alone, then two, of which it comes last: a model that scales a batch by its first gives itself away. It is
+     * the one that was drawn: the first may lie next to the baseline, where maxima are ties and gradients are by rounding.
+     */
+    const size_t alone = trial.batch.n > 1 ? 1 : 0;
+    const auto row = static_cast<int64_t>(alone);
+    auto first = record(model, samples.slice(0, row, row + 1).clone(), {p.origins[0]}, trial.gradient);
     trial.tried->evaluated = 1;
     std::vector<double> seconds = seconds_of(*first->trace, 1);
     trial.tried->seconds_alone = std::accumulate(seconds.begin(), seconds.end(), 0.0);
@@ -399,7 +402,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     features_for({model, *sketch, p.images, baselines, p.origins, trial, bands, p.most, seconds, true, true});
     Recordings::Form form{samples.sizes().vec(), samples.scalar_type(), trial.gradient};
     form.shape[0] = several;
-    Known known{{several - 1, first->y}};
+    Known known{{row, first->y}};
     Recordings::Run second = second_run(p, *first, samples, several, trial, form, &known);
     rewrite(p.program.get(), trial.gradient && !trial.replay);
     for (size_t i = 0; i < seconds.size(); i++) {

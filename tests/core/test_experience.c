@@ -59,7 +59,8 @@ void test_experience_of_slow_shortcuts(void) {
     job.evaluations--;
     met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1, false);
     CHECK_INT(pause_of(x, &job), 0);
-    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1, true); /* what is expected of batches is rough */
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1,
+                        true); /* what is expected of batches is rough */
     CHECK_INT(pause_of(x, &job), 1);
     met_experience_free(x);
 }
