@@ -80,7 +80,7 @@ void test_batches_whose_samples_are_coupled(void) {
                 check_run(&t, &job, limit, &report, 1e-12);
                 check_single(&report, limit);
                 /* A copy for company, alone, among its copies, alone again. */
-                CHECK_INT(report.evaluations_verifying, (limit < 16 ? 0 : 2) + 1 + limit + 1);
+                CHECK_INT(report.evaluations_verifying, limit + (limit < 16 ? 2U : 4U));
                 toy_release(&t);
                 const met_options options = {.max_batch_size = limit};
                 t.keep_batches = false;
