@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from .driver import Child
-from .table import grid, named_section
+from .table import grid, named_section, within
 from .workloads import SPATIAL, WORKLOADS
 
 CALLS = ("Saliency", "IntegratedGradients, 50 steps", SPATIAL)
@@ -73,10 +73,6 @@ def against(seconds: dict[str, list[float]], other: str) -> float:
     return statistics.median(m / o for m, o in zip(seconds["measured"], seconds[other], strict=True))
 
 
-def judged(ratio: float, most: float) -> str:
-    return f"{ratio:.2f}" if ratio <= most else f"**missed**: {ratio:.2f}"
-
-
 def section(rows: list[dict[str, Any]], rounds: int) -> str:
     """The part of the results page."""
     head = ["", "", *(f"quiet: {name}" for name in THREADS), "measured / all"]
@@ -89,9 +85,9 @@ def section(rows: list[dict[str, Any]], rounds: int) -> str:
                 one["workload"],
                 one["scene"],
                 *(f"{statistics.median(quiet[name]):.3f}" for name in THREADS),
-                judged(against(quiet, "all"), SLOWER_QUIET),
+                within(against(quiet, "all"), SLOWER_QUIET),
                 *(f"{statistics.median(beside[name]):.3f}" for name in THREADS),
-                judged(against(beside, "one"), SLOWER_BESIDE),
+                within(against(beside, "one"), SLOWER_BESIDE),
                 f"{max(beside['measured']) / statistics.median(beside['one']):.2f}",
             ]
         )

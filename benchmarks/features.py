@@ -35,6 +35,12 @@ def superpixels_file(scene: str, tiny: bool) -> Path:
     return path
 
 
+def squares(size: int, along: int) -> torch.Tensor:
+    """Ids of superpixels that are squares, `along` along each side of `size` pixels, (1, size, size)."""
+    place = torch.arange(size) * along // size
+    return (place[:, None] * along + place)[None]
+
+
 def superbands(bands: int) -> torch.Tensor:
     """Ids of equal groups of neighbouring bands, (bands, 1, 1)."""
     return (torch.arange(bands) * GROUPS // bands)[:, None, None]

@@ -60,6 +60,11 @@ def versions(python: str, packages: Iterable[str]) -> str:
     return done.stdout.strip()
 
 
+def within(value: float, most: float) -> str:
+    """Return a figure that is to be at most `most`, and whether it misses that."""
+    return f"{value:.2f}" if value <= most else f"**missed**: {value:.2f}"
+
+
 def grid(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table whose first column is text and whose others are figures."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]

@@ -19,6 +19,7 @@ import torch
 import meteors_c
 
 from .architectures import BANDS, SMALL
+from .features import squares
 from .models import Scene
 from .process import Process, serve
 from .table import grid, named_section
@@ -70,10 +71,8 @@ def tunnel(model: Any, hsi: Any, size: int) -> Any:
 
 
 def lime(model: Any, hsi: Any, size: int) -> Any:
-    place = torch.arange(size) * SUPERPIXELS // size
-    mask = (place[:, None] * SUPERPIXELS + place)[None]
     found = meteors_c.attr.Lime(explainable(model), meteors_c.models.SkLearnLinearRegression())
-    return found.get_spatial_attributes(hsi, mask, target=TARGET, n_samples=100)
+    return found.get_spatial_attributes(hsi, squares(size, SUPERPIXELS), target=TARGET, n_samples=100)
 
 
 METHODS: dict[str, Attribution] = {

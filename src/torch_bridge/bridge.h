@@ -104,7 +104,7 @@ struct Model {
     std::optional<at::ScalarType> dtype;     /* the same where that is neither float32 nor float64 */
     Threads threads;                         /* of its evaluations */
     Threads replay_threads;                  /* of its program's */
-    std::shared_ptr<Recordings> recordings;  /* of earlier calls, or empty */
+    std::shared_ptr<Recordings> recordings;  /* of its calls so far */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */

@@ -61,24 +61,24 @@ std::vector<double> seconds_of(const Trace &run, int64_t samples) {
     return seconds;
 }
 
-Recordings::Run Recordings::find(const Form &form) {
+Recordings::Entry Recordings::find(const Form &form) {
     const std::lock_guard<std::mutex> guard(alone_);
     const auto found = std::find_if(kept_.begin(), kept_.end(), [&](const auto &one) { return one.first == form; });
-    return found == kept_.end() ? Run() : found->second;
+    return found == kept_.end() ? Entry() : found->second;
 }
 
-void Recordings::keep(const Form &form, Run run) {
-    std::vector<std::pair<Form, Run>> gone; /* freed without the lock */
+void Recordings::keep(const Form &form, Entry entry) {
+    std::vector<std::pair<Form, Entry>> gone; /* freed without the lock */
     const std::lock_guard<std::mutex> guard(alone_);
     for (size_t i = kept_.size(); i > 0; i--) {
-        const bool oldest = i == 1 && kept_.size() == FORMS && run.trace != nullptr;
+        const bool oldest = i == 1 && kept_.size() == FORMS && entry.trace != nullptr;
         if (kept_[i - 1].first == form || oldest) {
             gone.push_back(std::move(kept_[i - 1]));
             kept_.erase(kept_.begin() + static_cast<std::ptrdiff_t>(i - 1));
         }
     }
-    if (run.trace != nullptr) {
-        kept_.emplace_back(form, std::move(run));
+    if (entry.trace != nullptr) {
+        kept_.emplace_back(form, std::move(entry));
     }
 }
 

@@ -38,19 +38,19 @@ class Recordings {
         }
     };
 
-    struct Run {
+    struct Entry {
         std::shared_ptr<const Trace> trace;
         std::vector<double> seconds; /* that each step takes, for one sample: the least that any call has measured */
     };
 
     /* An earlier run of this form; without a trace: there is none. */
-    Run find(const Form &form);
+    Entry find(const Form &form);
     /* Keep a run instead of an earlier one of its form; without a trace: keep none. */
-    void keep(const Form &form, Run run);
+    void keep(const Form &form, Entry entry);
 
   private:
     std::mutex alone_;
-    std::vector<std::pair<Form, Run>> kept_; /* the oldest first */
+    std::vector<std::pair<Form, Entry>> kept_; /* the oldest first */
 };
 
 /* The seconds of each step of a run of `samples` samples, for one. */

@@ -352,10 +352,10 @@ std::string program_text(const met_prepared &p, const std::vector<double> &secon
  * The second run of a program whose first one is `first`: that of an earlier call, if it goes with it, or one more of the
  * model, on the trial's first samples; `known` has their outputs then. Makes the program.
  */
-Recordings::Run second_run(met_prepared &p, const Recorded &first, const at::Tensor &samples, int64_t several,
-                           const met_trial &trial, const Recordings::Form &form, Known *known) {
+Recordings::Entry second_run(met_prepared &p, const Recorded &first, const at::Tensor &samples, int64_t several,
+                             const met_trial &trial, const Recordings::Form &form, Known *known) {
     const Model &model = *p.model;
-    Recordings::Run earlier = model.recordings ? model.recordings->find(form) : Recordings::Run();
+    Recordings::Entry earlier = model.recordings->find(form);
     if (earlier.trace) {
         try {
             p.program = program_of(*first.trace, 1, *earlier.trace, several, trial.gradient);
@@ -403,7 +403,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     Recordings::Form form{samples.sizes().vec(), samples.scalar_type(), trial.gradient};
     form.shape[0] = several;
     Known known{{row, first->y}};
-    Recordings::Run second = second_run(p, *first, samples, several, trial, form, &known);
+    Recordings::Entry second = second_run(p, *first, samples, several, trial, form, &known);
     rewrite(p.program.get(), trial.gradient && !trial.replay);
     for (size_t i = 0; i < seconds.size(); i++) {
         seconds[i] = second.seconds[i] = std::min(seconds[i], second.seconds[i]);
@@ -424,16 +424,12 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
         } catch (const Declined &declined) { /* a model may take features in the usual layout only */
             const bool layout = declined.reason == MET_DECLINE_FAILURE || declined.reason == MET_DECLINE_VERIFICATION;
             if (!channels_last || !layout) {
-                if (model.recordings) {
-                    model.recordings->keep(form, {});
-                }
+                model.recordings->keep(form, {});
                 throw;
             }
         }
     }
-    if (model.recordings) {
-        model.recordings->keep(form, std::move(second));
-    }
+    model.recordings->keep(form, std::move(second));
     p.name = p.features->name();
     p.text = program_text(p, seconds);
 }
