@@ -33,6 +33,8 @@ const int64_t VECTOR = 16;
 /* Taken where so many times fewer operations are done, and at least so many fewer. */
 const double FEWER = 1.6;
 const double WORTH = 5e7;
+/* What torch's kernels take for strided outputs, times the operations that count. */
+const double ZEROS = 2, ZEROS_3D = 2.4;
 /* More channels than this slow convolutions down. */
 const int64_t MOST_CHANNELS = 64;
 const int64_t LARGEST_BLOCK = 16;
@@ -114,7 +116,7 @@ at::Tensor side_by_side(at::Tensor blocks, int64_t channels, const std::vector<A
     for (int64_t a = 0; a < dims; a++) {
         whole = whole.narrow(2 + a, axes[static_cast<size_t>(a)].crop, input[static_cast<size_t>(a)]);
     }
-    return whole.contiguous();
+    return whole;
 }
 
 std::vector<Axis> axes_of(const at::Tensor &gradient, const at::Tensor &weight, const ConvolutionShape &shape,
@@ -166,10 +168,11 @@ double operations(const at::Tensor &gradient, const at::Tensor &weight, const Co
 /* The same as torch's own kernels do it: on the zeros between strided outputs too, of which they skip some. */
 double usual_operations(const at::Tensor &weight, const ConvolutionShape &shape) {
     double taps = 1, strided = 1;
+    const double zeros = shape.stride.size() == 3 ? ZEROS_3D : ZEROS;
     for (size_t a = 0; a < shape.stride.size(); a++) {
         const int64_t kernel = weight.size(static_cast<int64_t>(2 + a));
         taps *= static_cast<double>(kernel) / static_cast<double>(shape.stride[a]);
-        strided = shape.stride[a] > 1 && kernel > shape.stride[a] ? 2 : strided;
+        strided = shape.stride[a] > 1 && kernel > shape.stride[a] ? zeros : strided;
     }
     const auto channels = static_cast<double>(weight.size(1));
     return strided * VECTOR * std::ceil(channels / VECTOR) * taps / channels;

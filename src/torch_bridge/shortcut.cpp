@@ -316,7 +316,7 @@ void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, 
 
 std::unique_ptr<Features> features_for(const Subject &subject) {
     if (subject.trial.replay) {
-        return whole_samples(subject);
+        return subject.kind() == MET_LERP ? whole_points(subject) : whole_samples(subject);
     }
     switch (subject.kind()) {
     case MET_LERP: return between_points(subject);
