@@ -53,7 +53,8 @@ def options(
     ----------
     shortcuts : bool, "always" or "replay", default True
         Whether the engine may evaluate samples without rendering them, where that is verified to give the same
-        numbers and the work is large enough to pay for it. ``False`` forces the plain path; ``"always"`` prepares a
+        numbers and the work is large enough to pay for it. ``False`` forces the plain path, with torch's own kernels
+        alone; ``"always"`` prepares a
         shortcut for small work too, whatever it costs; ``"replay"`` evaluates whole samples by the model's recorded
         program, in which batch norms are folded into convolutions, without Python and without reuse.
     native : bool, default True
