@@ -227,21 +227,20 @@ std::vector<at::Tensor> joined(const std::vector<Evaluated> &parts) {
     return values;
 }
 
-std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &images, const std::vector<int> &wanted,
+std::vector<at::Tensor> values_of(const Inputs &inputs, const at::Tensor &images, const std::vector<int> &wanted,
                                   size_t to, bool in_double) {
     at::NoGradGuard off;
-    return joined(
-        Prefix{subject.program, subject.model, subject.origins, subject.most, to, in_double}.of(images, wanted));
+    return joined(Prefix{inputs.program, inputs.model, inputs.origins, inputs.most, to, in_double}.of(images, wanted));
 }
 
 /* Convolutions over two axes are up to twice as fast where the channels of a pixel lie together. */
-std::vector<at::Tensor> laid_out(const Subject &subject, std::vector<at::Tensor> values, size_t to) {
-    const auto &nodes = subject.program.nodes;
+std::vector<at::Tensor> laid_out(const Inputs &inputs, std::vector<at::Tensor> values, size_t to) {
+    const auto &nodes = inputs.program.nodes;
     const bool any = std::any_of(nodes.begin() + static_cast<std::ptrdiff_t>(to), nodes.end(), [](const Node &node) {
         return node.dependent && node.needed && (node.name == "conv2d" || node.name == "conv_transpose2d");
     });
     for (at::Tensor &value : values) {
-        if (any && subject.channels_last && value.dim() == 4) {
+        if (any && inputs.channels_last && value.dim() == 4) {
             value = value.contiguous(at::MemoryFormat::ChannelsLast);
         }
     }

@@ -183,7 +183,7 @@ class Bands : public Features {
     at::Tensor taken(const at::Tensor &change, int axis, const at::Tensor &index);
     void evaluate_baselines();
 
-    const Subject subject_;
+    const Inputs inputs_;
     const Program &p_;
     const int axis_; /* of the bands in an image */
     int64_t bands_;
@@ -284,7 +284,7 @@ void Bands::find(const Subject &subject) {
 }
 
 Bands::Bands(const Subject &subject)
-    : subject_(subject), p_(subject.program), axis_(subject.bands), bands_(subject.images.size(subject.bands + 1)) {
+    : inputs_(subject), p_(subject.program), axis_(subject.bands), bands_(subject.images.size(subject.bands + 1)) {
     find(subject);
     if (subject.only_planned) {
         return;
@@ -327,7 +327,7 @@ void Bands::evaluate_baselines() {
         outputs.push_back(sum.output);
     }
     const std::vector<at::Tensor> values =
-        laid_out(subject_, values_of(subject_, subject_.baselines, outputs, stop), stop);
+        laid_out(inputs_, values_of(inputs_, inputs_.baselines, outputs, stop), stop);
     for (size_t i = 0; i < sums_.size(); i++) {
         sums_[i].baseline = values[i];
     }
@@ -339,7 +339,7 @@ at::Tensor Bands::taken(const at::Tensor &change, int axis, const at::Tensor &in
     const bool channels_last = axis == 1 && change.dim() == 4 && change.is_contiguous(at::MemoryFormat::ChannelsLast);
     if (!last && !channels_last) {
         const at::Tensor part = change.index_select(axis, index);
-        return laid_out(subject_, {part}, stop)[0];
+        return laid_out(inputs_, {part}, stop)[0];
     }
     at::Tensor pixels = (last ? change : change.permute({0, 2, 3, 1})).reshape({-1, bands_});
     const int64_t count = index.size(0);
@@ -424,7 +424,7 @@ std::vector<at::Tensor> Bands::of(const met_sample *s, const std::vector<int64_t
  */
 class Forward : public Features {
   public:
-    explicit Forward(const Subject &subject) : subject_(subject), model_(subject.model), program_(subject.program) {
+    explicit Forward(const Subject &subject) : inputs_(subject), model_(subject.model), program_(subject.program) {
         stop = affine_stop(subject, [&](size_t position) { return subject.cost(0, position); });
         live_ = program_.live(stop);
         planned = subject.cost(0, stop);
@@ -435,22 +435,22 @@ class Forward : public Features {
         std::vector<at::Tensor> samples;
         std::vector<int64_t> origins;
         for (size_t i = 0; i < rows.size(); i++) {
-            at::Tensor image = subject_.images.slice(0, rows[i], rows[i] + 1);
-            samples.push_back(rendered(s[i], subject_.bands, image, subject_.baselines.slice(0, rows[i], rows[i] + 1)));
-            origins.push_back(subject_.origins[static_cast<size_t>(rows[i])]);
+            at::Tensor image = inputs_.images.slice(0, rows[i], rows[i] + 1);
+            samples.push_back(rendered(s[i], inputs_.bands, image, inputs_.baselines.slice(0, rows[i], rows[i] + 1)));
+            origins.push_back(inputs_.origins[static_cast<size_t>(rows[i])]);
         }
         Run run(program_, model_, origins);
         run.give(program_.input, samples.size() == 1 ? samples[0] : at::cat(samples));
         run.go(0, stop);
         std::vector<at::Tensor> features;
         for (int v : live_) {
-            features.push_back(laid_out(subject_, {run.value(v)}, stop)[0]);
+            features.push_back(laid_out(inputs_, {run.value(v)}, stop)[0]);
         }
         return features;
     }
 
   private:
-    const Subject subject_;
+    const Inputs inputs_;
     const Model &model_;
     const Program &program_;
     std::vector<int> live_;

@@ -398,7 +398,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     trial.tried->seconds_alone = std::accumulate(seconds.begin(), seconds.end(), 0.0);
     const at::Tensor gradient = trial.gradient ? gradient_of(p, *first, trial, alone) : at::Tensor();
     std::unique_ptr<Program> sketch = program_of(*first->trace, 1, *first->trace, 1, trial.gradient);
-    features_for({model, *sketch, p.images, baselines, p.origins, trial, bands, p.most, seconds, true, true});
+    features_for({{model, *sketch, p.images, baselines, p.origins, bands, p.most}, trial, seconds, true});
     Recordings::Form form{samples.sizes().vec(), samples.scalar_type(), trial.gradient};
     form.shape[0] = several;
     Known known{{row, first->y}};
@@ -410,8 +410,11 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     first.reset();
     for (const bool channels_last : {true, false}) {
         try {
-            p.features = features_for({model, *p.program, p.images, baselines, p.origins, trial, bands, p.most, seconds,
-                                       false, channels_last});
+            p.features =
+                features_for({{model, *p.program, p.images, baselines, p.origins, bands, p.most, channels_last},
+                              trial,
+                              seconds,
+                              false});
             p.live = p.program->live(p.features->stop);
             attempt([&] {
                 verify(p, trial, samples, several, known);

@@ -7,22 +7,29 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace bridge {
 
-/* What a shortcut is prepared for. */
-struct Subject {
+/* A model's program and the images that it is run on. */
+struct Inputs {
     const Model &model;
     const Program &program;
     at::Tensor images, baselines; /* (images, d0, d1, d2) */
     std::vector<int64_t> origins; /* of the images, in the user's call */
+    int bands;                    /* axis of the bands in an image */
+    size_t most;                  /* samples that the model may see at once */
+    bool channels_last = true;    /* features may be laid out so */
+};
+
+/* What a shortcut is prepared for; the trial is over when it is. */
+struct Subject : Inputs {
+    Subject(Inputs from, const met_trial &trial_, std::vector<double> seconds_, bool only_planned_)
+        : Inputs(std::move(from)), trial(trial_), seconds(std::move(seconds_)), only_planned(only_planned_) {}
     const met_trial &trial;
-    int bands;                   /* axis of the bands in an image */
-    size_t most;                 /* samples that the model may see at once */
     std::vector<double> seconds; /* that each node takes, for one sample */
     bool only_planned;           /* nothing is to be kept yet */
-    bool channels_last = true;   /* features may be laid out so */
 
     /* The kind of the samples to come. */
     met_kind kind() const;
@@ -111,7 +118,7 @@ struct Prefix {
 };
 
 /* The same without autograd, all images together. */
-std::vector<at::Tensor> values_of(const Subject &subject, const at::Tensor &images, const std::vector<int> &wanted,
+std::vector<at::Tensor> values_of(const Inputs &inputs, const at::Tensor &images, const std::vector<int> &wanted,
                                   size_t to, bool in_double = false);
 
 /* The values of all images, by live value, without the graph. */
@@ -121,7 +128,7 @@ std::vector<at::Tensor> joined(const std::vector<Evaluated> &parts);
 bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations);
 
 /* The same as features from there on: laid out in memory as convolutions behind `to` like it. */
-std::vector<at::Tensor> laid_out(const Subject &subject, std::vector<at::Tensor> values, size_t to);
+std::vector<at::Tensor> laid_out(const Inputs &inputs, std::vector<at::Tensor> values, size_t to);
 
 } // namespace bridge
 
