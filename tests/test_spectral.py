@@ -200,3 +200,9 @@ def test_groups_in_figures() -> None:
     labels = [label.get_text() for label in axes[1].get_xticklabels()]
     assert labels == ["coastal aerosol", "green", "red edge"]
     assert figure is axes[0].figure
+
+
+@pytest.mark.parametrize("name", ["water", "650", ""])
+def test_what_is_like_no_name_lists_those_there_are(name: str) -> None:
+    with pytest.raises(BandSelectionError, match=r"red edge.*oxygen A"):
+        image().bands(name)

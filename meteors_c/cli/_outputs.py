@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Outputs:
             if suffix == ".zarr":
                 if not whole_scene:
                     raise UsageError("--out: .zarr is for maps of whole scenes, with --window or --pixels")
+                import_optional("zarr", "zarr", "dask", "maps in Zarr folders")
                 self.zarr = path
         if self.report is not None:
             if self.report.suffix.lower() not in (".html", ".htm"):
@@ -59,6 +61,7 @@ class Outputs:
         for path in [*self.maps, *([] if self.report is None else [self.report])]:
             if not path.absolute().parent.is_dir():
                 raise UsageError(f"{str(path)!r} can't be written: there is no folder {str(path.absolute().parent)!r}")
+            _try_to_write(path)
             if path.is_dir() and path.suffix.lower() != ".zarr":
                 raise UsageError(f"{str(path)!r} can't be written: it is a folder")
 
@@ -78,6 +81,16 @@ class Outputs:
             if self.report is not None:
                 page(stack.enter_context(replacing(self.report)))
         return [*self.maps, *([] if self.report is None else [self.report])]
+
+
+def _try_to_write(path: Path) -> None:
+    """Make and remove a folder beside a file, as writing it will, so that this fails before the work and not after."""
+    folder = path.absolute().parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} can't be written in the folder {str(folder)!r}: {error.strerror}") from None
 
 
 def _write_results(results: Sequence[HSIAttributes], path: Path) -> None:

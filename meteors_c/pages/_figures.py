@@ -14,6 +14,8 @@ from meteors_c.pages._contents import Contents
 __all__ = ["band_figure", "map_figure", "pixel_figure", "regions_of"]
 
 POSITIVE, NEGATIVE, INK, GRID = "#a3182d", "#1f5a94", "#1d2420", "#e4e8e5"
+# Width of a letter of a region's name, of the axis of one of two results side by side.
+LETTER = 0.0175
 CLASSES = ["#2c6e49", "#b8651b", "#6a4c93", "#1d2420", "#00798c", "#c2185b", "#7a6f00", "#4a5a8a"]
 # Blue to red; where nothing is attributed, the picture below is seen.
 COLOURS = [
@@ -23,10 +25,17 @@ COLOURS = [
     [0.75, "rgba(214,96,77,0.85)"],
     [1.0, "rgba(103,0,31,1)"],
 ]
-_AXIS: dict[str, Any] = {"gridcolor": GRID, "linecolor": "#9aa79f", "ticks": "outside", "automargin": True}
+_AXIS: dict[str, Any] = {
+    "gridcolor": GRID,
+    "linecolor": "#9aa79f",
+    "ticks": "outside",
+    "automargin": True,
+    "exponentformat": "power",
+}
 _SCALE = {"thickness": 12, "len": 0.9, "outlinewidth": 0, "title": {"text": "attribution", "side": "right"}}
 _LAYOUT: dict[str, Any] = {
-    "template": "none",
+    # Powers of ten: of Plotly's own letters, B and µ, not all are SI's. Axes have theirs below.
+    "template": {"data": {"heatmap": [{"colorbar": {"exponentformat": "power"}}]}},
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
@@ -241,7 +250,7 @@ def _lanes(regions: list[Region], span: float) -> list[int]:
     ends: list[float] = []
     lanes = []
     for name, low, high in regions:
-        half = max(high - low, 0.011 * span * (len(name) + 1)) / 2
+        half = max(high - low, LETTER * span * (len(name) + 1)) / 2
         middle = (low + high) / 2
         lane = next((number for number, end in enumerate(ends) if end <= middle - half), len(ends))
         ends[lane : lane + 1] = [middle + half]

@@ -74,7 +74,7 @@
     element(panel, "readout").textContent = line;
   }
 
-  // A pixel is chosen in all panels whose scene has the same size.
+  // A pixel is chosen in all panels whose scene has the same size; they begin with that of the first.
   function choose(shape, y, x) {
     row.value = y;
     column.value = x;
@@ -102,7 +102,8 @@
         choose(shape, within(row.value, shape[0]), within(column.value, shape[1]));
       });
     for (const panel of contents.panels) {
-      show(panel, ...panel.start);
+      const first = contents.panels.find((one) => String(one.shape) === String(panel.shape));
+      show(panel, ...first.start);
       element(panel, "map").on("plotly_click", (event) => {
         const point = event.points.find((one) => one.curveNumber === 0);
         if (point) choose(panel.shape, Math.round(point.y), Math.round(point.x));

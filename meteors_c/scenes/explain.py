@@ -290,7 +290,8 @@ def _folder(path: str, template: Any, grid: Grid, run: dict[str, str]) -> ZarrSt
     other = [name for name in run if found.get(name) != run[name]]
     if other:
         raise FileExistsError(
-            f"out {path!r} holds a run with another {', '.join(other)}: choose another name, or remove it to start anew"
+            f"out {path!r} holds a run that differs in its {', '.join(other)}: choose another name, or remove it to "
+            "start anew"
         )
     return ZarrStore(path, grid)
 
