@@ -37,7 +37,9 @@ def explain(arguments: argparse.Namespace) -> None:
         raise UsageError("--stride needs --window; windows of occlusion have --box-stride")
     window = _values.window(arguments.window)
     pixels = _values.pixels(arguments.pixels)
-    outputs = Outputs(arguments.out, arguments.report, whole_scene, targets == "all" or len(targets) > 1)
+    several = targets == "all" or len(targets) > 1
+    read = [arguments.scene, arguments.model]
+    outputs = Outputs(arguments.out, arguments.report, whole_scene, several, read)
     _prepare(arguments)
     loaded = load(arguments.model, arguments.problem, arguments.classes, arguments.device)
     planned = plan(arguments, loaded)

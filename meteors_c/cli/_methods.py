@@ -176,7 +176,8 @@ def plan(arguments: argparse.Namespace, loaded: Loaded) -> Plan:
             found.arguments[name] = value
     if arguments.box is not None and arguments.box_stride is None:  # boxes side by side
         found.arguments["strides"] = found.arguments["sliding_window_shapes"]
-    options = _options(arguments.option, kind, taken, by == "superpixels")
+    defaults = {name: parameter.default for name, parameter in parameters.items()} | getattr(kind, "_own", {})
+    options = _options(arguments.option, kind, taken, by == "superpixels", defaults)
     found.making = {name: options.pop(name) for name in [*options] if name not in taken - {"segmentation_method"}}
     found.arguments |= options
     found.batch = arguments.batch if loaded.most is None else min(loaded.most, arguments.batch or loaded.most)
@@ -214,7 +215,9 @@ def _made(kind: Callable[..., Explainer], loaded: Loaded) -> Explainer:
     return kind(loaded.model)
 
 
-def _options(given: list[str], kind: type[Explainer], taken: set[str], superpixels: bool) -> dict[str, Any]:
+def _options(
+    given: list[str], kind: type[Explainer], taken: set[str], superpixels: bool, defaults: dict[str, Any]
+) -> dict[str, Any]:
     """Return the arguments of --option NAME=VALUE; what makes superpixels may have any name."""
     found: dict[str, Any] = {}
     for text in given:
@@ -225,6 +228,8 @@ def _options(given: list[str], kind: type[Explainer], taken: set[str], superpixe
         if name in _OWN or (name not in taken and not superpixels):
             raise UsageError(f"--option: {kind.get_name()} has no {name}; it takes {', '.join(sorted(taken - _OWN))}")
         found[name] = _values.literal(value)
+        if isinstance(defaults.get(name), bool) and not isinstance(found[name], bool):
+            raise UsageError(f"--option {name} must be True or False, not {value!r}")
     return found
 
 

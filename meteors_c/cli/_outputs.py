@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,9 +34,13 @@ class Outputs:
         Whether the maps come from `explain_scene`.
     several : bool
         Whether there are results of several targets.
+    read : sequence of str
+        Files that the run reads, which must stay as they are.
     """
 
-    def __init__(self, out: list[str], report: str | None, whole_scene: bool, several: bool) -> None:
+    def __init__(
+        self, out: list[str], report: str | None, whole_scene: bool, several: bool, read: Sequence[str] = ()
+    ) -> None:
         if not out and report is None:
             raise UsageError("nothing would be kept: give --out, --report or both")
         self.maps = [Path(name) for name in out]
@@ -58,7 +63,13 @@ class Outputs:
             if self.report.suffix.lower() not in (".html", ".htm"):
                 raise UsageError(f"--report must end with .html, not {str(self.report)!r}")
             import_optional("plotly", "plotly", "report", "report pages")
-        for path in [*self.maps, *([] if self.report is None else [self.report])]:
+        written = [*self.maps, *([] if self.report is None else [self.report])]
+        for path in written:
+            if sum(_same(path, other) for other in written) > 1:
+                raise UsageError(f"{str(path)!r} is given twice, but each file is written once")
+            for name in read:
+                if _same(path, Path(name)):
+                    raise UsageError(f"{str(path)!r} is read here and would be lost: give --out another name")
             if not path.absolute().parent.is_dir():
                 raise UsageError(f"{str(path)!r} can't be written: there is no folder {str(path.absolute().parent)!r}")
             _try_to_write(path)
@@ -81,6 +92,13 @@ class Outputs:
             if self.report is not None:
                 page(stack.enter_context(replacing(self.report)))
         return [*self.maps, *([] if self.report is None else [self.report])]
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Tell whether two names are of one file, which may not be there yet."""
+    return os.path.realpath(path) == os.path.realpath(other) or (
+        path.exists() and other.exists() and path.samefile(other)
+    )
 
 
 def _try_to_write(path: Path) -> None:

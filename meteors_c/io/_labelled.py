@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,8 +71,11 @@ def _open_groups(path: str) -> dict[str, Any]:
         import_optional("zarr", "zarr", "dask", "scenes in Zarr stores")
         options |= {"engine": "zarr"}
     try:
-        return xarray.open_groups(path, **options)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            # Metadata of all groups in one place save time with stores that are far away; most have none.
+            warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
+            return xarray.open_groups(path, **options)
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path!r} can't be read as {suffix.lstrip('.') or 'NetCDF'}: {error}") from error
 
 

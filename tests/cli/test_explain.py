@@ -291,3 +291,23 @@ def test_the_scale_of_a_scene_is_applied_on_request(command: Command, folder: Pa
     status, _, err = command("explain", tmp_path / "scaled.hdr", *arguments)
     assert status == 0, err
     assert "--scale" in err
+
+
+def test_what_is_read_is_not_written_over(command: Command, folder: Path, tmp_path: Path) -> None:
+    with rasterio.open(
+        "scene.tif", "w", driver="GTiff", count=BANDS, height=ROWS, width=COLUMNS, dtype="float32"
+    ) as file:
+        file.write(values())
+        for band, wavelength in enumerate(WAVELENGTHS, start=1):
+            file.update_tags(band, wavelength=str(wavelength), wavelength_units="um")
+    before = Path("scene.tif").read_bytes()
+    Path("link.tif").symlink_to("scene.tif")
+    Path("hard.tif").hardlink_to("scene.tif")
+    arguments = ("--model", folder / "model.pt2", "--method", "saliency", "--target", 0)
+    for name in ("scene.tif", tmp_path / "scene.tif", "link.tif", "hard.tif"):
+        status, out, err = command("explain", "scene.tif", *arguments, "--out", name)
+        assert (status, out) == (2, "")
+        assert "would be lost" in err
+        assert Path("scene.tif").read_bytes() == before
+    status, _, err = command("explain", "scene.tif", *arguments, "--out", "map.tif", "--out", "./map.tif")
+    assert (status, "twice" in err) == (2, True)

@@ -68,6 +68,8 @@ def test_wrong_words(command: Command, arguments: list[str], words: str) -> None
         ({"--window": "4", "--out": "map.tif"}, "odd"),
         ({"--window": "3,3,3", "--out": "map.tif"}, "odd"),
         ({"--device": "abacus"}, "--device"),
+        ({"--option": "abs=maybe"}, "abs must be True or False"),
+        ({"--report": "map.html", "--out": "scene.tif", "--model": "scene.tif"}, "is read here"),
         ({"--model": "makers:picky"}, "without arguments"),
         ({"--method": "occlusion", "--groups": "3"}, "--box"),
         ({"--method": "kernel-shap", "--samples": "auto"}, "--samples auto"),

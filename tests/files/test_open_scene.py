@@ -473,3 +473,11 @@ def test_micrometres_of_the_caller_are_suspected(tmp_path: Path) -> None:
         for given, unit in ((MICROMETRES, "um"), (WAVELENGTHS, None)):
             scene = io.open_scene(path, wavelengths=given, wavelength_unit=unit)
             assert scene.wavelength.values.tolist() == WAVELENGTHS
+
+
+def test_zarr_folders_that_are_no_scene(tmp_path: Path) -> None:
+    import zarr
+
+    zarr.open_group(tmp_path / "other.zarr", mode="w").create_array("numbers", shape=(2, 3, 4), dtype="f4")
+    with pytest.raises(ValueError, match=r"other\.zarr.*can't be read as zarr"):
+        io.open_scene(tmp_path / "other.zarr")
