@@ -189,6 +189,7 @@ def test_occlusion_of_groups_is_what_the_output_loses() -> None:
     without[2:] = 0
     lost = net(hsi.image[None])[0, 1] - net(without[None])[0, 1]
     torch.testing.assert_close(result.flattened_attributes[3], lost.detach())
+    assert result.attribution_method == result.report.method == "Occlusion"
     with pytest.raises(ValueError, match="instead of windows"):
         attr.Occlusion(net).get_spectral_attributes(hsi, 1, 2, band_names=["red edge"])
 
