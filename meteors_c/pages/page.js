@@ -67,9 +67,11 @@
     const top = finite.reduce((best, one) => Math.abs(one[0]) > Math.abs(best[0]) ? one : best, [0, -1]);
     if (finite.length === 0) line += "under the mask.";
     else if (panel.kind === "spatial") line += "attribution " + text(top[0]) + ", the same in all bands.";
+    else if (top[1] < 0) line += "all attributions are 0.";
     else {
-      line += "attributions sum to " + text(finite.reduce((sum, one) => sum + one[0], 0));
-      line += top[1] < 0 ? "." : ", the largest at " + panel.wavelengths[top[1]].toFixed(1) + " nm (" + text(top[0]) + ").";
+      // The number of a group of bands stands at each of them: a sum would count it as often.
+      if (panel.kind !== "spectral") line += "attributions sum to " + text(finite.reduce((sum, one) => sum + one[0], 0)) + ", ";
+      line += "the largest at " + panel.wavelengths[top[1]].toFixed(1) + " nm (" + text(top[0]) + ").";
     }
     element(panel, "readout").textContent = line;
   }

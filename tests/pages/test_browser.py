@@ -12,6 +12,7 @@ import torch
 from meteors_c import HSI, attr, pages
 from tests.pages.toys import COLUMNS, ROWS, explained, field, full
 from tests.scenes.models import patch_model, scene
+from tests.toys import explainable, smooth
 
 
 @pytest.fixture
@@ -211,3 +212,17 @@ def test_large_and_small_numbers_have_powers_of_ten(page: Any, tmp_path: Path) -
     letters = set("".join(texts)) & set("BMGkµμnm")
     assert texts
     assert not letters
+
+
+def test_numbers_of_groups_are_not_summed_up(page: Any, tmp_path: Path) -> None:
+    hsi, path = field(), tmp_path / "groups.html"
+    hsi.image = hsi.image / 500
+    model = explainable(smooth(size=hsi.image.numel()))
+    groups = attr.FeatureAblation(model).attribute(hsi, target=0, feature_mask=torch.arange(len(hsi.image)) // 3)
+    assert isinstance(groups, attr.HSIAttributesSpectral)
+    pages.write(path, [groups, full(hsi, 0)])
+    opened = page(path)
+    for number, summed in enumerate((False, True)):
+        said = opened.run("return document.getElementById(arguments[0]).textContent", f"readout-{number}")
+        assert ("sum to" in said) == summed
+        assert "the largest at" in said
