@@ -17,7 +17,7 @@ from .driver import Child
 from .models import Scene, scene_of
 from .operations import Reach, box_change, mean_reach, moved_bytes, products
 from .process import ask_once, serve
-from .table import grid, named_section
+from .table import grid, named_section, reaching
 from .workloads import WORKLOADS, Workload
 
 REACHED, MOST_SAMPLES = 0.5, 24
@@ -194,7 +194,7 @@ def section(rows: list[dict[str, Any]], rounds: int) -> str:
                 f"{row['bound']:.4f} ({row['limit']})",
                 f"{row['seconds']:.4f}",
                 "" if row["moved"] is None else f"{row['moved'] / speed['bytes']:.4f}",
-                f"{part:.2f}" if part >= REACHED else f"**missed**: {part:.2f}",
+                reaching(part, REACHED),
             ]
         )
     head = [

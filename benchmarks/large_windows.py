@@ -20,7 +20,7 @@ import meteors_c
 from .architectures import BANDS, LARGE
 from .operations import box_change, mean_reach, products
 from .process import ask_once, serve
-from .table import grid, named_section
+from .table import MISSED, grid, named_section, reaching
 from .third_party import TARGET, explainer
 from .turns import Turns
 
@@ -121,7 +121,7 @@ advance, whole layers from where over half of a layer changes; beside it the sam
 def line(row: dict[str, Any]) -> list[str]:
     bound = BOUNDS[row["model"]]
     if "failed" in row:
-        return [row["model"], row["failed"], "", "", f"{bound:g}", "", "**missed**", ""]
+        return [row["model"], row["failed"], "", "", f"{bound:g}", "", MISSED, ""]
     part = row["ratio"] / bound
     return [
         row["model"],
@@ -130,7 +130,7 @@ def line(row: dict[str, Any]) -> list[str]:
         f"{row['ratio']:.2f}",
         f"{bound:g}",
         f"{row['counted']:.2f}",
-        f"{part:.2f}" if part >= WANTED else f"**missed**: {part:.2f}",
+        reaching(part, WANTED),
         row["shortcut"] or f"*{row['declined']}*",
     ]
 

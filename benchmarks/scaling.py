@@ -20,7 +20,7 @@ import meteors_c
 from .memory import peak_bytes
 from .models import Scene, convolutional_net
 from .process import ask_once, serve
-from .table import grid, named_section
+from .table import MISSED, grid, judged, named_section
 from .third_party import TARGET, explainer
 from .turns import seconds_of
 
@@ -184,10 +184,10 @@ def scene_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         name = f"{list(SCENE_CALLS)[row['value']]}, {row['path']}"
         if "failed" in row:
-            lines.append([name, row["failed"], "", "", "**missed**"])
+            lines.append([name, row["failed"], "", "", MISSED])
             continue
         times = row["peak"] / size
-        wanted = ("" if times <= TIMES_THE_SCENE else "**missed**: ") + f"<= {TIMES_THE_SCENE:g}"
+        wanted = judged(f"<= {TIMES_THE_SCENE:g}", times <= TIMES_THE_SCENE)
         lines.append([name, f"{row['seconds']:.2f}", f"{row['peak'] / 1e9:.2f}", f"{times:.2f}", wanted])
     return grid(["", "s", "GB", "times the scene", "wanted"], lines)
 
@@ -200,7 +200,7 @@ def flat_table(rows: list[dict[str, Any]]) -> str:
             peaks = [row["peak"] for row in rows if (row["case"], row["path"]) == (name, path) and "peak" in row]
             if case.flat and len(peaks) > 1:
                 times = max(peaks) / min(peaks)
-                wanted = ("" if times <= FLAT_WITHIN else "**missed**: ") + f"<= {FLAT_WITHIN:g}"
+                wanted = judged(f"<= {FLAT_WITHIN:g}", times <= FLAT_WITHIN)
                 what = f"{name} {case.values[0]:,} to {case.values[-1]:,}, {path}"
                 lines.append([what, f"{times:.2f}", wanted])
     return grid(["Peak memory", "largest over smallest", "wanted"], lines)

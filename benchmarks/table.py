@@ -60,9 +60,22 @@ def versions(python: str, packages: Iterable[str]) -> str:
     return done.stdout.strip()
 
 
+MISSED = "**missed**"
+
+
+def judged(text: str, reached: bool) -> str:
+    """Return a text, and whether what it says misses what is wanted."""
+    return text if reached else f"{MISSED}: {text}"
+
+
 def within(value: float, most: float) -> str:
     """Return a figure that is to be at most `most`, and whether it misses that."""
-    return f"{value:.2f}" if value <= most else f"**missed**: {value:.2f}"
+    return judged(f"{value:.2f}", value <= most)
+
+
+def reaching(value: float, least: float) -> str:
+    """Return a figure that is to be at least `least`, and whether it misses that."""
+    return judged(f"{value:.2f}", value >= least)
 
 
 def grid(head: list[str], rows: list[list[str]]) -> str:
@@ -82,7 +95,7 @@ def verdict(row: dict[str, Any], goal: Goal | None) -> str:
         return ""
     wanted = f">= {goal.ratio:g} x" + (f", < {goal.peak / 1e9:.1f} GB" if goal.peak else "")
     reached = row["ratio"] >= goal.ratio and (goal.peak is None or row["ours_peak"] < goal.peak)
-    return wanted if reached else f"**missed**: {wanted}"
+    return judged(wanted, reached)
 
 
 def error(row: dict[str, Any], key: str) -> str:
@@ -153,7 +166,7 @@ def against_peer(rows: list[dict[str, Any]], checks: list[tuple[str, str, str, b
         parts.append(
             grid(
                 ["", "measured", "wanted"],
-                [[what, got, wanted if reached else f"**missed**: {wanted}"] for what, got, wanted, reached in checks],
+                [[what, got, judged(wanted, reached)] for what, got, wanted, reached in checks],
             )
         )
     return "\n".join(parts)

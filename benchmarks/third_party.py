@@ -22,7 +22,7 @@ from .architectures import BANDS, SMALL
 from .features import squares
 from .models import Scene
 from .process import Process, serve
-from .table import grid, named_section
+from .table import grid, judged, named_section
 from .turns import in_turns
 
 TARGET, SUPERPIXELS = 0, 4  # superpixels along each side
@@ -174,19 +174,18 @@ def summary(rows: list[dict[str, Any]]) -> str:
     mean = statistics.geometric_mean(row["ratio"] for row in done)
     slowest = min(done, key=lambda row: row["ratio"])
     wrong = sum(inexact(row) for row in done)
-    none = "**missed**: 0"
     lines = [
         ["cells", str(len(rows)), ""],
         ["cells in which a shortcut was taken", str(sum(row["shortcut"] is not None for row in done)), ""],
-        [f"cells below {SLOWEST} of the plain path's speed", str(len(slow)), none if slow else "0"],
+        [f"cells below {SLOWEST} of the plain path's speed", str(len(slow)), judged("0", not slow)],
         [f"the slowest ({slowest['model']}, {slowest['method']})", f"{slowest['ratio']:.2f} x", ""],
         [
             "geometric mean of all cells",
             f"{mean:.2f} x",
-            ("" if mean >= GEOMETRIC_MEAN else "**missed**: ") + f">= {GEOMETRIC_MEAN} x",
+            judged(f">= {GEOMETRIC_MEAN} x", mean >= GEOMETRIC_MEAN),
         ],
-        [f"cells with an error over {WORST_ERROR:g} times the plain path's", str(wrong), none if wrong else "0"],
-        *([["cells that failed", str(len(rows) - len(done)), none]] if len(done) < len(rows) else []),
+        [f"cells with an error over {WORST_ERROR:g} times the plain path's", str(wrong), judged("0", not wrong)],
+        *([["cells that failed", str(len(rows) - len(done)), judged("0", False)]] if len(done) < len(rows) else []),
     ]  # fmt: skip
     return grid(["", "measured", "wanted"], lines)
 

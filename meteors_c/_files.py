@@ -31,6 +31,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises
     ------
+    TypeError
+        `path` is no path.
     IsADirectoryError
         `path` is a folder.
     FileNotFoundError
@@ -41,6 +43,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> with replacing(Path(tempfile.mkdtemp()) / "numbers.txt") as path:
     ...     _ = path.write_text("1 2 3")
     """
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"path must be a string or path-like, the file to write, not {type(path).__name__}")
     target = Path(os.path.realpath(os.fsdecode(os.fspath(path))))
     if target.is_dir():
         raise IsADirectoryError(f"path must name a file, but {str(target)!r} is a folder")

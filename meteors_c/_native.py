@@ -233,6 +233,7 @@ def make_model(
         str(device),
         given,
         tensor_of,
+        current().shortcuts is not False,
         current().threads == "measured",
         _kept_with(model, _recordings, native.recordings),
     )

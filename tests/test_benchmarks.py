@@ -100,6 +100,13 @@ def test_cells_are_measured(method: str) -> None:
     assert (row["shortcut"] is None) != (row["declined"] is None)
 
 
+def test_figures_say_what_is_missed() -> None:
+    assert table.reaching(0.5, 0.5) == "0.50"
+    assert table.within(0.5, 0.5) == "0.50"
+    assert table.reaching(0.49, 0.5) == table.judged("0.49", False) != "0.49"
+    assert table.within(0.51, 0.5) == table.judged("0.51", False)
+
+
 def cell(ratio: float, error: float, plain_error: float) -> dict[str, Any]:
     return {
         "model": "ResNet", "method": "Saliency", "ratio": ratio, "error": error, "plain_error": plain_error,

@@ -62,6 +62,9 @@ class Report:
     one_at_a_time : str or None
         Why the model was given one sample at a time, where it was: samples of a batch influence each other, or it
         gives one number for a batch.
+    kernels : str or None
+        What was computed by kernels of our own instead of torch's, faster and with other rounding: gradients of
+        convolutions with few input channels or strides. ``options(shortcuts=False)`` has the model's own.
     nonfinite : str or None
         Where the first value was that is NaN or infinite.
     nonfinite_outputs, nonfinite_gradients, nonfinite_results : int
@@ -110,6 +113,7 @@ class Report:
     program: str | None = None
     shortcut_seconds: float = 0.0
     arguments: str | None = None
+    kernels: str | None = None
 
     @property
     def seconds_outside_model(self) -> float:
@@ -169,6 +173,7 @@ class Report:
                 f"  memory       {self.peak_bytes / 1e6:.1f} MB at most in the engine's buffers",
                 f"  shortcut     {shortcut}",
                 *self._program_lines(),
+                *([] if self.kernels is None else [f"  kernels      {self.kernels}"]),
                 *([] if self.shortcut_failed is None else [f"  failed       a shortcut: {self.shortcut_failed}"]),
                 *([] if self.one_at_a_time is None else [f"  batches      one sample at a time: {self.one_at_a_time}"]),
                 *([] if self.nonfinite is None else [f"  not finite   {self.nonfinite}"]),

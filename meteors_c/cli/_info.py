@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from meteors_c.cli._scenes import open_from
+from meteors_c.io._nodata import NoData, markers, nodata_along
 
 __all__ = ["info"]
 
@@ -66,11 +67,11 @@ def _ranges(numbers: Any) -> str:
 
 def _values(scene: Any) -> Iterator[Row]:
     """Return what is missing, and the range of the rest, in one pass over the scene."""
-    nodata = scene.rio.nodata
-    yield "no-data", "not said" if nodata is None else f"{nodata:g}"
+    nodata = nodata_along(scene, "wavelength")
+    yield "no-data", _nodata_said(nodata)
     real = scene.dtype.kind == "f"
     lost = scene.isnull() if real else (scene != scene)
-    marked = (scene == nodata) if nodata is not None and not np.isnan(nodata) else (lost & False)
+    marked = (lost & False) if nodata is None else (scene == markers(nodata, scene.dtype))
     used = scene.where(~(lost | marked))
     summed = {
         "lost": lost.sum(),
@@ -87,6 +88,15 @@ def _values(scene: Any) -> Iterator[Row]:
     if nodata is not None:
         yield "missing", f"{_part(found['marked'], scene.size)}, {int(found['pixels'])} pixels in all bands"
     yield "range", f"{found['low']:.6g} to {found['high']:.6g}"
+
+
+def _nodata_said(nodata: NoData) -> str:
+    if not isinstance(nodata, np.ndarray):
+        return "not said" if nodata is None else f"{nodata:g}"
+    numbers = sorted(set(nodata[~np.isnan(nodata)].tolist()))
+    without = int(np.isnan(nodata).sum())
+    said = "differs by band: " + ", ".join(f"{number:g}" for number in numbers[:8]) + (", ..." if numbers[8:] else "")
+    return said + (f"; {without} bands have none" if without else "")
 
 
 def _part(count: float, size: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import os
@@ -232,15 +233,31 @@ def _scripted(path: str, device: str | None) -> _Read:
 
 # ---------------------------------------------------------------- ONNX
 
+_ONNX_TYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+
 
 class _Session:
     """An ONNX file as a function of arrays."""
 
-    def __init__(self, session: Any, dtype: Any) -> None:
-        self.session = session
-        self.dtype = dtype
-        self.input = session.get_inputs()[0].name
-        self.output = session.get_outputs()[0].name
+    def __init__(self, path: str, kind: str) -> None:
+        runtime = import_optional("onnxruntime", "onnxruntime", "onnx", "ONNX models")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.path, self.kind = os.path.abspath(path), kind
+        self.session = runtime.InferenceSession(path, options, providers=[kind])
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type not in _ONNX_TYPES:
+            what = ", ".join(f"{one.name} {one.type}" for one in inputs)
+            raise UsageError(f"--model: {path!r} must take one batch of floats, not {what}")
+        self.dtype = _ONNX_TYPES[inputs[0].type]
+        self.input, self.shape = inputs[0].name, inputs[0].shape
+        self.output = self.session.get_outputs()[0].name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name of the file; a hash of its contents tells runs of other models apart."""
+        with open(self.path, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        return _Session, (self.path, self.kind), {"digest": digest}
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         values: np.ndarray = self.session.run([self.output], {self.input: batch.astype(self.dtype, copy=False)})[0]
@@ -252,15 +269,8 @@ def _onnx(path: str, device: str | None) -> _Read:
     kind = "CUDAExecutionProvider" if device is not None and device.startswith("cuda") else "CPUExecutionProvider"
     if kind not in runtime.get_available_providers():
         raise UsageError(f"--device {device}: this onnxruntime has no {kind}")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = runtime.InferenceSession(path, options, providers=[kind])
-    inputs = session.get_inputs()
-    types: dict[str, Any] = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-    if len(inputs) != 1 or inputs[0].type not in types:
-        what = ", ".join(f"{one.name} {one.type}" for one in inputs)
-        raise UsageError(f"--model: {path!r} must take one batch of floats, not {what}")
-    return _Session(session, types[inputs[0].type]), _sizes(inputs[0].shape, path)
+    session = _Session(path, kind)
+    return session, _sizes(session.shape, path)
 
 
 # ---------------------------------------------------------------- Python

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from meteors_c.io._wavelengths import guess_unit, is_unit, missing, to_nm
+from meteors_c.io._wavelengths import guess_unit, guessed_words, is_unit, missing, to_nm
 from meteors_c.utils import warn_caller
 
 __all__ = ["BandTable", "Chosen", "choose"]
@@ -161,7 +161,7 @@ def _written(table: BandTable, name: str, unit: str | None, notes: list[str]) ->
         raise ValueError(
             f"{name!r}: the wavelengths have no unit, and {low:g} to {high:g} could be several: give wavelength_unit="
         )
-    said = f"the wavelengths have no unit; {low:g} to {high:g} can only be {guessed}"
+    said = guessed_words(low, high, guessed)
     notes.append(said)
     warn_caller(f"{name!r}: {said}. wavelength_unit={guessed!r} says so without this warning.")
     return table.wavelengths, guessed

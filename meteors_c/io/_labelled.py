@@ -13,6 +13,7 @@ import numpy as np
 
 from meteors_c._optional import import_optional
 from meteors_c.io._bands import BandTable
+from meteors_c.io._nodata import COORDINATE, NoData, nodata_along, nodata_of
 from meteors_c.io._placing import normalised, placed, texts_near
 from meteors_c.io._raster import chunk_lengths, has_dask
 from meteors_c.io.georeference import COLUMNS, ROWS
@@ -33,7 +34,6 @@ _GOOD = re.compile(r"^(good_(wavelengths|bands?)|bbl|bad_band_list)$", re.IGNORE
 _BAD = re.compile(r"^bad_(wavelengths|bands?)$", re.IGNORECASE)
 _FLAGS = re.compile(r"flags?$", re.IGNORECASE)
 _USUAL = ("attributions", "reflectance", "radiance")  # what a file is about, whatever else of that shape is in it
-_NODATA = ("_fillvalue", "missing_value", "data_ignore_value", "nodata")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Opened:
 
     array: Any
     table: BandTable
-    nodata: float | None
+    nodata: NoData
     scaling: tuple[np.ndarray, np.ndarray]
     attrs: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -98,7 +98,8 @@ def open_variable(path: str, variable: str | None, wavelengths: Any = None) -> O
     sensor = next((groups["/"].attrs[key] for key in ("instrument", "sensor") if key in groups["/"].attrs), None)
     if sensor is not None:
         attrs["sensor"] = str(sensor)
-    nodata = nodata_of(array.attrs, array.encoding)
+    nodata: NoData = nodata_along(array, spectral) if COORDINATE in array.coords else None
+    nodata = nodata_of(array.attrs, array.encoding) if nodata is None else nodata
     array, nodata = _unsigned(array, nodata)
     plain = placed(_plain(array, spectral, rows, columns), texts_near(groups, name), notes)
     return Opened(plain, table, nodata, scaling, attrs, notes)
@@ -134,12 +135,15 @@ def _scaling(attributes: Mapping[str, Any], notes: list[str]) -> tuple[np.ndarra
     return factor, np.asarray(attributes.get("add_offset", 0.0), dtype=np.float64)
 
 
-def _unsigned(array: Any, nodata: float | None) -> tuple[Any, float | None]:
+def _unsigned(array: Any, nodata: NoData) -> tuple[Any, NoData]:
     """Read bits as unsigned numbers where the file says so: classic NetCDF has signed ones alone."""
     if str(array.attrs.get("_Unsigned", "")).lower() != "true" or array.dtype.kind != "i":
         return array, nodata
     unsigned = np.dtype(f"u{array.dtype.itemsize}")
-    marker = nodata if nodata is None or nodata >= 0 else nodata + 2.0 ** (8 * unsigned.itemsize)
+    marker = nodata
+    if nodata is not None:
+        signed = np.asarray(nodata, dtype=np.float64)
+        marker = np.where(signed < 0, signed + 2.0 ** (8 * unsigned.itemsize), signed)[()]
     return array.astype(unsigned).assign_attrs(array.attrs), marker
 
 
@@ -303,16 +307,3 @@ def unit_of(array: Any) -> str | None:
     if isinstance(unit, bytes):
         unit = unit.decode(errors="replace")
     return unit if isinstance(unit, str) else None
-
-
-def nodata_of(*attributes_of: Mapping[str, Any]) -> float | None:
-    """Return the value that marks missing ones, by the attributes that files use for it."""
-    for attributes in attributes_of:
-        lower = {str(key).lower(): value for key, value in attributes.items()}
-        for key in _NODATA:
-            if key in lower and np.asarray(lower[key]).size == 1:
-                try:
-                    return float(np.asarray(lower[key]).reshape(()))
-                except (TypeError, ValueError):
-                    continue
-    return None

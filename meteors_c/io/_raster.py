@@ -15,6 +15,7 @@ import numpy as np
 
 from meteors_c._optional import import_optional
 from meteors_c.io._bands import BandTable
+from meteors_c.io._nodata import NoData, common_nodata
 from meteors_c.io._wavelengths import numbers_in, wavelength_in_text
 from meteors_c.io.georeference import pixel_numbers
 
@@ -25,6 +26,7 @@ __all__ = [
     "describe",
     "has_dask",
     "has_mask",
+    "nodata_of_bands",
     "open_array",
     "open_raster",
     "quiet",
@@ -140,6 +142,15 @@ def open_array(dataset: Any, bands: np.ndarray) -> Any:
         array = array.assign_coords(pixel_numbers(dataset.height, dataset.width, "y", "x"))
     array.attrs.clear()
     return array.chunk({"band": -1}) if chunks is not None else array
+
+
+def nodata_of_bands(dataset: Any, bands: np.ndarray) -> NoData:
+    """Return what marks missing values in these bands (positions, from 0) of a dataset."""
+    values = [dataset.nodatavals[band] for band in bands]
+    if all(value is None for value in values):
+        return None
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.nan if np.isnan(numbers).all() else common_nodata(numbers)
 
 
 def has_mask(dataset: Any) -> bool:

@@ -6,6 +6,7 @@ Each is told by the package that its type comes from, so that none is imported w
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from numbers import Real
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from meteors_c.exceptions import ShapeMismatchError, ValidationError
-from meteors_c.io._wavelengths import guess_unit, is_unit, missing, numbers_in, to_nm
+from meteors_c.io._nodata import NoData, marked, nodata_along, nodata_of
+from meteors_c.io._wavelengths import guess_unit, guessed_words, is_unit, missing, numbers_in, to_nm
 from meteors_c.io.georeference import Georeference, georeference_of, read_map_info
 from meteors_c.utils import warn_caller
 
@@ -103,7 +105,7 @@ def _from_labelled(
     da: Any, known: dict[str, Any], spectral: str | None = None, nodata: float | None = None, fresh: bool = False
 ) -> dict[str, Any]:
     """Read a DataArray: its values (``fresh``: that nobody else will hold), wavelengths, mask and georeference."""
-    from meteors_c.io._labelled import nodata_of, spatial_dimensions
+    from meteors_c.io._labelled import spatial_dimensions
 
     if da.ndim != 3:
         raise ShapeMismatchError(f"an image has three dimensions, but the DataArray has {dict(da.sizes)}")
@@ -125,9 +127,9 @@ def _from_labelled(
     if _is(mask, "xarray", "DataArray"):
         mask = mask.broadcast_like(transposed).transpose(*order).values
     # Not by da.encoding: what is marked there has become NaN when the file was decoded, and the number may be a value.
-    marker = nodata_of(da.attrs) if nodata is None else nodata
-    if marker is not None and not isinstance(marker, Real):
-        raise TypeError(f"nodata must be a number or None, not {marker!r}")
+    if nodata is not None and not isinstance(nodata, Real):
+        raise TypeError(f"nodata must be a number or None, not {nodata!r}")
+    marker = nodata_along(da, dimension) if nodata is None else float(nodata)
     made.setdefault("orientation", "CHW")
     lazy = _is(transposed.data, "dask.array", "Array")
     values = _computed(transposed.data) if lazy else np.asarray(transposed.values)
@@ -171,6 +173,7 @@ def wavelengths_along(da: Any, spectral: str | None, dimension: Any, unit: str |
     fitting = [name for name in names if name in da.coords and da.coords[name].dims == (dimension,)]
     words = ("wave", "lambda", "wvl", "wl")
     fitting = [name for name in fitting if name == spectral or any(word in str(name).lower() for word in words)]
+    fitting.sort(key=_says_wavenumbers)
     if not fitting:
         raise ValueError(
             f"the DataArray has no wavelengths along its dimension {dimension!r}: give wavelengths=, or a coordinate"
@@ -186,7 +189,13 @@ def wavelengths_along(da: Any, spectral: str | None, dimension: Any, unit: str |
             f"wavelengths[{lacking[0]}] is {values[lacking[0]]:g}, but must be a finite number above 0"
             + (f"; so are {len(lacking) - 1} more" if len(lacking) > 1 else "")
         )
-    return _in_nm(values, unit or unit_of(coordinate), notes)
+    unit = unit or unit_of(coordinate)
+    return _in_nm(values, "wavenumber" if not is_unit(unit) and _says_wavenumbers(fitting[0]) else unit, notes)
+
+
+def _says_wavenumbers(name: Any) -> bool:
+    """Tell whether a name is that of wavenumbers, which go in the other direction."""
+    return re.search(r"wave[_ ]?num", str(name).lower()) is not None
 
 
 def _in_nm(values: np.ndarray, unit: str | None, notes: list[str]) -> np.ndarray:
@@ -201,8 +210,8 @@ def _in_nm(values: np.ndarray, unit: str | None, notes: list[str]) -> np.ndarray
             "wavelength_unit=, or wavelengths= in nm"
         )
     notes.append(f"wavelengths without a unit taken for {guessed}")
-    if guessed != "nm":
-        warn_caller(f"the wavelengths have no unit; {values.min():g} to {values.max():g} can only be {guessed}")
+    said = guessed_words(values.min(), values.max(), guessed)
+    warn_caller(f"{said}. An attribute units={guessed!r} of the coordinate says so without this warning.")
     return to_nm(values, guessed)
 
 
@@ -210,7 +219,7 @@ def _in_nm(values: np.ndarray, unit: str | None, notes: list[str]) -> np.ndarray
 
 
 def _masked(
-    values: np.ndarray, mask: Any, nodata: float | None, notes: list[str], orientation: Any = "CHW", fresh: bool = False
+    values: np.ndarray, mask: Any, nodata: NoData, notes: list[str], orientation: Any = "CHW", fresh: bool = False
 ) -> dict[str, Any]:
     """Leave NaN and no-data out of the mask, and put 0 in their place, as the model sees values under the mask.
 
@@ -220,8 +229,8 @@ def _masked(
         The image.
     mask : as for HSI or None
         Which values to use of those that are valid.
-    nodata : float or None
-        Marks missing values beside NaN.
+    nodata : float, numpy.ndarray or None
+        Marks missing values beside NaN: one number, or one for each band.
     notes : list of str
         What was found is added.
     orientation : tuple, list or str
@@ -229,7 +238,7 @@ def _masked(
     fresh : bool
         Whether `values` may be written to.
     """
-    absent = _missing(values, nodata)
+    absent = _missing(values, nodata, list(orientation).index("C") if "C" in orientation else 0)
     count = int(np.count_nonzero(absent))
     if not count:
         return {"image": values} | ({} if mask is None else {"binary_mask": mask})
@@ -246,20 +255,24 @@ def _masked(
     return {"image": values, "binary_mask": given & _not(absent)}
 
 
-def _missing(values: np.ndarray, nodata: float | None) -> np.ndarray:
-    """Return where values are NaN or no-data: one plane, repeated, where all bands are alike, so that it is small."""
-    marked = nodata is not None and not np.isnan(nodata) and _fits(nodata, values.dtype)
-    marker = np.asarray(nodata).astype(values.dtype, copy=False) if marked else None
+def _missing(values: np.ndarray, nodata: NoData, axis: int = 0) -> np.ndarray:
+    """Return where values are NaN or no-data: one plane, repeated, where all are alike, so that it is small.
 
-    def of(plane: np.ndarray) -> np.ndarray:
+    Planes are those of the first axis; `axis` is the one of the bands, of which each may have its own number.
+    """
+
+    def of(number: int) -> np.ndarray:
+        plane = values[number : number + 1]
+        own = nodata[number : number + 1] if isinstance(nodata, np.ndarray) and axis == 0 else nodata
+        found = marked(plane, own, axis)
         absent = np.isnan(plane) if plane.dtype.kind == "f" else np.zeros(plane.shape, dtype=bool)
-        return absent if marker is None else absent | (plane == marker)
+        return (absent if found is None else absent | found)[0]
 
-    if not values.size or (marker is None and values.dtype.kind != "f"):
+    if not values.size or (nodata is None and values.dtype.kind != "f"):
         return np.broadcast_to(np.zeros((), dtype=bool), values.shape)
-    first, whole = of(values[0]), None
-    for number, plane in enumerate(values):
-        absent = of(plane)
+    first, whole = of(0), None
+    for number in range(len(values)):
+        absent = of(number)
         if whole is None and not np.array_equal(absent, first):
             whole = np.empty(values.shape, dtype=bool)
             whole[:number] = first
@@ -273,14 +286,6 @@ def _not(absent: np.ndarray) -> np.ndarray:
     if absent.strides[0] == 0 and len(absent) > 1:
         return np.broadcast_to(~absent[0], absent.shape)
     return np.logical_not(absent, out=absent if absent.flags.writeable else None)
-
-
-def _fits(nodata: float, dtype: np.dtype[Any]) -> bool:
-    """Tell whether a marker can be a value of a dtype: -9999 can't be one of uint8."""
-    if dtype.kind not in "iu":
-        return True
-    limits = np.iinfo(dtype)
-    return float(nodata).is_integer() and limits.min <= nodata <= limits.max
 
 
 def _expanded(mask: Any, values: np.ndarray, orientation: Any) -> np.ndarray:
@@ -381,8 +386,6 @@ def _map_info(header: dict[str, Any], shape: tuple[int, ...]) -> Georeference | 
 
 def _from_hdf5(dataset: Any, known: dict[str, Any]) -> dict[str, Any]:
     """Read a dataset of h5py, in the order of its axes; no-data by the attributes that files use for it."""
-    from meteors_c.io._labelled import nodata_of
-
     notes = [f"shape {dataset.shape}, read"]
     orientation, mask = known.get("orientation", "CHW"), known.pop("binary_mask", None)
     rest = _masked(np.asarray(dataset[...]), mask, nodata_of(dataset.attrs), notes, orientation, fresh=True)

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["guess_unit", "is_unit", "missing", "numbers_in", "tensor_in_nm", "to_nm", "wavelength_in_text"]
+__all__ = [
+    "guess_unit",
+    "guessed_words",
+    "is_unit",
+    "missing",
+    "numbers_in",
+    "tensor_in_nm",
+    "to_nm",
+    "wavelength_in_text",
+]
 
 # How many nm one of each is.
 _NANOMETRES = {
@@ -102,10 +111,11 @@ def tensor_in_nm(values: torch.Tensor, unit: str) -> torch.Tensor:
 
 
 def guess_unit(values: Any) -> str | None:
-    """Return the unit where only one is possible, ``"nm"`` or ``"um"``, else None.
+    """Return the unit of length where only one is possible, ``"nm"`` or ``"um"``, else None.
 
     Optical sensors image from 0.2 to 20 um. From 200 to 3000 only nm remain: angstrom would be X rays, um radio waves.
-    Below 20, numbers with fractions are um; whole ones may count the bands.
+    Below 20, numbers with fractions are um; whole ones may count the bands. Whoever asks says to the user what was
+    guessed: wavenumbers in cm-1 and energies in eV lie in the same ranges, and are no wavelengths.
     """
     numbers = np.asarray(values, dtype=np.float64)
     numbers = numbers[np.isfinite(numbers)]
@@ -117,6 +127,12 @@ def guess_unit(values: Any) -> str | None:
     if low >= 0.2 and high <= 20 and not np.array_equal(numbers, np.floor(numbers)):
         return "um"
     return None
+
+
+def guessed_words(low: float, high: float, unit: str) -> str:
+    """Return what is said of wavelengths whose unit was guessed."""
+    other = "wavenumbers (cm-1)" if unit == "nm" else "energies (eV)"
+    return f"the wavelengths have no unit; {low:g} to {high:g} are taken for {unit}, and would be wrong as {other}"
 
 
 def missing(values: Sequence[float] | np.ndarray) -> list[int]:

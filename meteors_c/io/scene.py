@@ -12,6 +12,7 @@ import numpy as np
 from meteors_c._optional import import_optional
 from meteors_c.io import _labelled, _raster
 from meteors_c.io._bands import BandTable, Chosen, choose
+from meteors_c.io._nodata import COORDINATE, NoData, common_nodata, markers
 from meteors_c.utils import warn_caller
 
 __all__ = ["open_scene"]
@@ -49,7 +50,7 @@ def open_scene(
         What happens with bands that the file marks as bad (``bbl`` of ENVI, ``good_wavelengths``). If kept, they are
         told by the coordinate ``good_band``.
     nodata : float, optional
-        The value that marks missing ones; by default what the file says.
+        The value that marks missing ones in all bands; by default what the file says, of each band.
     bands : sequence of int, slice, bools or names, optional
         Which bands to take: indices in the file, from 0, or spectral regions such as ``"VNIR"``.
     wavelength_unit : str, optional
@@ -67,8 +68,9 @@ def open_scene(
     xarray.DataArray
         Over ``("wavelength", "y", "x")``, backed by dask where it is installed. Coordinates along the first:
         ``wavelength`` and, where known, ``fwhm`` in nm, and ``band``, the number of the band in the file, from 1. CRS,
-        transform and no-data by ``.rio``. ``attrs`` has the source, the sensor, the unit of its wavelengths, the bands
-        that were dropped, and the scale and offset if they are not applied.
+        transform and no-data by ``.rio``; where bands have no-data values of their own, these are the coordinate
+        ``nodata`` along the first, NaN for bands without. ``attrs`` has the source, the sensor, the unit of
+        its wavelengths, the bands that were dropped, and the scale and offset if they are not applied.
 
     Raises
     ------
@@ -120,7 +122,9 @@ def open_scene(
         array = opened.array.isel(band=chosen.indices)
         scaling = (opened.scaling[0][chosen.indices], opened.scaling[1][chosen.indices])
         chosen.notes[:0] = opened.notes
-        return _finish(array, name, chosen, opened.table, nodata, opened.nodata, scale, scaling, opened.attrs)
+        of_file = opened.nodata
+        of_file = common_nodata(of_file[chosen.indices]) if isinstance(of_file, np.ndarray) else of_file
+        return _finish(array, name, chosen, opened.table, nodata, of_file, scale, scaling, opened.attrs)
     if variable is not None:
         raise ValueError(f"variable chooses one of a NetCDF, HDF5 or Zarr file, which {name!r} is not")
     data = _raster.data_file(name)
@@ -152,7 +156,8 @@ def _from_dataset(dataset: Any, name: str, asked: tuple[Any, ...], nodata: Any, 
     tags = {key.lower(): value for key, value in {**dataset.tags(), **dataset.tags(ns="ENVI")}.items()}
     sensor = next((tags[key] for key in ("sensor_type", "sensor", "instrument", "platform") if tags.get(key)), None)
     attrs = {} if sensor is None else {"sensor": sensor}
-    return _finish(array, name, chosen, table, nodata, dataset.nodata, scale, scaling, attrs)
+    of_file = _raster.nodata_of_bands(dataset, chosen.indices)
+    return _finish(array, name, chosen, table, nodata, of_file, scale, scaling, attrs)
 
 
 def _finish(
@@ -161,7 +166,7 @@ def _finish(
     chosen: Chosen,
     table: BandTable,
     nodata: float | None,
-    nodata_of_file: float | None,
+    nodata_of_file: NoData,
     scale: bool | None,
     scaling: tuple[np.ndarray, np.ndarray],
     attrs: dict[str, Any],
@@ -183,7 +188,12 @@ def _finish(
         array.attrs["dropped_bands"] = [i + 1 for i in chosen.dropped]
     notes = list(chosen.notes)
     array, missing = _scaled(array, missing, scale, scaling, name, notes)
-    array = array.rio.write_nodata(missing) if missing is not None else array
+    if isinstance(missing, np.ndarray):
+        notes.append("no-data values that differ by band")
+        told = {"long_name": "the value that marks missing ones, NaN: none"}
+        array = array.assign_coords({COORDINATE: ("wavelength", missing, told)})
+    elif missing is not None:
+        array = array.rio.write_nodata(missing)
     if array.rio.crs is None:
         notes.append("no CRS")
     array.attrs["notes"] = "; ".join(notes)
@@ -203,12 +213,12 @@ def _finish(
 
 def _scaled(
     array: Any,
-    nodata: float | None,
+    nodata: NoData,
     scale: bool | None,
     scaling: tuple[np.ndarray, np.ndarray],
     name: str,
     notes: list[str],
-) -> tuple[Any, float | None]:
+) -> tuple[Any, NoData]:
     """Apply scale and offset, or note them; also returns what marks missing values then."""
     scales, offsets = scaling
     if (scales == 1).all() and (offsets == 0).all():
@@ -224,9 +234,9 @@ def _scaled(
         return array, nodata
     dtype = np.float32 if array.dtype.itemsize <= 2 or array.dtype == np.float32 else np.float64
     wide = array.astype(dtype)
-    if nodata is not None and not np.isnan(nodata):
-        wide = wide.where(array != nodata)
     shape = (-1, 1, 1)
+    if nodata is not None:
+        wide = wide.where(array != markers(nodata, array.dtype))
     result = wide * scales.astype(dtype).reshape(shape) + offsets.astype(dtype).reshape(shape)
     result = result.assign_attrs(array.attrs)
     notes.append(f"values in physical units, {told} applied")

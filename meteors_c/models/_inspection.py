@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
-__all__ = ["TrainMode", "modules_of", "takes_apart", "tensors_of", "train_mode"]
+__all__ = ["TrainMode", "content_of", "global_names", "modules_of", "takes_apart", "tensors_of", "train_mode"]
 
 _MAX_DEPTH = 5  # of functions around functions around a network
 _MAX_OBJECTS = 256  # looked at for one model
@@ -82,28 +82,29 @@ def _read_by(function: FunctionType) -> list[Any]:
     """Return the values that a function reads from outside itself; none of those that torch and NumPy define."""
     if (function.__module__ or "").partition(".")[0] in ("torch", "numpy"):
         return []
-    outside = [_content(cell) for cell in function.__closure__ or ()]
+    outside = [content_of(cell) for cell in function.__closure__ or ()]
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    names = dict.fromkeys(_global_names(function.__code__))
+    names = dict.fromkeys(global_names(function.__code__))
     globals_read = [function.__globals__[name] for name in names if name in function.__globals__]
     return [getattr(function, "__wrapped__", None), *outside, *defaults, *globals_read]
 
 
-def _content(cell: CellType) -> Any:
+def content_of(cell: CellType) -> Any:
+    """Return what a variable of a closure holds, None where it has no value yet."""
     try:
         return cell.cell_contents
-    except ValueError:  # the variable has no value yet
+    except ValueError:
         return None
 
 
-def _global_names(code: CodeType) -> Iterator[str]:
+def global_names(code: CodeType) -> Iterator[str]:
     """Yield the globals that a function and the functions defined in it read."""
     for step in dis.get_instructions(code):
         if step.opname == "LOAD_GLOBAL":
             yield step.argval
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _global_names(constant)
+            yield from global_names(constant)
 
 
 def takes_apart(function: Callable[[Any], Any]) -> bool:

@@ -32,6 +32,7 @@ _AXIS: dict[str, Any] = {
     "automargin": True,
     "exponentformat": "power",
 }
+_PIXELS: dict[str, Any] = {**_AXIS, "constrain": "domain", "showgrid": False, "zeroline": False, "ticks": ""}
 _SCALE = {"thickness": 12, "len": 0.9, "outlinewidth": 0, "title": {"text": "attribution", "side": "right"}}
 _LAYOUT: dict[str, Any] = {
     # Powers of ten: of Plotly's own letters, B and µ, not all are SI's. Axes have theirs below.
@@ -62,78 +63,64 @@ def map_figure(contents: Contents, picture: str) -> dict[str, Any]:
     """Return the picture with the map over it; the last trace marks a pixel. The page's script puts the numbers in."""
     go = importlib.import_module("plotly.graph_objects")
     rows, columns = contents.shape
-    height, width = contents.picture.shape[:2]
-    block = contents.block
-    figure = go.Figure()
-    figure.add_trace(
-        go.Heatmap(
-            x0=(block - 1) / 2,
-            dx=block,
-            y0=(block - 1) / 2,
-            dy=block,
-            zmin=-contents.limit,
-            zmax=contents.limit,
-            colorscale=COLOURS,
-            opacity=0.0 if contents.heat is None else 0.8,
-            showscale=contents.heat is not None,
-            colorbar={
-                "thickness": 12,
-                "len": 0.9,
-                "outlinewidth": 0,
-                "title": {"text": "attribution", "side": "right"},
-            },
-            hovertemplate="row %{y:.0f}, column %{x:.0f}"
-            + ("" if contents.heat is None else "<br>attribution %{z:.4g}")
-            + "<extra></extra>",
-            hoverongaps=True,
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=[contents.start[1]] * 2,  # a light frame in a dark one, to be seen on any ground
-            y=[contents.start[0]] * 2,
-            mode="markers",
-            hoverinfo="skip",
-            marker={
-                "symbol": "square",
-                "size": [17, 13],
-                "color": "rgba(0,0,0,0)",
-                "opacity": 1,
-                "line": {"width": 2, "color": ["#111111", "#ffe14d"]},
-            },
-        )
-    )
+    figure = go.Figure([go.Heatmap(**_heat(contents)), go.Scatter(**_marker(contents.start))])
     figure.update_layout(
         **_LAYOUT,
         margin={"l": 45, "r": 10, "t": 32, "b": 40},  # above stands the mode bar
         dragmode="pan",
-        images=[
-            {
-                "source": picture,
-                "xref": "x",
-                "yref": "y",
-                "x": -0.5,
-                "y": -0.5,
-                "sizex": width * block,
-                "sizey": height * block,
-                "sizing": "stretch",
-                "layer": "below",
-            }
-        ],
-        xaxis={**_AXIS, "range": [-0.5, columns - 0.5], "constrain": "domain", "title": {"text": "column"}, **_PLAIN},
-        yaxis={
-            **_AXIS,
-            "range": [rows - 0.5, -0.5],
-            "scaleanchor": "x",
-            "constrain": "domain",
-            "title": {"text": "row"},
-            **_PLAIN,
-        },
+        images=[_ground(contents, picture)],
+        xaxis={**_PIXELS, "range": [-0.5, columns - 0.5], "title": {"text": "column"}},
+        yaxis={**_PIXELS, "range": [rows - 0.5, -0.5], "title": {"text": "row"}, "scaleanchor": "x"},
     )
     return figure.to_dict()
 
 
-_PLAIN: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticks": ""}
+def _heat(contents: Contents) -> dict[str, Any]:
+    """Return the map, whose values stand for blocks of pixels; without one, what tells the place of a click."""
+    mapped, block = contents.heat is not None, contents.block
+    attribution = "<br>attribution %{z:.4g}" if mapped else ""
+    return {
+        "x0": (block - 1) / 2,
+        "dx": block,
+        "y0": (block - 1) / 2,
+        "dy": block,
+        "zmin": -contents.limit,
+        "zmax": contents.limit,
+        "colorscale": COLOURS,
+        "opacity": 0.8 if mapped else 0.0,
+        "showscale": mapped,
+        "colorbar": _SCALE,
+        "hovertemplate": f"row %{{y:.0f}}, column %{{x:.0f}}{attribution}<extra></extra>",
+        "hoverongaps": True,
+    }
+
+
+def _marker(place: tuple[int, int]) -> dict[str, Any]:
+    """Return the frame around a pixel: a light one in a dark one, to be seen on any ground."""
+    frame = {
+        "symbol": "square",
+        "size": [17, 13],
+        "color": "rgba(0,0,0,0)",
+        "opacity": 1,
+        "line": {"width": 2, "color": ["#111111", "#ffe14d"]},
+    }
+    return {"x": [place[1]] * 2, "y": [place[0]] * 2, "mode": "markers", "hoverinfo": "skip", "marker": frame}
+
+
+def _ground(contents: Contents, picture: str) -> dict[str, Any]:
+    """Return the picture of the scene, in the pixels of the map."""
+    height, width = contents.picture.shape[:2]
+    return {
+        "source": picture,
+        "xref": "x",
+        "yref": "y",
+        "x": -0.5,
+        "y": -0.5,
+        "sizex": width * contents.block,
+        "sizey": height * contents.block,
+        "sizing": "stretch",
+        "layer": "below",
+    }
 
 
 def pixel_figure(contents: Contents) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ import torch
 
 from meteors_c.hsi import HSI
 from meteors_c.pages._contents import attribution_map, colour_limit, picture_of, png
-from meteors_c.pages._tables import Rows, covered, evidence, making, rows_html, title_of
+from meteors_c.pages._tables import Rows, covered, evidence, making, range_said, rows_html, title_of
 
 __all__ = ["hsi_html", "report_html", "result_html"]
 
@@ -50,7 +50,7 @@ def hsi_html(hsi: Any) -> str:
     finite = hsi.image.detach()[hsi.binary_mask & hsi.image.isfinite()]
     if finite.numel():
         low, high = torch.aminmax(finite)
-        values.append(("values", f"{float(low):.4g} to {float(high):.4g}"))
+        values.append(("values", range_said(low, high)))
     lost = int((~hsi.image.detach().isfinite() & hsi.binary_mask).sum())
     if lost:
         values.append(("not finite", f"{lost} values are NaN or infinite"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,16 @@ import torch
 from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI
 from meteors_c.pages._contents import Contents, Spectra, averaged, colour_limit, picture_of
-from meteors_c.pages._tables import Rows, versions
+from meteors_c.pages._tables import (
+    Rows,
+    evaluations_said,
+    method_said,
+    range_said,
+    shortcut_said,
+    target_said,
+    title_said,
+    versions,
+)
 from meteors_c.scenes._source import Scene, scene_of
 
 __all__ = ["contents_of_maps", "titles_of"]
@@ -49,8 +58,7 @@ def titles_of(maps: Any) -> list[str]:
     """
     if not all(name in getattr(maps, "data_vars", {}) for name in _NEEDED):
         raise TypeError(f"maps must be what explain_scene gave, with {', '.join(_NEEDED)}, not {type(maps).__name__}")
-    method = maps.attrs.get("method", "Attributions")
-    return [method if target is None else f"{method}, target {target}" for target in _targets(maps)]
+    return [title_said(maps.attrs.get("method"), target) for target in _targets(maps)]
 
 
 def contents_of_maps(
@@ -109,7 +117,8 @@ def _contents(
         evidence=_evidence(maps, low, high),
         making=_making(seen, maps, number, wavelengths, made),
         notes=[
-            "Attribution of each pixel, summed over all bands, on the picture of the scene.",
+            "Attribution of each pixel, summed over all bands (of groups of them, each group once), on the picture of "
+            "the scene.",
             _kept_said(maps, spectra),
         ],
     )
@@ -157,11 +166,7 @@ def _seen(scene: Scene, maps: Any, most_map_pixels: int) -> _Seen:
     block = max(1, math.ceil(math.sqrt(rows * columns / most_map_pixels)))
     bands = _picture_bands(scene.wavelengths)
     places = slice(start, None, stride)
-    seen = replace(
-        scene,
-        array=scene.array.isel(wavelength=bands, y=places, x=places),
-        mask=None if scene.mask is None else scene.mask[bands, places, places],
-    )
+    seen = scene.part(bands, places, places)
     strips = []
     for strip in _strips((rows, columns), block, 8 * len(bands)):
         values, used = seen.read(strip, slice(0, columns))
@@ -169,7 +174,7 @@ def _seen(scene: Scene, maps: Any, most_map_pixels: int) -> _Seen:
         strips.append(np.stack([averaged(torch.from_numpy(plane), block) for plane in planes]))
     small = torch.from_numpy(np.concatenate(strips, axis=1))
     there = small.isfinite()
-    image = HSI(image=small.where(there, 0.0), wavelengths=scene.wavelengths[bands], binary_mask=there)
+    image = HSI(image=small.where(there, 0.0), wavelengths=seen.wavelengths, binary_mask=there)
     return _Seen(scene, (rows, columns), block, *picture_of(image))
 
 
@@ -233,17 +238,17 @@ def _start(heat: np.ndarray, seen: _Seen, spectra: Spectra | None) -> tuple[int,
 
 
 def _evidence(maps: Any, low: float, high: float) -> Rows:
-    rows: Rows = [("map", f"{low:.4g} to {high:.4g}")] if low <= high else [("map", "no pixel has a value")]
+    rows: Rows = [("map", range_said(low, high))] if low <= high else [("map", "no pixel has a value")]
     pixels = {str(name): int(count) for name, count in zip(maps["class"].values, maps["pixels"].values, strict=True)}
     of_classes = ", ".join(f"{count} of class {name}" for name, count in list(pixels.items())[:50])
     said = f"{sum(pixels.values())} of {maps['map'].shape[1]} x {maps['map'].shape[2]}"
     rows.append(("explained pixels", f"{said}: {of_classes}" if len(pixels) > 1 else said))
     report = json.loads(maps.attrs.get("report", "{}"))
-    saved = f", {report['evaluations_saved']} saved" if report.get("evaluations_saved") else ""
     if "evaluations" in report:
-        rows.append(("evaluations", f"{report['evaluations']}{saved}, in {report['model_calls']} calls"))
+        others = {"saved": report.get("evaluations_saved", 0)}
+        rows.append(("evaluations", evaluations_said(report["evaluations"], report["model_calls"], others)))
     if report.get("shortcut"):
-        rows.append(("shortcut", str(report["shortcut"])))
+        rows.append(("shortcut", shortcut_said(report["shortcut"])))
     lost = {name: report.get(f"nonfinite_{name}") for name in ("outputs", "results")}
     if any(lost.values()):
         rows.append(("not finite", ", ".join(f"{count} {name}" for name, count in lost.items() if count)))
@@ -254,10 +259,10 @@ def _making(seen: _Seen, maps: Any, number: int, wavelengths: np.ndarray, made: 
     target, window, stride = _targets(maps)[number], np.ravel(maps.attrs.get("window", 0)), maps.attrs.get("stride", 1)
     bands, rows, columns = seen.scene.shape
     about: Rows = [
-        ("method", str(maps.attrs.get("method", "not said"))),
-        ("target", "the only output" if target is None else str(target)),
+        ("method", method_said(maps.attrs.get("method"))),
+        ("target", target_said(target)),
         ("scene", f"{bands} bands x {rows} rows x {columns} columns, {seen.scene.dtype}"),
-        ("wavelengths", f"{wavelengths.min():.4g} to {wavelengths.max():.4g} nm"),
+        ("wavelengths", range_said(wavelengths.min(), wavelengths.max(), "nm")),
         ("explained by", "tiles" if window.size < 2 else f"windows of {window[0]} x {window[1]} pixels"),
     ]
     about += [("stride", f"{stride} pixels")] if int(stride) > 1 else []

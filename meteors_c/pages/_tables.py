@@ -17,16 +17,61 @@ from meteors_c.attr.effects import FeatureEffects
 from meteors_c.attr.report import Report
 from meteors_c.hsi import HSI
 
-__all__ = ["Rows", "covered", "evidence", "group_names", "making", "rows_html", "title_of", "versions"]
+__all__ = [
+    "Rows",
+    "covered",
+    "evaluations_said",
+    "evidence",
+    "group_names",
+    "making",
+    "method_said",
+    "range_said",
+    "rows_html",
+    "shortcut_said",
+    "target_said",
+    "title_of",
+    "title_said",
+    "versions",
+]
 
 Rows = list[tuple[str, str]]
 _LIBRARIES = ("torch", "numpy", "plotly")
 
 
-def title_of(result: HSIAttributes) -> str:
+def title_said(method: str | None, target: Any) -> str:
     """Return method and target, such as ``Saliency, target 3``."""
-    target = "" if result.target is None else f", target {_plain(result.target)}"
-    return f"{result.attribution_method or 'Attributions'}{target}"
+    return f"{method or 'Attributions'}{'' if target is None else f', target {_plain(target)}'}"
+
+
+def title_of(result: HSIAttributes) -> str:
+    """Return method and target of a result."""
+    return title_said(result.attribution_method, result.target)
+
+
+def method_said(method: str | None) -> str:
+    """Return the name of a method."""
+    return method or "not said"
+
+
+def target_said(target: Any) -> str:
+    """Return which output was explained."""
+    return "the only output" if target is None else _plain(target)
+
+
+def range_said(low: Any, high: Any, unit: str = "") -> str:
+    """Return the least and the largest of some numbers, such as ``400 to 900 nm``."""
+    return f"{_number(low)} to {_number(high)}{unit and ' ' + unit}"
+
+
+def evaluations_said(evaluations: int, calls: int, others: dict[str, int]) -> str:
+    """Return what a run evaluated; `others` are further numbers of samples, by what is said of them."""
+    further = "".join(f", {count} {name}" for name, count in others.items() if count)
+    return f"{evaluations}{further}, in {calls} calls"
+
+
+def shortcut_said(shortcut: str) -> str:
+    """Return the shortcut that was taken."""
+    return f"{shortcut}, verified"
 
 
 def evidence(result: HSIAttributes) -> Rows:
@@ -45,8 +90,8 @@ def making(result: HSIAttributes, further: dict[str, Any] | None = None) -> Rows
     hsi, report = result.hsi, result.report
     wavelengths = hsi.wavelengths.detach().double().cpu()
     rows = [
-        ("method", result.attribution_method or "not said"),
-        ("target", "the only output" if result.target is None else _plain(result.target)),
+        ("method", method_said(result.attribution_method)),
+        ("target", target_said(result.target)),
     ]
     if isinstance(report, Report):
         rows += [("arguments", report.arguments)] if report.arguments else []
@@ -54,7 +99,7 @@ def making(result: HSIAttributes, further: dict[str, Any] | None = None) -> Rows
     shape = " x ".join(f"{size} {name}" for size, name in zip(hsi.image.shape, _axes(hsi.orientation), strict=True))
     rows += [
         ("image", f"{shape}, {_dtype(hsi.image.dtype)}"),
-        ("wavelengths", f"{_number(wavelengths.min())} to {_number(wavelengths.max())} nm"),
+        ("wavelengths", range_said(wavelengths.min(), wavelengths.max(), "nm")),
         ("mask", covered(hsi)),
     ]
     rows += [(name, _plain(value)) for name, value in (further or {}).items()]
@@ -104,7 +149,7 @@ def _numbers(result: HSIAttributes) -> Iterator[tuple[str, str]]:
     lost = values.numel() - int(finite.sum())
     if lost < values.numel():
         low, high = torch.aminmax(values[finite])
-        yield "attributions", f"{_number(low)} to {_number(high)}"
+        yield "attributions", range_said(low, high)
     if lost:
         yield "not finite", f"{lost} of {values.numel()} attributions are NaN or infinite"
     of_features = result.effects is not None and result.effects.standard_errors is not None
@@ -154,18 +199,17 @@ def _effects(effects: FeatureEffects | None) -> Iterator[tuple[str, str]]:
 def _report(report: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(report, Report):
         return
-    counts = [
-        (report.evaluations_saved, "saved"),
-        (report.evaluations_verifying, "to verify"),
-        (report.evaluations_discarded, "discarded"),
-    ]
-    others = "".join(f", {count} {name}" for count, name in counts if count)
-    yield "evaluations", f"{report.evaluations}{others}, in {report.model_calls} calls"
+    others = {
+        "saved": report.evaluations_saved,
+        "to verify": report.evaluations_verifying,
+        "discarded": report.evaluations_discarded,
+    }
+    yield "evaluations", evaluations_said(report.evaluations, report.model_calls, others)
     if report.samples_used is not None:
         yield "samples used", str(report.samples_used)
     yield "time", f"{report.seconds:.3g} s, {report.seconds_in_model:.3g} s of it in the model"
     if report.shortcut is not None:
-        yield "shortcut", f"{report.shortcut}, verified; {report.shortcut_evaluations} evaluations"
+        yield "shortcut", f"{shortcut_said(report.shortcut)}; {report.shortcut_evaluations} evaluations"
     else:
         yield "shortcut", f"none: {report.shortcut_declined or 'not offered'}"
     for name, text in (

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from typing import Any
@@ -61,7 +61,7 @@ def write(
     Raises
     ------
     TypeError
-        Something in `results` is no HSIAttributes.
+        `results`, or something in it, is no HSIAttributes; `titles` have None in them or are none; `made` is no dict.
     ValueError
         There are no results, or another number of titles.
     ImportError
@@ -86,7 +86,7 @@ def write(
     """
     shown = _results(results)
     names = _titles(titles, shown)
-    flag(share_scale, "share_scale")
+    _check(share_scale, made)
     offline = import_optional("plotly.offline", "plotly", "report", "report pages")
     share = positive(max_bytes, "max_bytes") // len(shown)
     contents = [
@@ -130,7 +130,7 @@ def write_maps(
     Raises
     ------
     TypeError
-        `maps` are no such dataset.
+        `maps` are no such dataset; `titles` have None in them or are none; `made` is no dict.
     ShapeMismatchError
         They are of a scene of another size.
     ValueError
@@ -152,11 +152,17 @@ def write_maps(
     """
     from meteors_c.pages._scenes import contents_of_maps, titles_of  # needs packages that other pages do not
 
-    flag(share_scale, "share_scale")
+    _check(share_scale, made)
     offline = import_optional("plotly.offline", "plotly", "report", "report pages")
     most = positive(max_bytes, "max_bytes")
     names = _named(titles, titles_of(maps))
     _put(path, contents_of_maps(scene, maps, names, made, most, MOST_MAP_PIXELS), share_scale, offline)
+
+
+def _check(share_scale: Any, made: Any) -> None:
+    flag(share_scale, "share_scale")
+    if made is not None and not isinstance(made, Mapping):
+        raise TypeError(f"made must be a dict of what else is said, by name, or None, not {_kind_of(made)}")
 
 
 def _put(path: str | os.PathLike[str], contents: list[Contents], share_scale: bool, offline: Any) -> None:
@@ -166,13 +172,20 @@ def _put(path: str | os.PathLike[str], contents: list[Contents], share_scale: bo
 
 
 def _results(results: Any) -> list[HSIAttributes]:
+    wanted = "results must be one HSIAttributes or a sequence of them"
+    if isinstance(results, str | bytes | Mapping) or not isinstance(results, HSIAttributes | Iterable):
+        raise TypeError(f"{wanted}, not {_kind_of(results)}")
     shown = [results] if isinstance(results, HSIAttributes) else list(results)
-    wrong = next((type(one).__name__ for one in shown if not isinstance(one, HSIAttributes)), None)
-    if wrong is not None:
-        raise TypeError(f"results must be one HSIAttributes or a sequence of them, not of {wrong}")
+    for number, one in enumerate(shown):
+        if not isinstance(one, HSIAttributes):
+            raise TypeError(f"{wanted}, but results[{number}] is {_kind_of(one)}")
     if not shown:
-        raise ValueError("results must have at least one HSIAttributes, but it is empty")
+        raise ValueError(f"{wanted}, but it is empty")
     return shown
+
+
+def _kind_of(value: Any) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 def _titles(titles: Any, results: list[HSIAttributes]) -> list[str]:
@@ -182,7 +195,13 @@ def _titles(titles: Any, results: list[HSIAttributes]) -> list[str]:
 def _named(titles: Any, usual: list[str]) -> list[str]:
     if titles is None:
         return usual
-    names = [titles] if isinstance(titles, str) else [str(title) for title in titles]
+    if not isinstance(titles, str) and (isinstance(titles, bytes) or not isinstance(titles, Iterable)):
+        raise TypeError(f"titles must be a string or a sequence of them, not {_kind_of(titles)}")
+    given = [titles] if isinstance(titles, str) else list(titles)
+    for number, title in enumerate(given):
+        if title is None:
+            raise TypeError(f"titles must be strings, but titles[{number}] is None")
+    names = [str(title) for title in given]
     if len(names) != len(usual):
         raise ValueError(f"titles must have one string for each of the {len(usual)} results, not {len(names)}")
     return names

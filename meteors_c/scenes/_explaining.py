@@ -7,11 +7,13 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from meteors_c.attr._streams import Streams, drawing
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.attr.explainer import Explainer
+from meteors_c.attr.occlusion import Occlusion
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -39,6 +41,10 @@ class Call:
     summed : bool
         Whether the values of an image's pixels are summed up later.
 
+    counted : numpy.ndarray of int or None
+        The bands whose values the map adds up: one of each group of bands that have a number in common, so that none
+        counts more than once; None for all. Known after a call.
+
     Raises
     ------
     ValueError
@@ -53,6 +59,7 @@ class Call:
     summed: bool = False
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     shortcut: str | None = None
+    counted: np.ndarray | None = None
 
     def __call__(self, images: list[HSI], numbers: list[int]) -> list[list[torch.Tensor]]:
         """Return, for each target, the attributions of each image; `numbers` tell their random draws apart."""
@@ -79,6 +86,8 @@ class Call:
                 "reduce='window' sums the values of a window's pixels up, but this call gives numbers of groups of "
                 "bands or of pixels, which repeat in all of them: take reduce='centre'"
             )
+        windows = isinstance(self.explainer, Occlusion) and self.arguments.get("band_names") is None
+        self.counted = _one_of_each_group(result, windows)
         for name in COUNTS:
             self.counts[name] += getattr(result.report, name, 0)
         self.shortcut = self.shortcut or getattr(result.report, "shortcut", None)
@@ -87,6 +96,18 @@ class Call:
         """Return what was counted since the last time."""
         counts, self.counts = self.counts, dict.fromkeys(COUNTS, 0)
         return counts
+
+
+def _one_of_each_group(result: HSIAttributes, windows: bool) -> np.ndarray | None:
+    """Return one band of each group of bands that have a number in common; None where each has its own.
+
+    Sliding windows of bands are no such groups: they may overlap, and a band has the mean of all that cover it.
+    """
+    if isinstance(result, HSIAttributesSpatial):
+        return np.zeros(1, dtype=np.int64)
+    if windows or not isinstance(result, HSIAttributesSpectral):
+        return None
+    return np.unique(result.band_mask.cpu().numpy(), return_index=True)[1]
 
 
 def with_model(explainer: Explainer, model: ExplainableModel) -> Explainer:

@@ -165,7 +165,7 @@ class Job:
             places = (block.rows.start + rows[part]) * self.grid.shape[1] + block.columns.start + columns[part]
             for t, attributions in enumerate(self.call(windows, places.tolist())):
                 spectra = _core.window_spectra(attributions, image.spectral_axis, self.over_window)
-                _put(outcome, block, t, spectra, rows[part], columns[part], classes[part])
+                _put(outcome, block, t, spectra, rows[part], columns[part], classes[part], self.call.counted)
             outcome.pixels += np.bincount(classes[part], minlength=self.classes)
 
     def _tile(self, block: Block, read: Read, outcome: Outcome) -> None:
@@ -201,11 +201,11 @@ def _put_spectra(
 
 def _put(
     outcome: Outcome, block: Block, t: int, spectra: np.ndarray, rows: np.ndarray, columns: np.ndarray,
-    classes: np.ndarray,
+    classes: np.ndarray, counted: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Put the spectra of pixels, (pixels, bands), into what was found for a target."""
+    """Put the spectra of pixels, (pixels, bands), into what was found for a target; the map adds up some bands."""
     assert outcome.maps is not None
-    outcome.maps[t, rows, columns] = spectra.sum(axis=1)
+    outcome.maps[t, rows, columns] = (spectra if counted is None else spectra[:, counted]).sum(axis=1)
     if outcome.values is not None:
         outcome.values[t, :, rows, columns] = spectra
     assert outcome.kept is not None

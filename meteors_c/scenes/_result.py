@@ -9,6 +9,7 @@ import numpy as np
 
 from meteors_c._optional import import_optional
 from meteors_c._version import __version__
+from meteors_c.io._nodata import COORDINATE
 from meteors_c.io.georeference import transform_of_part
 from meteors_c.scenes._grid import Grid
 from meteors_c.scenes._source import Scene, kept_attributes
@@ -55,7 +56,7 @@ def template_of(
         variables["pixel_spectra"] = (("pixel", "wavelength"), np.full((len(grid.kept), bands), np.nan, dtype))
         coords |= {"row": ("pixel", grid.kept[:, 0]), "column": ("pixel", grid.kept[:, 1])}
     dataset = xarray.Dataset(variables, coords)
-    dataset["map"].attrs["long_name"] = f"{method}, sum over bands"
+    dataset["map"].attrs["long_name"] = f"{method}, sum over bands, or groups of them"
     dataset["mean_spectrum"].attrs["long_name"] = f"{method}, mean over the pixels of a class"
     dataset["pixels"].attrs["long_name"] = "explained pixels"
     if len(grid.kept):
@@ -76,8 +77,9 @@ def template_of(
 
 def _coords(scene: Scene, grid: Grid) -> dict[str, Any]:
     """Return the coordinates of the scene for the pixels of the map."""
-    kept = scene.array.isel(y=slice(grid.start, None, grid.stride), x=slice(grid.start, None, grid.stride)).coords
-    coords = {str(name): coord.compute() for name, coord in kept.items() if name not in ("row", "column", "xc", "yc")}
+    places = slice(grid.start, None, grid.stride)
+    kept = scene.array.drop_vars((COORDINATE, "row", "column", "xc", "yc"), errors="ignore").isel(y=places, x=places)
+    coords = {str(name): coord.compute() for name, coord in kept.coords.items()}
     for coord in coords.values():
         if coord.ndim == 0 and "GeoTransform" in coord.attrs:
             c, a, b, f, d, e = map(float, coord.attrs.pop("GeoTransform").split())

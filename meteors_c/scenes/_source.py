@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from meteors_c._optional import import_optional
 from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.hsi import HSI
-from meteors_c.io._labelled import nodata_of, spatial_dimensions
+from meteors_c.io._labelled import spatial_dimensions
+from meteors_c.io._nodata import NoData, marked, nodata_along
 from meteors_c.io._sources import dimension_of_bands, wavelengths_along
 
 __all__ = ["Scene", "scene_of"]
@@ -36,8 +37,8 @@ class Scene:
         bool, of the same shape; a view where it repeats.
     orientation : tuple of str
         The order of axes that the model gets.
-    nodata : float or None
-        A value that stands for none. NaN always does.
+    nodata : float, numpy.ndarray or None
+        A value that stands for none, or one for each band. NaN always does.
     shape : tuple of int
         Bands, rows, columns.
     dtype : numpy.dtype
@@ -49,7 +50,7 @@ class Scene:
     array: Any
     mask: np.ndarray | None
     orientation: tuple[str, str, str]
-    nodata: float | None
+    nodata: NoData
     shape: tuple[int, int, int]
     dtype: np.dtype
     wavelengths: np.ndarray
@@ -68,6 +69,18 @@ class Scene:
         """Return the same scene for a process that gets the values with each block."""
         return Scene(None, None, self.orientation, self.nodata, self.shape, self.dtype, self.wavelengths)
 
+    def part(self, bands: list[int], rows: slice, columns: slice) -> Scene:
+        """Return some bands, and a part of the rows and columns, in this process."""
+        array = self.array.isel(wavelength=bands, y=rows, x=columns)
+        return replace(
+            self,
+            array=array,
+            mask=None if self.mask is None else self.mask[bands, rows, columns],
+            nodata=self.nodata[bands] if isinstance(self.nodata, np.ndarray) else self.nodata,
+            shape=array.shape,
+            wavelengths=self.wavelengths[bands],
+        )
+
     def read(self, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray | None]:
         """Return values ``(bands, rows, columns)`` and where they are used, None for all."""
         part = self.array.isel(y=rows, x=columns)
@@ -85,12 +98,12 @@ class Scene:
         return image if self.orientation == ("C", "H", "W") else image.change_orientation(self.orientation)
 
 
-def _used(values: np.ndarray, used: np.ndarray | None, nodata: float | None) -> np.ndarray | None:
+def _used(values: np.ndarray, used: np.ndarray | None, nodata: NoData) -> np.ndarray | None:
     """Return where values are used, None where all are."""
     missing = np.isnan(values) if np.issubdtype(values.dtype, np.floating) else None
-    if nodata is not None:
-        marked = values == nodata
-        missing = marked if missing is None else missing | marked
+    absent = marked(values, nodata)
+    if absent is not None:
+        missing = absent if missing is None else missing | absent
     if missing is not None and missing.any():
         used = ~missing if used is None else used & ~missing
     return None if used is None or used.all() else np.ascontiguousarray(used)
@@ -163,7 +176,7 @@ def _from_array(array: Any, wavelengths: Any) -> Scene:
     dtype = np.dtype(array.dtype)
     if dtype.kind not in "fiu":
         raise TypeError(f"scene must be made of real numbers, not {dtype}")
-    return Scene(array, None, ("C", "H", "W"), nodata_of(array.attrs), array.shape, dtype, wavelengths)
+    return Scene(array, None, ("C", "H", "W"), nodata_along(array, "wavelength"), array.shape, dtype, wavelengths)
 
 
 def _from_hsi(hsi: HSI, xarray: Any) -> Scene:

@@ -14,13 +14,15 @@ from meteors_c.attr._groups import for_every_image
 from meteors_c.attr._progress import progress as progress_bar
 from meteors_c.attr.explainer import Explainer
 from meteors_c.scenes._explaining import Call
-from meteors_c.scenes._fingerprint import fingerprint_of_scene, said
+from meteors_c.scenes._fingerprint import fingerprint_of_scene
 from meteors_c.scenes._grid import Block, Grid, grid_of
 from meteors_c.scenes._job import Job, Outcome
 from meteors_c.scenes._result import template_of
+from meteors_c.scenes._said import said
 from meteors_c.scenes._source import Scene, scene_of
 from meteors_c.scenes._store import Memory, Store, ZarrStore, folder
 from meteors_c.scenes._tiles import mean_spectrum, tiled
+from meteors_c.utils import warn_caller
 
 __all__ = ["explain_scene"]
 
@@ -114,12 +116,13 @@ def explain_scene(
     Returns
     -------
     xarray.Dataset
-        ``map`` (target, y, x), the sum over bands for each pixel, NaN where it is not explained; ``mean_spectrum``
-        (target, class, wavelength) over the explained pixels of each class (1 for a mask or places); ``pixels``
-        (class), how many these are; with ``values=True``, ``values`` (target, wavelength, y, x); with a number of
-        them, ``pixel_values`` (target, pixel, wavelength) and ``pixel_spectra`` (pixel, wavelength), whose places in
-        the map are the coordinates ``row`` and ``column``. In output units. Coordinates and the coordinate reference
-        system are those of the scene.
+        ``map`` (target, y, x), the sum over bands for each pixel, NaN where it is not explained: what a method finds of
+        a group of bands (not of a sliding window) counts once, and so does what it finds of a superpixel;
+        ``mean_spectrum`` (target, class, wavelength) over the explained pixels of each class (1 for a mask or places);
+        ``pixels`` (class), how many these are; with ``values=True``, ``values`` (target, wavelength, y, x); with a
+        number of them, ``pixel_values`` (target, pixel, wavelength) and ``pixel_spectra`` (pixel, wavelength), whose
+        places in the map are the coordinates ``row`` and ``column``. In output units. Coordinates and the coordinate
+        reference system are those of the scene.
 
     Raises
     ------
@@ -129,18 +132,23 @@ def explain_scene(
         Without `window`, if no tiles give what the whole scene gives: the model looks at all of it (global pooling,
         attention, a normalisation over the image), or its outputs are no sums over pixels.
     FileExistsError
-        If `out` is there and holds something else, or a run with other arguments.
+        If `out` is there and holds something else, a run with other arguments, or one that can't be told from another.
 
     Warns
     -----
     UserWarning
-        Without `window`, if tiles with the `overlap` that was given differ from the whole scene, or for noise, which
-        does so by its nature.
+        If nothing can go on with the run in `out` once it is cut short. Without `window`, if tiles with the `overlap`
+        that was given differ from the whole scene, or for noise, which does so by its nature.
 
     Notes
     -----
-    A method that finds numbers of groups, of bands or of pixels, repeats them in all bands and pixels of a group, and
-    the sum over bands counts them as often: take the value of one band of each group then (`values`).
+    A method that finds numbers of groups, of bands or of pixels, repeats them in all bands and pixels of a group, in
+    the values and the mean spectra too: of these, take one band of each group to sum them up.
+
+    A second start with `out` compares the explainer, with the model's weights, attributes and functions and what these
+    read from outside, all arguments, and the scene: its values if it lies in memory (up to 256 MiB), else its shape,
+    wavelengths and the spectra of nine pixels. Where the model holds an object of which nothing can be told, a warning
+    says so at the first start, and there is no second one.
 
     A model may round otherwise in batches of another size; but for that, results depend neither on `chunk` nor on the
     number of workers.
@@ -193,8 +201,8 @@ def explain_scene(
     if out is None:
         store = Memory(template, grid)
     else:
-        run = _run(job, explainer, attribute_arguments, grid, pixels)
-        store = _folder(folder(out, client is not None), template, grid, run)
+        run, opaque = _run(job, explainer, attribute_arguments, grid, pixels)
+        store = _folder(folder(out, client is not None), template, grid, run, opaque)
     _compute(job, grid, store, client, progress, explainer.get_name())
     return store.result()
 
@@ -265,11 +273,14 @@ def _check_features(explainer: Explainer, call: str, arguments: dict[str, Any]) 
 # ---------------------------------------------------------------- runs
 
 
-def _run(job: Job, explainer: Explainer, arguments: dict[str, Any], grid: Grid, pixels: Any) -> dict[str, str]:
-    """Return what a run computes, as text by argument."""
-    return {
-        "explainer": said(explainer),
-        "arguments": said({"call": job.call.name, **arguments}),
+def _run(
+    job: Job, explainer: Explainer, arguments: dict[str, Any], grid: Grid, pixels: Any
+) -> tuple[dict[str, str], list[str]]:
+    """Return what a run computes, as text by argument, and the types of objects that nothing can be told of."""
+    opaque: list[str] = []
+    run = {
+        "explainer": said(explainer, opaque),
+        "arguments": said([job.call.name, sorted(arguments), [arguments[name] for name in sorted(arguments)]], opaque),
         "target": said(job.call.targets),
         "window": said([job.window, grid.stride]),
         "pixels": "all" if pixels is None else said(grid.labels),
@@ -280,18 +291,36 @@ def _run(job: Job, explainer: Explainer, arguments: dict[str, Any], grid: Grid, 
         "seed": said(job.call.seed),
         "scene": fingerprint_of_scene(job.scene),
     }
+    return run, sorted(set(opaque))
 
 
-def _folder(path: str, template: Any, grid: Grid, run: dict[str, str]) -> ZarrStore:
-    """Return the folder of a run: a new one, or one that the same run began."""
+def _folder(path: str, template: Any, grid: Grid, run: dict[str, str], opaque: list[str]) -> ZarrStore:
+    """Return the folder of a run: a new one, or one that the same run began.
+
+    Raises
+    ------
+    FileExistsError
+        The folder holds another run, or what it holds can't be told from another because of `opaque` objects.
+    """
     found = ZarrStore.run_of(path)
     if found is None:
+        if opaque:
+            warn_caller(
+                f"out {path!r}: if this run is cut short, no second start will go on with it, since nothing tells "
+                f"what the explainer or its arguments hold in {', '.join(opaque)}: a __reduce__ of that would"
+            )
         return ZarrStore.create(path, template, grid, run)
     other = [name for name in run if found.get(name) != run[name]]
-    if other:
+    if opaque and not other:
         raise FileExistsError(
-            f"out {path!r} holds a run that differs in its {', '.join(other)}: choose another name, or remove it to "
-            "start anew"
+            f"out {path!r} holds a run that may be another: nothing tells what the explainer or its arguments hold in "
+            f"{', '.join(opaque)}. Choose another name, or remove it to start anew"
+        )
+    if other:
+        ran = " A model that changes as it runs counts as another: load it anew." if other == ["explainer"] else ""
+        raise FileExistsError(
+            f"out {path!r} holds a run that differs in its {', '.join(other)}: choose another name, or remove it "
+            f"to start anew.{ran}"
         )
     return ZarrStore(path, grid)
 

@@ -471,6 +471,7 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     if (status == MET_OK) {
         met_note_experience(&e, met_seconds() - start);
     }
+    report->kernels = model->kernels != NULL ? model->kernels(model->ctx) : NULL;
     free_run(&e);
     report->seconds += met_seconds() - start;
     return status;

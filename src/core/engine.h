@@ -145,6 +145,7 @@ typedef struct met_report {
     char shortcut_failed[256]; /* what a shortcut gave that the model did not, found while it ran; empty: nothing */
     met_batching batching;
     char one_at_a_time[256]; /* why the model got one sample at a time; empty: it did not */
+    const char *kernels;     /* what the model's provider computed by kernels of its own; NULL: nothing */
     char nonfinite[160];     /* where the first value was that is not finite; empty: nowhere */
     double seconds_alone;    /* the fastest evaluation of one sample alone; 0: none was timed */
 } met_report;

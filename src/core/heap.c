@@ -4,8 +4,8 @@
  * A model allocates the same large tensors at every evaluation. The C library gives large blocks back to the system
  * as they are freed, and the next ones are cleared page by page when they are first touched: on images of 30 MB that
  * costs a tenth to a third of an evaluation. While a run holds the heap, freed blocks are kept for the next ones. When
- * the last run ends, the thresholds go where glibc itself moves them once blocks of that size have been freed, and
- * what is free returns to the system where that is cheap beside the run, or where much has gathered: results that are
+ * the last run ends, the thresholds go where glibc itself moves them once blocks of that size have been freed, or as far
+ * as the next run needs, and what is free returns to the system where that is cheap beside the run, or where much has gathered: results that are
  * kept lie between the blocks that their runs freed, so those would never be joined and returned by themselves.
  *
  * The thresholds are those of the whole process; met_options.leave_allocator_alone leaves them alone. Other C libraries
@@ -24,6 +24,8 @@
 /* glibc's own upper limits of its dynamic thresholds on 64-bit systems. */
 #define MMAP_THRESHOLD ((int)32 << 20)
 #define TRIM_THRESHOLD ((int)64 << 20)
+/* The most free memory at the end of the heap that stays between runs. */
+#define MOST_KEPT ((int)256 << 20)
 /* Free memory beyond what the next run needs that may gather before it is returned, whatever that costs. */
 #define GATHERED ((size_t)64 << 20)
 /* Bytes that the system clears and maps in a second, about, and the part of a run that this may cost. */
@@ -88,6 +90,12 @@ static void return_memory(double seconds) {
     }
 }
 
+/* Results that are dropped go back at once only beyond what the next run takes. */
+static int trim_threshold(void) {
+    const size_t kept = 2 * atomic_load(&working_set);
+    return kept < TRIM_THRESHOLD ? TRIM_THRESHOLD : kept > MOST_KEPT ? MOST_KEPT : (int)kept;
+}
+
 void met_heap_hold(const met_options *options) {
     if (!options->leave_allocator_alone && atomic_fetch_add(&holders, 1) == 0) {
         atomic_store(&held_since, met_seconds());
@@ -101,9 +109,9 @@ void met_heap_hold(const met_options *options) {
 
 void met_heap_release(const met_options *options) {
     if (!options->leave_allocator_alone && atomic_fetch_sub(&holders, 1) == 1) {
-        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
-        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD);
         return_memory(met_seconds() - atomic_load(&held_since));
+        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+        mallopt(M_TRIM_THRESHOLD, trim_threshold());
     }
 }
 #else

@@ -71,12 +71,15 @@ struct met_shortcut;
  *   gradient  d(target output of sample i) / d(sample i) for every i, exported through dx (data, owner: the core
  *             releases dx->owner when it is done), and y as in forward. NULL: not differentiable
  *   shortcut  NULL, or evaluation from descriptions
+ *   kernels   what the provider has computed so far by kernels of its own, which round otherwise than the model's, in
+ *             words; NULL: nothing. May itself be NULL
  */
 typedef struct met_model {
     void *ctx;
     int (*forward)(void *ctx, met_batch *x, met_outputs *y);
     int (*gradient)(void *ctx, met_batch *x, met_batch *dx, met_outputs *y);
     const struct met_shortcut *shortcut;
+    const char *(*kernels)(void *ctx);
 } met_model;
 
 /* Why a shortcut was not taken. The Python enumeration has the same names in lower case. */

@@ -356,6 +356,7 @@ PyObject *met_py_report(const met_report *r) {
              put(dict, "decline_reason", decline_name(r->decline_reason)) < 0 ||
              put(dict, "shortcut_failed", text_or_none(r->shortcut_failed)) < 0 ||
              put(dict, "one_at_a_time", text_or_none(r->one_at_a_time)) < 0 ||
+             put(dict, "kernels", text_or_none(r->kernels != NULL ? r->kernels : "")) < 0 ||
              put(dict, "nonfinite", text_or_none(r->nonfinite)) < 0;
     if (failed) {
         Py_CLEAR(dict);

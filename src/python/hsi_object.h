@@ -27,22 +27,12 @@ PyObject *met_py_image_field(PyObject *value);
 PyObject *met_py_wavelengths_field(PyObject *value);
 PyObject *met_py_orientation_field(PyObject *value);
 PyObject *met_py_device_field(PyObject *value);
-/* None where all values are used */
-PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientation, PyObject *device);
-/* A mask of ones, (the image's shape), that may be written to */
-PyObject *met_py_full_mask(PyObject *image, PyObject *device);
 /* None, or an object with crs and transform */
 PyObject *met_py_georeference_field(PyObject *value);
 /* None, or a str */
 PyObject *met_py_source_field(PyObject *value);
 /* tensor.to(device), DeviceError where there is no such device */
 PyObject *met_py_move(PyObject *tensor, PyObject *device);
-/*
- * The mask in the image's shape, without a copy. Two axes are the spatial ones or, as broadcasting has it, the last
- * two; one axis is the last. ShapeMismatchError with both shapes where none of these fits, and with both readings where
- * two do that mean something else.
- */
-PyObject *met_py_expand_mask(PyObject *mask, PyObject *image, PyObject *orientation);
 /* Wavelengths in a unit as a tensor in nm, not checked yet; ValueError for a unit that is none */
 PyObject *met_py_wavelengths_in_nm(PyObject *value, PyObject *unit);
 /* A warning where wavelengths that should be nm look like micrometres; -1 with an exception */
@@ -54,8 +44,25 @@ int met_py_axis(PyObject *orientation, const char *letter);
 static inline int met_py_spectral_axis(PyObject *orientation) {
     return met_py_axis(orientation, "C");
 }
+/* How many axes a tensor has, -1 with an exception; its sizes as a plain tuple */
+Py_ssize_t met_py_count_axes(PyObject *tensor);
+PyObject *met_py_shape_of(PyObject *tensor);
 /* The module functions that meteors_c.hsi wraps */
 extern PyMethodDef met_py_hsi_functions[];
+
+/* hsi_mask.c: a new reference, or NULL with an exception */
+/* The mask of a user, checked, on a device; None where all values are used */
+PyObject *met_py_mask_field(PyObject *value, PyObject *image, PyObject *orientation, PyObject *device);
+/* The same as a tensor of whatever dtype and shape */
+PyObject *met_py_mask_tensor(PyObject *value);
+/* A mask of ones, (the image's shape), that may be written to */
+PyObject *met_py_full_mask(PyObject *image, PyObject *device);
+/*
+ * The mask in the image's shape, without a copy. Two axes are the spatial ones or, as broadcasting has it, the last
+ * two; one axis is the last. ShapeMismatchError with both shapes where none of these fits, and with both readings where
+ * two do that mean something else.
+ */
+PyObject *met_py_expand_mask(PyObject *mask, PyObject *image, PyObject *orientation);
 
 /* hsi.c: -1 with an exception where __init__ has not run; the mask, made and expanded to the image (new reference) */
 int met_py_hsi_ready(const met_py_hsi *self);

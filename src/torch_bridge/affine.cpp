@@ -335,16 +335,16 @@ const double GRAPH_BYTES = 64 << 20;
 
 class Between : public Features {
   public:
-    explicit Between(const Subject &subject);
-    std::string name() const override { return "affine prefix"; }
+    Between(const Subject &subject, size_t at);
+    std::string name() const override { return stop > 0 ? "affine prefix" : "replay"; }
     std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
 
   private:
     std::vector<at::Tensor> baseline_, way_; /* (images, ...), of each live value */
 };
 
-Between::Between(const Subject &subject) {
-    stop = affine_stop(subject, [](size_t) { return 0.0; });
+Between::Between(const Subject &subject, size_t at) {
+    stop = at;
     if (subject.only_planned) {
         return;
     }
@@ -353,8 +353,8 @@ Between::Between(const Subject &subject) {
         planned += SECONDS_A_BYTE * bytes_of(subject.program.values[static_cast<size_t>(v)]);
     }
     /* The two evaluations enter every sample, so what they round stays: they are made in double where that is cheap. */
-    const bool in_double = is_cheap_in_double(subject, stop, 2);
-    back_in_double = is_cheap_in_double(subject, stop, 6);
+    const bool in_double = stop > 0 && is_cheap_in_double(subject, stop, 2);
+    back_in_double = stop > 0 && is_cheap_in_double(subject, stop, 6);
     double kept = 0;
     for (int v : live) {
         kept += bytes_of(subject.program.values[static_cast<size_t>(v)]) * static_cast<double>(subject.images.size(0));
@@ -408,7 +408,11 @@ std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64
 } // namespace
 
 std::unique_ptr<Features> between_points(const Subject &subject) {
-    return std::make_unique<Between>(subject);
+    return std::make_unique<Between>(subject, affine_stop(subject, [](size_t) { return 0.0; }));
+}
+
+std::unique_ptr<Features> whole_points(const Subject &subject) {
+    return std::make_unique<Between>(subject, 0);
 }
 
 } // namespace bridge

@@ -6,6 +6,7 @@
  * those of parameters are neither computed nor modified.
  */
 #include "bridge.h"
+#include "block_gradients.h"
 
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -289,6 +290,17 @@ void write_outputs(const Model &model, const at::Tensor &outputs, size_t n, met_
     }
 }
 
+std::vector<at::Tensor> gradients_of(const Model &model, const std::vector<at::Tensor> &ends,
+                                     const std::vector<at::Tensor> &wanted, const std::vector<at::Tensor> &weights,
+                                     bool keep) {
+    const BlockGradients blocks(model.own_kernels);
+    auto found = torch::autograd::grad(ends, wanted, weights, keep, false, true);
+    if (blocks.taken()) {
+        model.by_blocks = true;
+    }
+    return found;
+}
+
 namespace {
 
 /* Refuse one number for several samples: the engine then gives the model one sample at a time. */
@@ -316,13 +328,13 @@ int forward(void *ctx, met_batch *batch, met_outputs *y) {
 /* ---- gradients */
 
 /* d selected / d x for samples that do not influence each other. */
-at::Tensor input_gradient(const at::Tensor &selected, const at::Tensor &x) {
+at::Tensor input_gradient(const Model &model, const at::Tensor &selected, const at::Tensor &x) {
     if (!at::isFloatingType(selected.scalar_type()) || !selected.requires_grad()) {
         throw Failure(MET_EGRADIENT,
                       "the model's output is cut off from its input (detached, computed outside torch, or "
                       "by integers), so it has no gradient");
     }
-    auto found = torch::autograd::grad({selected.sum()}, {x}, {}, false, false, true);
+    auto found = gradients_of(model, {selected.sum()}, {x});
     if (!found[0].defined()) {
         throw Failure(MET_EGRADIENT, "the model's output does not depend on its input, so it has no gradient");
     }
@@ -342,16 +354,24 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
         refuse_lone(outputs, batch->n);
         at::Tensor selected = select_targets(model, outputs, y->targets, batch->n);
         outputs.reset();
-        export_batch(input_gradient(selected, x), batch->dtype, dx);
+        export_batch(input_gradient(model, selected, x), batch->dtype, dx);
         write_values(selected, y);
     });
 }
 
 } // namespace
 
+namespace {
+
+const char *kernels(void *ctx) {
+    return static_cast<Model *>(ctx)->by_blocks ? "gradients of convolutions by blocks" : nullptr;
+}
+
+} // namespace
+
 met_model torch_table(Model *model) {
     /* Half precision is not exact enough for a shortcut. */
-    return {model, forward, gradient, model->dtype ? nullptr : &recorded_program};
+    return {model, forward, gradient, model->dtype ? nullptr : &recorded_program, kernels};
 }
 
 } // namespace bridge

@@ -8,6 +8,7 @@
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/jit/api/module.h>
 
+#include <atomic>
 #include <functional>
 #include <optional>
 #include <stdexcept>
@@ -100,11 +101,13 @@ struct Model {
     Object tensor_of;                         /* called as tensor_of(output) where an output is no tensor */
     std::vector<Extra> extras;
     at::Device device = at::kCPU;
-    at::ScalarType input_dtype = at::kFloat; /* of the batches that the model is given */
-    std::optional<at::ScalarType> dtype;     /* the same where that is neither float32 nor float64 */
-    Threads threads;                         /* of its evaluations */
-    Threads replay_threads;                  /* of its program's */
-    std::shared_ptr<Recordings> recordings;  /* of its calls so far */
+    at::ScalarType input_dtype = at::kFloat;     /* of the batches that the model is given */
+    std::optional<at::ScalarType> dtype;         /* the same where that is neither float32 nor float64 */
+    bool own_kernels = false;                    /* its gradients may be computed by ours (block_gradients.h), */
+    mutable std::atomic<bool> by_blocks = false; /* and some were */
+    Threads threads;                             /* of its evaluations */
+    Threads replay_threads;                      /* of its program's */
+    std::shared_ptr<Recordings> recordings;      /* of its calls so far */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */
@@ -118,6 +121,14 @@ at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<at::T
 
 /* The target output of each sample, (n,). Throws Failure where outputs or targets do not fit. */
 at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_target *const *targets, size_t n);
+
+/*
+ * The gradients of `ends`, weighted by `weights` of their shapes, with respect to `wanted`; undefined where they do not
+ * depend on it. `keep`: the graph is needed again.
+ */
+std::vector<at::Tensor> gradients_of(const Model &model, const std::vector<at::Tensor> &ends,
+                                     const std::vector<at::Tensor> &wanted, const std::vector<at::Tensor> &weights = {},
+                                     bool keep = false);
 
 /* Write the values of `selected` (n,) to y. */
 void write_values(const at::Tensor &selected, met_outputs *y);

@@ -71,20 +71,22 @@ PyObject *recordings(PyObject *, PyObject *) {
 
 PyDoc_STRVAR(
     make_model_doc,
-    "make_model(callable, module, extras, per_image, device, dtype, tensor_of, measure_threads, recordings)\n--\n\n"
+    "make_model(callable, module, extras, per_image, device, dtype, tensor_of, own_kernels, measure_threads, "
+    "recordings)\n--\n\n"
     "A torch model in a capsule for the core.\n\n"
     "callable is called as callable(x, *extras); module is the torch.nn.Module in it, or None. per_image tells of\n"
     "each extra whether it is a tensor with one entry for each image, which is repeated with the image's samples.\n"
     "device and dtype are strings, those of x. tensor_of(output) makes a tensor of an output that is none.\n"
+    "own_kernels: whether gradients may be computed by faster kernels than torch's, which round otherwise.\n"
     "measure_threads: whether a run finds how many of torch's threads are the fastest, or uses all. recordings: what\n"
     "recordings() gave for this callable, which serves its later calls.");
 
 PyObject *make_model(PyObject *, PyObject *args) {
     PyObject *callable, *module, *extras, *per_image, *tensor_of, *earlier;
     const char *device, *dtype;
-    int measure_threads;
-    if (!PyArg_ParseTuple(args, "OOO!O!ssOpO", &callable, &module, &PyTuple_Type, &extras, &PyTuple_Type, &per_image,
-                          &device, &dtype, &tensor_of, &measure_threads, &earlier)) {
+    int own_kernels, measure_threads;
+    if (!PyArg_ParseTuple(args, "OOO!O!ssOppO", &callable, &module, &PyTuple_Type, &extras, &PyTuple_Type, &per_image,
+                          &device, &dtype, &tensor_of, &own_kernels, &measure_threads, &earlier)) {
         return nullptr;
     }
     auto *known = static_cast<std::shared_ptr<bridge::Recordings> *>(PyCapsule_GetPointer(earlier, RECORDINGS_CAPSULE));
@@ -101,6 +103,7 @@ PyObject *make_model(PyObject *, PyObject *args) {
     int status = bridge::guarded(host, [&] {
         model->device = at::Device(device);
         model->input_dtype = dtype_named(dtype);
+        model->own_kernels = own_kernels != 0;
         if (measure_threads != 0 && model->device.is_cpu()) {
             model->replay_threads.measure(true, true);
             model->threads.measure();

@@ -17,7 +17,8 @@ at::Tensor replaced_places(const met_sample &s, const at::Tensor &image) {
 class Rendered : public Features {
   public:
     explicit Rendered(const Subject &subject)
-        : images_(subject.images), baselines_(subject.baselines), bands_(subject.bands) {}
+        : images_(laid_out(subject, {subject.images}, 0)[0]), baselines_(laid_out(subject, {subject.baselines}, 0)[0]),
+          bands_(subject.bands) {}
     std::string name() const override { return "replay"; }
     std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override {
         at::NoGradGuard off;

@@ -197,7 +197,7 @@ PartGradient part_gradient(const met_prepared &p, const std::vector<at::Tensor> 
     at::Tensor outputs = outputs_of(p, leaves, own, 0, own.size());
     at::Tensor selected = select_targets(*p.model, outputs, targets + from, own.size());
     auto weights = at::tensor(at::ArrayRef<double>(weight + from, own.size()), at::kDouble).to(selected.options());
-    auto found = torch::autograd::grad({selected}, wanted, {weights}, false, false, true);
+    auto found = gradients_of(*p.model, {selected}, wanted, {weights});
     PartGradient part{selected.detach(), std::vector<at::Tensor>(leaves.size())};
     for (size_t i = 0; i < place.size(); i++) {
         part.gradients[place[i]] = found[i];
@@ -251,8 +251,7 @@ at::Tensor gradient_sums(met_prepared &p) {
                 gradients.push_back(p.sum[v].slice(0, part.from, part.from + z.size(0)).to(z.scalar_type()));
             }
         }
-        at::Tensor sum =
-            ends.empty() ? at::Tensor() : torch::autograd::grad(ends, {part.x}, gradients, keep, false, true)[0];
+        at::Tensor sum = ends.empty() ? at::Tensor() : gradients_of(*p.model, ends, {part.x}, gradients, keep)[0];
         sums.push_back((sum.defined() ? sum : at::zeros_like(part.x).detach()).to(p.images.scalar_type()));
     }
     return sums.size() == 1 ? sums[0] : at::cat(sums);
@@ -263,7 +262,7 @@ at::Tensor gradient_of(const met_prepared &p, const Recorded &run, const met_tri
     at::AutoGradMode on(true);
     const auto start = std::chrono::steady_clock::now();
     at::Tensor selected = select_targets(*p.model, run.graph, trial.targets + j, 1);
-    at::Tensor gradient = torch::autograd::grad({selected.sum()}, {run.x}, {}, false, false, true)[0];
+    at::Tensor gradient = gradients_of(*p.model, {selected.sum()}, {run.x})[0];
     trial.tried->seconds_alone += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return gradient.defined() ? gradient.detach() : at::zeros_like(run.x).detach();
 }
@@ -317,7 +316,7 @@ void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, 
 
 std::unique_ptr<Features> features_for(const Subject &subject) {
     if (subject.trial.replay) {
-        return whole_samples(subject);
+        return subject.kind() == MET_LERP ? whole_points(subject) : whole_samples(subject);
     }
     switch (subject.kind()) {
     case MET_LERP: return between_points(subject);

@@ -13,7 +13,8 @@ import torch
 
 from meteors_c.cli._errors import UsageError
 from meteors_c.cli._models import format_of, load
-from tests.cli.conftest import BANDS, COLUMNS, OUTPUTS, ROWS, network, values
+from meteors_c.scenes._said import said
+from tests.cli.conftest import BANDS, COLUMNS, OUTPUTS, ROWS, network, values, write_onnx
 
 
 class Trap:
@@ -118,6 +119,20 @@ def test_onnx_models_are_functions_of_arrays(folder: Path, name: str, most: int 
     output = loaded.model.forward_func(values()[None].astype(np.float64))
     np.testing.assert_allclose(output, values().reshape(1, -1) @ np.load(folder / "weight.npy"), rtol=1e-5)
     assert (loaded.gradients, loaded.most, loaded.model.array_input) == (False, most, True)
+
+
+def test_runs_of_onnx_models_are_told_apart_by_their_files(folder: Path, tmp_path: Path) -> None:
+    path, weight = tmp_path / "model.onnx", np.load(folder / "weight.npy")
+    told: list[str] = []
+    opaque: list[str] = []
+    for number in (weight, weight, weight + 1):
+        write_onnx(path, number)
+        told.append(said(load(str(path)).model, opaque))
+    assert told[0] == told[1] != told[2]
+    assert not opaque
+    function = load(str(path)).model.forward_func
+    again = pickle.loads(pickle.dumps(function))
+    np.testing.assert_array_equal(again(values()[None]), function(values()[None]))
 
 
 def test_a_fixed_size_of_batches_is_refused(folder: Path) -> None:

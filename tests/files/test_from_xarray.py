@@ -159,8 +159,9 @@ def test_missing_values_leave_attributions_finite(method: Any) -> None:
 
 def test_units_and_wavelengths() -> None:
     assert HSI.from_xarray(labelled(unit="Micrometers", wavelengths=MICROMETRES)).wavelengths.tolist() == WAVELENGTHS
-    assert HSI.from_xarray(labelled(unit=None)).wavelengths.tolist() == WAVELENGTHS
-    with pytest.warns(UserWarning, match="can only be um"):
+    with pytest.warns(UserWarning, match="taken for nm.*wavenumbers"):
+        assert HSI.from_xarray(labelled(unit=None)).wavelengths.tolist() == WAVELENGTHS
+    with pytest.warns(UserWarning, match="taken for um"):
         assert HSI.from_xarray(labelled(unit=None, wavelengths=MICROMETRES)).wavelengths.tolist() == WAVELENGTHS
     assert HSI.from_xarray(labelled(unit="x"), wavelength_unit="nm").wavelengths.tolist() == WAVELENGTHS
     with pytest.raises(ValueError, match="'x' is unknown"):
@@ -171,6 +172,16 @@ def test_units_and_wavelengths() -> None:
         HSI.from_xarray(labelled(wavelengths=[500.0, 600.0, np.nan, 700.0]))
     given = HSI.from_xarray(labelled(), wavelengths=MICROMETRES, wavelength_unit="um")
     assert given.wavelengths.tolist() == WAVELENGTHS
+
+
+@pytest.mark.parametrize("name", ["wavenumber", "wave_number", "Wavenumbers"])
+def test_wavenumbers_are_not_taken_for_wavelengths(name: str) -> None:
+    """In cm-1, infrared scenes have numbers that could be nm."""
+    array = labelled(unit=None, wavelengths=[2500.0, 1800.0, 1000.0, 700.0]).rename(wavelength=name)
+    with pytest.raises(ValueError, match="wavenumber"):
+        HSI.from_xarray(array, spectral=name)
+    both = array.assign_coords(wavelength=(name, WAVELENGTHS, {"units": "nm"}))
+    assert HSI.from_xarray(both).wavelengths.tolist() == WAVELENGTHS
 
 
 def test_what_is_none() -> None:

@@ -362,7 +362,7 @@ def test_units(tmp_path: Path) -> None:
         io.open_scene(envi(tmp_path, wavelength_units="furlongs"))
     with pytest.raises(ValueError, match="wavenumbers"):
         io.open_scene(envi(tmp_path, wavelength_units="Wavenumber"))
-    with pytest.warns(UserWarning, match="no unit.*can only be um"):
+    with pytest.warns(UserWarning, match="no unit.*taken for um"):
         check(io.open_scene(envi(tmp_path, wavelength_units="Unknown")).rio.write_crs(CRS))
     with pytest.raises(ValueError, match="no unit, and 4000 to 9000 could be several"):
         io.open_scene(envi(tmp_path, wavelength_units=None, wavelength="{4000, 5000, 8000, 9000}"))

@@ -275,7 +275,15 @@ def test_titles_and_to_html(tmp_path: Path) -> None:
     ("results", "options", "error", "words"),
     [
         ([], {}, ValueError, "results"),
-        ([3], {}, TypeError, "int"),
+        ([3], {}, TypeError, r"results\[0\] is of type int"),
+        (None, {}, TypeError, "results .* not None"),
+        ("a path", {}, TypeError, "results .* str"),
+        ({"a": 1}, {}, TypeError, "results .* dict"),
+        (7, {}, TypeError, "results .* int"),
+        ([full(), None], {}, TypeError, r"results\[1\] is None"),
+        ("one", {"titles": 5}, TypeError, "titles .* int"),
+        ("one", {"titles": [None]}, TypeError, r"titles\[0\] is None"),
+        ("one", {"made": "by hand"}, TypeError, "made .* str"),
         ("one", {"titles": ["a", "b"]}, ValueError, "titles"),
         ("one", {"share_scale": 1}, TypeError, "share_scale"),
         ("one", {"max_bytes": 0}, ValueError, "max_bytes"),
@@ -287,6 +295,11 @@ def test_wrong_arguments(
     with pytest.raises(error, match=words):
         pages.write(tmp_path / "page.html", full() if results == "one" else results, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_is_none() -> None:
+    with pytest.raises(TypeError, match="path must be .* NoneType"):
+        pages.write(None, full())  # type: ignore[arg-type]
 
 
 def test_a_page_replaces_another_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import torch
 import xarray
 from torch import nn
 
+from meteors_c import HSI
 from meteors_c.models import ExplainableModel
 
 WAVELENGTHS = [450.0, 520.0, 600.0, 650.0]
@@ -40,6 +41,17 @@ def scene(values: np.ndarray | None = None, **attributes: Any) -> xarray.DataArr
     return array.assign_coords(spatial_ref=((), 0, marks))
 
 
+def windows_of(values: np.ndarray, window: int) -> list[HSI]:
+    """The window around each pixel, row by row, by NumPy's own padding."""
+    half = window // 2
+    padded = np.pad(values, ((0, 0), (half, half), (half, half)), mode="reflect")
+    return [
+        HSI(image=padded[:, r : r + window, c : c + window].copy(), wavelengths=WAVELENGTHS)
+        for r in range(values.shape[1])
+        for c in range(values.shape[2])
+    ]
+
+
 def patch_model(window: int = 5, outputs: int = 3, kind: str = "classification") -> ExplainableModel:
     """A tanh network over the values of a window."""
     torch.manual_seed(3)
@@ -57,7 +69,7 @@ class Counting(nn.Module):
     die_at : int or None
         The first process whose calls have had so many samples ends itself, as if killed.
     nap : float
-        Seconds that each call takes.
+        Seconds that each call takes; the variable ``COUNTING_NAP`` of the environment adds some to all.
     """
 
     def __init__(self, log: Path, die_at: int | None = None, nap: float = 0.0) -> None:
@@ -69,7 +81,7 @@ class Counting(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         import time
 
-        time.sleep(self.nap)
+        time.sleep(self.nap + float(os.environ.get("COUNTING_NAP", "0")))
         self.seen += len(x)
         dead = self.log + ".dead"
         if self.die_at is not None and self.seen >= self.die_at and not os.path.exists(dead):

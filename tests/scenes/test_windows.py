@@ -16,7 +16,7 @@ import xarray
 from meteors_c import HSI, _core, attr
 from meteors_c.exceptions import ShapeMismatchError
 from meteors_c.models import ExplainableModel, SkLearnRidge
-from tests.scenes.models import BANDS, WAVELENGTHS, field, patch_model, scene
+from tests.scenes.models import BANDS, WAVELENGTHS, field, patch_model, scene, windows_of
 
 ROWS, COLUMNS, WINDOW = 9, 7, 5
 MODEL = patch_model()
@@ -26,17 +26,6 @@ EXPLAINERS: dict[str, tuple[attr.Explainer, dict[str, Any]]] = {
     "occlusion": (attr.Occlusion(MODEL), {"sliding_window_shapes": (2, 5, 5), "strides": (2, 5, 5), "baseline": 0.1}),
     "noise tunnel": (attr.NoiseTunnel(attr.Saliency(MODEL)), {"n_samples": 3, "stdevs": 0.1}),
 }
-
-
-def windows_of(values: np.ndarray, window: int = WINDOW) -> list[HSI]:
-    """The window around each pixel, row by row, by NumPy's own padding."""
-    half = window // 2
-    padded = np.pad(values, ((0, 0), (half, half), (half, half)), mode="reflect")
-    return [
-        HSI(image=padded[:, r : r + window, c : c + window].copy(), wavelengths=WAVELENGTHS)
-        for r in range(values.shape[1])
-        for c in range(values.shape[2])
-    ]
 
 
 @pytest.fixture
@@ -52,7 +41,7 @@ def test_each_pixel_is_explained_as_its_window(name: str, values: np.ndarray) ->
     )
     for position, target in enumerate([2, 0]):
         torch.manual_seed(0)
-        alone = explainer.attribute(windows_of(values), target=target, **arguments)
+        alone = explainer.attribute(windows_of(values, WINDOW), target=target, **arguments)
         if name == "noise tunnel":  # draws of its own; what it stands for is tested below
             assert np.isfinite(found["map"]).all()
             continue
@@ -69,7 +58,7 @@ def test_sums_over_windows_are_complete(values: np.ndarray) -> None:
     found = attr.explain_scene(
         attr.IntegratedGradients(MODEL), scene(values), window=WINDOW, target=1, reduce="window", n_steps=60
     )
-    batch = torch.stack([window.image for window in windows_of(values)])
+    batch = torch.stack([window.image for window in windows_of(values, WINDOW)])
     with torch.no_grad():
         difference = MODEL.forward_func(batch)[:, 1] - MODEL.forward_func(torch.zeros_like(batch))[:, 1]
     np.testing.assert_allclose(found["map"][0].values.ravel(), difference.numpy(), atol=1e-8)
