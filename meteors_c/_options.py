@@ -26,6 +26,7 @@ class Options:
     finite: str = "warn"
     tune_allocator: bool = True
     threads: str = "measured"
+    batch: int | None = None
 
 
 _DEFAULT = Options()
@@ -46,6 +47,7 @@ def options(
     finite: str | object = _UNSET,
     tune_allocator: bool | object = _UNSET,
     threads: str | object = _UNSET,
+    batch: int | object | None = _UNSET,
 ) -> Iterator[Options]:
     """Change settings of the engine inside a ``with`` block, for this thread or task.
 
@@ -79,6 +81,9 @@ def options(
         long as one. Torch's own setting is not touched. Some of torch's operators round otherwise on another number
         of threads, so the last bits can then depend on what else runs, and differences of outputs that nearly cancel
         show it. ``"all"`` always takes all, for results that repeat bit for bit.
+    batch : int, optional
+        The most samples that the model may see at once, whatever the method: 1 for programs that were exported for a
+        single image. Where a call names a smaller number, that holds; the engine chooses if None.
 
     Yields
     ------
@@ -102,6 +107,7 @@ def options(
         "finite": finite,
         "tune_allocator": tune_allocator,
         "threads": threads,
+        "batch": batch,
     }
     changes = {name: value for name, value in given.items() if value is not _UNSET}
     if changes.get("finite", "warn") not in _FINITE_POLICIES:
@@ -113,11 +119,12 @@ def options(
     for name in ("native", "tune_allocator"):
         if name in changes and not isinstance(changes[name], bool):
             raise TypeError(f"{name} must be True or False, not {changes[name]!r}")
-    limit = changes.get("memory_limit")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
-        raise TypeError(f"memory_limit must be a number of bytes or None, not {limit!r}")
-    if isinstance(limit, int) and limit < 1:
-        raise ValueError(f"memory_limit must be a positive number of bytes, not {limit}")
+    for name, of in (("memory_limit", "bytes"), ("batch", "samples")):
+        limit = changes.get(name)
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+            raise TypeError(f"{name} must be a number of {of} or None, not {limit!r}")
+        if isinstance(limit, int) and limit < 1:
+            raise ValueError(f"{name} must be a positive number of {of}, not {limit}")
     token = _current.set(replace(_current.get(), **changes))  # type: ignore[arg-type]
     try:
         yield _current.get()

@@ -154,7 +154,8 @@ def bands_of_index(name: str) -> list[str]:
     if name not in indices:
         raise BandSelectionError(
             f"Invalid band name {name!r}: it is neither a band ({', '.join(_core.band_ranges)}) nor an index of "
-            f"spyndex, a region or a band of a sensor{_nearest(name, indices)}"
+            f"spyndex, a sensor, one of its bands ('sentinel2a B5'), or a region ({', '.join(_regions())})"
+            f"{_nearest(name, indices)}"
         )
     bands = [symbol for symbol in indices[name].bands if symbol in _core.band_ranges]
     if not bands:

@@ -397,7 +397,7 @@ def _count_labels(output: torch.Tensor, classes: int, ignored: list[int], region
     if wrong.any():
         raise ValueError(
             f"Hard labels must be whole numbers, at least 0 and below classes_numb={classes}, "
-            f"but {flat[wrong][0].item()} came"
+            f"but {flat[wrong][0].item()} came; scores of classes need soft_labels=True"
         )
     images, pixels = flat.shape
     # Pixels that do not count go to a bin of their own behind those of the classes.

@@ -189,6 +189,7 @@ def test_occlusion_of_groups_is_what_the_output_loses() -> None:
     without[2:] = 0
     lost = net(hsi.image[None])[0, 1] - net(without[None])[0, 1]
     torch.testing.assert_close(result.flattened_attributes[3], lost.detach())
+    assert result.attribution_method == result.report.method == "Occlusion"
     with pytest.raises(ValueError, match="instead of windows"):
         attr.Occlusion(net).get_spectral_attributes(hsi, 1, 2, band_names=["red edge"])
 
@@ -200,3 +201,9 @@ def test_groups_in_figures() -> None:
     labels = [label.get_text() for label in axes[1].get_xticklabels()]
     assert labels == ["coastal aerosol", "green", "red edge"]
     assert figure is axes[0].figure
+
+
+@pytest.mark.parametrize("name", ["water", "650", ""])
+def test_what_is_like_no_name_lists_those_there_are(name: str) -> None:
+    with pytest.raises(BandSelectionError, match=r"red edge.*oxygen A"):
+        image().bands(name)

@@ -229,13 +229,13 @@ class Explainer(ABC):  # noqa: B024 - a base class that can be instantiated, as 
         """Call a method of the core; `arguments` are its own."""
         device = self.explainable_model.device
         device = images[0].image.device if device is None else device
-        core_model = make_model(
-            self.explainable_model, settings.additional_forward_args, images, device, settings.max_batch_size
-        )
+        limits = [limit for limit in (settings.max_batch_size, current().batch) if limit is not None]
+        most = min(limits) if limits else None
+        core_model = make_model(self.explainable_model, settings.additional_forward_args, images, device, most)
         # Gradients need autograd, also where the caller works in inference mode.
         with torch.inference_mode(False), progress(settings.show_progress, self.get_name()) as bar:
             options = {
-                "max_batch_size": settings.max_batch_size,
+                "max_batch_size": most,
                 "memory_budget": memory_budget(),
                 "dtype": core_model.dtype,
                 "shortcuts": _SHORTCUTS[current().shortcuts],

@@ -54,8 +54,9 @@ def _feature_mask(mask: Any, image: HSI, axis: int) -> tuple[torch.Tensor, type[
     shape = tuple(image.image.shape)
     spatial_shape = shape[:axis] + shape[axis + 1 :]
     ids = torch.arange(shape[axis]) if mask is None else whole_number_ids(mask, "feature_mask")
-    if ids.shape == (shape[axis],):
-        return ids.reshape([-1 if a == axis else 1 for a in range(3)]), HSIAttributesSpectral
+    along_bands = tuple(size if a == axis else 1 for a, size in enumerate(shape))
+    if tuple(ids.shape) in ((shape[axis],), along_bands) and (ids.ndim == 1 or tuple(ids.shape) != shape):
+        return ids.reshape(along_bands), HSIAttributesSpectral
     if ids.shape == spatial_shape:
         return ids.unsqueeze(axis), HSIAttributesSpatial
     if ids.shape == shape:

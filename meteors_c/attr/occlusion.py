@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from meteors_c.attr._fields import distinct_ids
 from meteors_c.attr.attributes import HSIAttributes, HSIAttributesSpatial, HSIAttributesSpectral
 from meteors_c.attr.explainer import Explainer, for_each_output, result_tensor
 from meteors_c.attr.feature_ablation import FeatureAblation
+from meteors_c.attr.report import Report
 from meteors_c.hsi import HSI
 from meteors_c.models import ExplainableModel
 
@@ -51,13 +52,16 @@ def _mask(shape: Sequence[int], windows: Sequence[int], strides: Sequence[int], 
     return torch.from_numpy(ids).expand(tuple(shape))
 
 
-def _renamed(results: Any) -> Any:
+def _renamed(results: Any, reports: dict[int, Report] | None = None) -> Any:
     """Give results of feature ablation, which occludes groups of bands, the name of what was asked for."""
+    reports = {} if reports is None else reports  # the new one of each, since results of a call share theirs
     for result in results if isinstance(results, list) else [results]:
         if isinstance(result, list):
-            _renamed(result)
+            _renamed(result, reports)
         else:
             result.attribution_method = "Occlusion"
+            report = result.report
+            result.report = reports.setdefault(id(report), replace(report, method="Occlusion"))
     return results
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 
 from meteors_c._version import __version__
 from meteors_c.cli._errors import UsageError
+from meteors_c.cli._said import as_options, in_one_line
 
 __all__ = ["run"]
 
@@ -77,16 +78,9 @@ def run(arguments: Sequence[str] | None, program: str) -> int:
 def _fail(program: str, error: BaseException, status: int, whole: bool) -> int:
     if whole:
         traceback.print_exception(error)
-    text = "interrupted" if status == INTERRUPTED else _sentence(error)
+    text = "interrupted" if status == INTERRUPTED else in_one_line(error)
     print(f"{program}: error: {text}", file=sys.stderr)
     return status
-
-
-def _sentence(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    text = " ".join(str(error).split())
-    named = isinstance(error, KeyError | IndexError | AssertionError) or not text
-    return f"{type(error).__name__}: {text}" if named else text
 
 
 def _warning_in_one_line(program: str) -> Any:
@@ -98,7 +92,7 @@ def _warning_in_one_line(program: str) -> Any:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"{program}: warning: {as_options(' '.join(str(message).split()))}", file=sys.stderr)
 
     return show
 
@@ -149,6 +143,11 @@ def _add_scene(command: argparse.ArgumentParser) -> None:
     command.add_argument("--bad-bands", choices=("drop", "keep"), help="bands that the scene marks as bad")
     command.add_argument("--nodata", type=float, metavar="NUMBER", help="the value that marks missing ones")
     command.add_argument("--variable", metavar="NAME", help="the variable of a NetCDF or HDF5 file")
+    command.add_argument(
+        "--scale",
+        action=argparse.BooleanOptionalAction,
+        help="apply the scale and offset of the file, or take its values as stored (the default, with a warning)",
+    )
 
 
 def _add_explain(commands: Any) -> None:
@@ -166,7 +165,7 @@ def _add_explain(commands: Any) -> None:
     add = options.add_argument
     add("--baseline", metavar="VALUE", help="what left out values take: a number, mean, or a spectrum (list or file)")
     add("--steps", type=_count, metavar="N", help="steps of integrated gradients")
-    add("--samples", metavar="N|auto", help="samples of methods that draw")
+    add("--samples", metavar="N|auto", help="samples of methods that draw; auto with lime: as many as it takes")
     add("--by", choices=("values", "pixels", "bands", "superpixels"), help="what attributions are found for")
     add("--box", metavar="N[,N...]", help="size of the windows of occlusion")
     add("--box-stride", metavar="N[,N...]", help="distance between them")

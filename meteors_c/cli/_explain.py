@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from meteors_c._options import options
 from meteors_c.attr.attributes import HSIAttributes
 from meteors_c.cli import _values
 from meteors_c.cli._errors import UsageError
 from meteors_c.cli._methods import Plan, plan, resolve
-from meteors_c.cli._models import Loaded, load
+from meteors_c.cli._models import Loaded, in_words, load
 from meteors_c.cli._outputs import Outputs
 from meteors_c.cli._scenes import open_from
 from meteors_c.hsi import HSI
@@ -32,15 +35,20 @@ def explain(arguments: argparse.Namespace) -> None:
     )
     if arguments.stride is not None and arguments.window is None:
         raise UsageError("--stride needs --window; windows of occlusion have --box-stride")
-    outputs = Outputs(arguments.out, arguments.report, whole_scene, targets == "all" or len(targets) > 1)
+    window = _values.window(arguments.window)
+    pixels = _values.pixels(arguments.pixels)
+    several = targets == "all" or len(targets) > 1
+    read = [arguments.scene, arguments.model]
+    outputs = Outputs(arguments.out, arguments.report, whole_scene, several, read)
     _prepare(arguments)
     loaded = load(arguments.model, arguments.problem, arguments.classes, arguments.device)
     planned = plan(arguments, loaded)
     scene = open_from(arguments)
-    if whole_scene:
-        written = _whole_scene(arguments, loaded, planned, scene, targets, outputs)
-    else:
-        written = _one_image(arguments, loaded, planned, scene, targets, outputs)
+    with options(batch=planned.batch):
+        if whole_scene:
+            written = _whole_scene(arguments, loaded, planned, scene, targets, outputs, window, pixels)
+        else:
+            written = _one_image(arguments, loaded, planned, scene, targets, outputs)
     for path in written:
         print(path)
 
@@ -54,17 +62,29 @@ def _prepare(arguments: argparse.Namespace) -> None:
     random.seed(arguments.seed)
 
 
+@contextmanager
+def _told_what_came(shape: tuple[int | None, ...]) -> Iterator[None]:
+    """Add to the error of a model what it was given."""
+    try:
+        yield
+    except RuntimeError as error:
+        before, failed, after = str(error).partition("the model failed")
+        if before or not failed:
+            raise
+        raise RuntimeError(f"{failed} with images of {in_words(shape)} (bands, rows, columns){after}") from error
+
+
 def _shows(arguments: argparse.Namespace) -> bool:
     return not arguments.no_progress and sys.stderr.isatty()
 
 
 def _made(arguments: argparse.Namespace, loaded: Loaded, planned: Plan) -> dict[str, Any]:
     """Return what a page says of how the results were made, beside what they say themselves."""
-    options = ", ".join(f"{name}={_short(value)}" for name, value in planned.said.items())
+    said = ", ".join(f"{name}={_short(value)}" for name, value in planned.said.items())
     return {
         "scene": arguments.scene,
         "model": f"{arguments.model} ({loaded.kind})" if loaded.kind != arguments.model else arguments.model,
-        "options": options,
+        "options": said,
         "random seed": arguments.seed,
     }
 
@@ -84,7 +104,8 @@ def _one_image(
     loaded.check(tuple(hsi.image.shape))
     if arguments.device is not None and not loaded.model.array_input:
         hsi.to(arguments.device)
-    results = _attribute(planned, hsi, targets, _shows(arguments))
+    with _told_what_came(tuple(hsi.image.shape)):
+        results = _attribute(planned, hsi, targets, _shows(arguments))
     titles = _titles(arguments, results)
     _tell(results)
 
@@ -137,7 +158,14 @@ def _tell(results: list[HSIAttributes]) -> None:
 
 
 def _whole_scene(
-    arguments: argparse.Namespace, loaded: Loaded, planned: Plan, scene: Any, targets: Any, outputs: Outputs
+    arguments: argparse.Namespace,
+    loaded: Loaded,
+    planned: Plan,
+    scene: Any,
+    targets: Any,
+    outputs: Outputs,
+    window: Any,
+    pixels: Any,
 ) -> list[Path]:
     """Explain each pixel of the scene, in blocks."""
     from meteors_c import attr
@@ -146,27 +174,28 @@ def _whole_scene(
         raise UsageError("--target all is for one image; with --window, --pixels or .zarr name the targets")
     if planned.superpixels is not None:
         raise UsageError("--by superpixels is for one image; with --window, --pixels or .zarr go by bands")
-    window = _values.sizes(arguments.window, "--window")
     sides = window if isinstance(window, tuple) else (window, window)
-    loaded.check((scene.sizes["wavelength"], *sides))
+    shape = (scene.sizes["wavelength"], *sides)
+    loaded.check(shape)
     masks = planned.masks(_one_pixel(scene)) if planned.by == "bands" else {}
     further = {"reduce": arguments.reduce} if arguments.reduce is not None else {}
-    dataset = attr.explain_scene(
-        planned.explainer,
-        scene,
-        window=window,
-        stride=arguments.stride,
-        pixels=_values.pixels(arguments.pixels),
-        target=targets if len(targets) > 1 else targets[0],
-        values=_pixels_of_a_page(scene, targets) if arguments.report is not None else False,
-        out=outputs.zarr,
-        seed=arguments.seed,
-        call=planned.call,
-        progress=_shows(arguments),
-        **further,
-        **planned.arguments,
-        **masks,
-    )
+    with _told_what_came(shape):
+        dataset = attr.explain_scene(
+            planned.explainer,
+            scene,
+            window=window,
+            stride=arguments.stride,
+            pixels=pixels,
+            target=targets if len(targets) > 1 else targets[0],
+            values=_pixels_of_a_page(scene, targets) if arguments.report is not None else False,
+            out=outputs.zarr,
+            seed=arguments.seed,
+            call=planned.call,
+            progress=_shows(arguments),
+            **further,
+            **planned.arguments,
+            **masks,
+        )
 
     def page(path: Path) -> None:
         from meteors_c import pages
@@ -187,7 +216,7 @@ def _window_said(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _one_pixel(scene: Any) -> HSI:
     """Return an image with the wavelengths of a scene, of which masks over bands can be made."""
-    wavelengths = np.asarray(scene["wavelength"].values, dtype=np.float64)
+    wavelengths = np.array(scene["wavelength"].values, dtype=np.float64)  # a copy, since an index is read-only
     return HSI(image=torch.zeros(len(wavelengths), 1, 1), wavelengths=torch.from_numpy(wavelengths))
 
 

@@ -109,7 +109,7 @@ def _place(scene: Any) -> Iterator[Row]:
     transform = scene.rio.transform()
     if not transform.is_identity:
         yield "resolution", f"{abs(scene.rio.resolution()[0]):.6g} x {abs(scene.rio.resolution()[1]):.6g}"
-        yield "bounds", ", ".join(f"{bound:.6g}" for bound in scene.rio.bounds())
+        yield "bounds", ", ".join(f"{bound:.12g}" for bound in scene.rio.bounds())
 
 
 def _regions(scene: Any) -> Iterator[Row]:

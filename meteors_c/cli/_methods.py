@@ -41,7 +41,6 @@ _BY: dict[str, tuple[str, ...]] = {
 }
 _CALLS = {"values": "attribute", "pixels": "get_spatial_attributes", "bands": "get_spectral_attributes"}
 _OUTPUTS_ALONE = frozenset(_BY)
-_BATCH = ("internal_batch_size", "perturbations_per_eval", "steps_per_batch")
 _PROGRESS = ("show_progress", "verbose")
 _GROUPS, _SUPERPIXELS = 10, 50
 # Not to be given by --option: they have options of their own, or no way to be written down.
@@ -66,6 +65,8 @@ class Plan:
         How bands are grouped, and how many superpixels there are; masks are made of the image.
     making : dict
         What else the superpixels are made with.
+    batch : int or None
+        The most samples that the model may see at once.
     said : dict
         The choices, for people.
     """
@@ -77,6 +78,7 @@ class Plan:
     groups: str | None = None
     superpixels: int | None = None
     making: dict[str, Any] = field(default_factory=dict)
+    batch: int | None = None
     said: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -95,8 +97,10 @@ class Plan:
             if ablation:
                 return {"feature_mask": mask.squeeze(hsi.spectral_axis)}
             return {"segmentation_mask": mask}
-        if self.by != "bands" or isinstance(self.explainer, attr.Occlusion):
+        if self.by != "bands":
             return {}
+        if isinstance(self.explainer, attr.Occlusion):
+            return {} if self.groups is None else {"band_names": _listed(self.groups)}
         bands = hsi.image.shape[hsi.spectral_axis]
         if self.groups is None and ablation:
             return {}
@@ -104,10 +108,15 @@ class Plan:
         if self.groups is None or self.groups.isdecimal():
             names, mask = _neighbours(hsi, min(int(self.groups or _GROUPS), bands))
         else:
-            listed: Any = [name.strip() for name in self.groups.split(",")]
-            mask, names = Lime.get_band_mask(hsi, band_names=listed if len(listed) > 1 else listed[0])
+            mask, names = Lime.get_band_mask(hsi, band_names=_listed(self.groups))
             mask = mask.movedim(hsi.spectral_axis, 0)[:, 0, 0]
         return {"feature_mask": mask} if ablation else {"band_mask": mask, "band_names": names}
+
+
+def _listed(groups: str) -> Any:
+    """Return names as they are given to the library: one by itself, several as a list."""
+    names = [name.strip() for name in groups.split(",")]
+    return names if len(names) > 1 else names[0]
 
 
 def _neighbours(hsi: HSI, count: int) -> tuple[dict[str, int], torch.Tensor]:
@@ -156,7 +165,7 @@ def plan(arguments: argparse.Namespace, loaded: Loaded) -> Plan:
     given = {
         "baseline": ("--baseline", _values.baseline(arguments.baseline)),
         "n_steps": ("--steps", arguments.steps),
-        "n_samples": ("--samples", _values.samples(arguments.samples)),
+        "n_samples": ("--samples", _samples(arguments.samples, kind)),
         "sliding_window_shapes": ("--box", _values.sizes(arguments.box, "--box")),
         "strides": ("--box-stride", _values.sizes(arguments.box_stride, "--box-stride")),
     }
@@ -167,12 +176,16 @@ def plan(arguments: argparse.Namespace, loaded: Loaded) -> Plan:
             found.arguments[name] = value
     if arguments.box is not None and arguments.box_stride is None:  # boxes side by side
         found.arguments["strides"] = found.arguments["sliding_window_shapes"]
-    options = _options(arguments.option, kind, taken, by == "superpixels")
+    defaults = {name: parameter.default for name, parameter in parameters.items()} | getattr(kind, "_own", {})
+    options = _options(arguments.option, kind, taken, by == "superpixels", defaults)
     found.making = {name: options.pop(name) for name in [*options] if name not in taken - {"segmentation_method"}}
     found.arguments |= options
-    _limit(found, arguments.batch, loaded)
+    found.batch = arguments.batch if loaded.most is None else min(loaded.most, arguments.batch or loaded.most)
     _features(found, arguments, kind)
     found.said = {"by": by, **found.arguments, **found.making}
+    found.said |= {
+        name: value for name, value in (("groups", found.groups), ("batch", found.batch)) if value is not None
+    }
     return found
 
 
@@ -202,7 +215,9 @@ def _made(kind: Callable[..., Explainer], loaded: Loaded) -> Explainer:
     return kind(loaded.model)
 
 
-def _options(given: list[str], kind: type[Explainer], taken: set[str], superpixels: bool) -> dict[str, Any]:
+def _options(
+    given: list[str], kind: type[Explainer], taken: set[str], superpixels: bool, defaults: dict[str, Any]
+) -> dict[str, Any]:
     """Return the arguments of --option NAME=VALUE; what makes superpixels may have any name."""
     found: dict[str, Any] = {}
     for text in given:
@@ -213,26 +228,31 @@ def _options(given: list[str], kind: type[Explainer], taken: set[str], superpixe
         if name in _OWN or (name not in taken and not superpixels):
             raise UsageError(f"--option: {kind.get_name()} has no {name}; it takes {', '.join(sorted(taken - _OWN))}")
         found[name] = _values.literal(value)
+        if isinstance(defaults.get(name), bool) and not isinstance(found[name], bool):
+            raise UsageError(f"--option {name} must be True or False, not {value!r}")
     return found
 
 
-def _limit(found: Plan, batch: int | None, loaded: Loaded) -> None:
-    """Bound the samples of a batch, where the user or the model does."""
-    most = batch if loaded.most is None else min(loaded.most, batch or loaded.most)
-    if most is not None:
-        parameters = inspect.signature(found.function).parameters
-        found.arguments |= {name: most for name in _BATCH if name in parameters}
+def _samples(text: str | None, kind: type[Explainer]) -> int | str | None:
+    found = _values.samples(text)
+    if found == "auto" and not issubclass(kind, Lime):
+        raise UsageError(f"--samples auto: {kind.get_name()} takes a number; how many are enough, only Lime finds out")
+    return found
 
 
 def _features(found: Plan, arguments: argparse.Namespace, kind: type[Explainer]) -> None:
-    by_features = not issubclass(kind, attr.Occlusion) and found.by in ("bands", "superpixels")
     if arguments.groups is not None:
-        if not by_features or found.by != "bands":
+        if found.by != "bands":
             raise UsageError(
                 f"--groups is for methods over bands (--by bands), not for {kind.get_name()} by {found.by}"
             )
         if arguments.groups.isdecimal() and int(arguments.groups) == 0:
             raise UsageError("--groups must be a positive number of groups, or names, not 0")
+        if issubclass(kind, attr.Occlusion):
+            if arguments.groups.isdecimal():
+                raise UsageError(f"--groups: {kind.get_name()} takes names of groups; windows of N bands are --box N")
+            if arguments.box is not None or arguments.box_stride is not None:
+                raise UsageError("--groups stand instead of windows: leave out --box and --box-stride")
         found.groups = arguments.groups
     if arguments.superpixels is not None and found.by != "superpixels":
         raise UsageError(f"--superpixels needs --by superpixels, which {kind.get_name()} by {found.by} is not")

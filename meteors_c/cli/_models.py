@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import os
 import sys
 import warnings
@@ -22,7 +23,7 @@ from meteors_c.cli._errors import UsageError
 from meteors_c.models import ExplainableModel
 from meteors_c.utils import agg_segmentation_postprocessing
 
-__all__ = ["Loaded", "format_of", "load"]
+__all__ = ["Loaded", "format_of", "in_words", "load"]
 
 _NO_PICKLE = (
     "is a pickle (torch.save, joblib, pickle), and reading one runs whatever code it holds. Write the model where it "
@@ -65,12 +66,12 @@ class Loaded:
         pairs = zip(wanted, shape, strict=False)
         if len(wanted) != len(shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
             raise ValueError(
-                f"the model takes images of {_in_words(wanted)} (bands, rows, columns), but is given "
-                f"{_in_words(shape)}: --bands chooses bands, --window explains a model of patches"
+                f"the model takes images of {in_words(wanted)} (bands, rows, columns), but is given "
+                f"{in_words(shape)}: --bands chooses bands, --window explains a model of patches"
             )
 
 
-def _in_words(shape: tuple[int | None, ...]) -> str:
+def in_words(shape: tuple[int | None, ...]) -> str:
     return " x ".join("any" if size is None else str(size) for size in shape)
 
 
@@ -97,6 +98,7 @@ def load(spec: str, problem: str | None = None, classes: int | None = None, devi
     UsageError
         The file is a pickle or of an unknown format, or there is neither a file nor a module of that name.
     """
+    _check_device(device)
     if os.path.exists(spec):
         kind = format_of(spec)
         function, shape = {"torch.export": _exported, "TorchScript": _scripted, "ONNX": _onnx}[kind](spec, device)
@@ -118,6 +120,23 @@ def load(spec: str, problem: str | None = None, classes: int | None = None, devi
     model = ExplainableModel(function, problem or "classification", post, array_input=kind == "ONNX")
     most = None if shape is None else _most(shape[0], spec)
     return Loaded(model, kind, kind != "ONNX", most, None if shape is None else shape[1:])
+
+
+def _check_device(device: str | None) -> None:
+    """Raise UsageError for a device that torch does not know, RuntimeError for one that is not there."""
+    if device is None:
+        return
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise UsageError(
+            f"--device must be one that torch knows, such as cpu, cuda or cuda:1, not {device!r}"
+        ) from None
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RuntimeError(f"--device {device}: this torch has no such device here ({reason})") from error
 
 
 def format_of(path: str) -> str:
@@ -275,7 +294,7 @@ def _made(spec: str, device: str | None) -> _Read:
         if not hasattr(found, part):
             raise UsageError(f"--model: {module_name} has no {name}")
         found = getattr(found, part)
-    model = found if isinstance(found, nn.Module | ExplainableModel) else found()
+    model = found if isinstance(found, nn.Module | ExplainableModel) else _called(found, spec)
     if not callable(model) and not isinstance(model, ExplainableModel):
         raise UsageError(
             f"--model: {spec} returned {type(model).__name__}, not a network, function or ExplainableModel"
@@ -285,3 +304,15 @@ def _made(spec: str, device: str | None) -> _Read:
     if device is not None and isinstance(model, nn.Module | ExplainableModel):
         model.to(device)
     return model, None
+
+
+def _called(factory: Any, spec: str) -> Any:
+    if not callable(factory):
+        raise UsageError(f"--model: {spec} is {type(factory).__name__}, not a function that makes the model")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise UsageError(f"--model: {spec} is called without arguments, but: {error}") from None
+    except ValueError:  # a callable that does not say what it takes
+        pass
+    return factory()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,13 @@ class Outputs:
         Whether the maps come from `explain_scene`.
     several : bool
         Whether there are results of several targets.
+    read : sequence of str
+        Files that the run reads, which must stay as they are.
     """
 
-    def __init__(self, out: list[str], report: str | None, whole_scene: bool, several: bool) -> None:
+    def __init__(
+        self, out: list[str], report: str | None, whole_scene: bool, several: bool, read: Sequence[str] = ()
+    ) -> None:
         if not out and report is None:
             raise UsageError("nothing would be kept: give --out, --report or both")
         self.maps = [Path(name) for name in out]
@@ -51,14 +57,22 @@ class Outputs:
             if suffix == ".zarr":
                 if not whole_scene:
                     raise UsageError("--out: .zarr is for maps of whole scenes, with --window or --pixels")
+                import_optional("zarr", "zarr", "dask", "maps in Zarr folders")
                 self.zarr = path
         if self.report is not None:
             if self.report.suffix.lower() not in (".html", ".htm"):
                 raise UsageError(f"--report must end with .html, not {str(self.report)!r}")
             import_optional("plotly", "plotly", "report", "report pages")
-        for path in [*self.maps, *([] if self.report is None else [self.report])]:
+        written = [*self.maps, *([] if self.report is None else [self.report])]
+        for path in written:
+            if sum(_same(path, other) for other in written) > 1:
+                raise UsageError(f"{str(path)!r} is given twice, but each file is written once")
+            for name in read:
+                if _same(path, Path(name)):
+                    raise UsageError(f"{str(path)!r} is read here and would be lost: give --out another name")
             if not path.absolute().parent.is_dir():
                 raise UsageError(f"{str(path)!r} can't be written: there is no folder {str(path.absolute().parent)!r}")
+            _try_to_write(path)
             if path.is_dir() and path.suffix.lower() != ".zarr":
                 raise UsageError(f"{str(path)!r} can't be written: it is a folder")
 
@@ -78,6 +92,23 @@ class Outputs:
             if self.report is not None:
                 page(stack.enter_context(replacing(self.report)))
         return [*self.maps, *([] if self.report is None else [self.report])]
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Tell whether two names are of one file, which may not be there yet."""
+    return os.path.realpath(path) == os.path.realpath(other) or (
+        path.exists() and other.exists() and path.samefile(other)
+    )
+
+
+def _try_to_write(path: Path) -> None:
+    """Make and remove a folder beside a file, as writing it will, so that this fails before the work and not after."""
+    folder = path.absolute().parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{str(path)!r} can't be written in the folder {str(folder)!r}: {error.strerror}") from None
 
 
 def _write_results(results: Sequence[HSIAttributes], path: Path) -> None:

@@ -22,6 +22,7 @@ def open_from(arguments: argparse.Namespace, **defaults: Any) -> Any:
         "nodata": arguments.nodata,
         "bands": _values.positions(arguments.bands),
         "variable": arguments.variable,
+        "scale": arguments.scale,
     }
     options = defaults | {name: value for name, value in given.items() if value is not None}
     scene = arguments.scene

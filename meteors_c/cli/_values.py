@@ -10,7 +10,7 @@ import numpy as np
 
 from meteors_c.cli._errors import UsageError
 
-__all__ = ["baseline", "literal", "numbers", "pixels", "positions", "samples", "sizes", "targets"]
+__all__ = ["baseline", "literal", "numbers", "pixels", "positions", "samples", "sizes", "targets", "window"]
 
 
 def literal(text: str) -> Any:
@@ -35,6 +35,17 @@ def sizes(text: str | None, name: str) -> Any:
         return None
     found = tuple(whole(part, name, "whole numbers separated by commas") for part in text.split(","))
     return found[0] if len(found) == 1 else found
+
+
+def window(text: str | None) -> Any:
+    """Return the size of a window around a pixel: an odd number, or two, for rows and columns."""
+    found = sizes(text, "--window")
+    sides = found if isinstance(found, tuple) else (found,)
+    if text is not None and (len(sides) > 2 or any(side < 1 or side % 2 == 0 for side in sides)):
+        raise UsageError(
+            f"--window must be an odd number, which has a pixel at its centre, or two for rows and columns, not {text}"
+        )
+    return found
 
 
 def samples(text: str | None) -> int | str | None:

@@ -85,6 +85,11 @@ def choose(
     if wavelengths is not None:
         values, unit = _given(wavelengths, table, bad, bad_bands, name), wavelength_unit or "nm"
         origin = "wavelengths"
+        if wavelength_unit is None and guess_unit(np.delete(values, missing(values))) == "um":
+            warn_caller(
+                f"{name!r}: wavelengths from {np.nanmin(values):g} to {np.nanmax(values):g} look like micrometres, but "
+                "are taken for nm: give wavelength_unit='um', or 'nm' where they are"
+            )
     else:
         values, unit = _written(table, name, wavelength_unit, notes)
         origin = table.origin

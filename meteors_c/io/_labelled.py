@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,9 +26,13 @@ _ZARR = (".zarr",)
 _PREFIXED = re.compile(r'^(NETCDF|HDF5|ZARR):"?(.+?)"?:(?://)?([^:]+)$', re.IGNORECASE)
 SPECTRAL = ("wavelength", "wavelengths", "wvl", "wl", "lambda", "band", "bands", "spectral", "channel", "channels")
 _WAVELENGTHS = re.compile(r"wavelength|wvl|^wl$|^lambda$|cent(er|re|ral)_?wave|band_?cent", re.IGNORECASE)
+_LISTED = re.compile(
+    r"(^|_)cw(_|$)", re.IGNORECASE
+)  # of attributes: centres of wavelengths, as PRISMA's files have them
 _WIDTHS = re.compile(r"fwhm|bandwidth|half_?max", re.IGNORECASE)
 _GOOD = re.compile(r"^(good_(wavelengths|bands?)|bbl|bad_band_list)$", re.IGNORECASE)
 _BAD = re.compile(r"^bad_(wavelengths|bands?)$", re.IGNORECASE)
+_FLAGS = re.compile(r"flags?$", re.IGNORECASE)
 _USUAL = ("attributions", "reflectance", "radiance")  # what a file is about, whatever else of that shape is in it
 
 
@@ -66,20 +71,23 @@ def _open_groups(path: str) -> dict[str, Any]:
         import_optional("zarr", "zarr", "dask", "scenes in Zarr stores")
         options |= {"engine": "zarr"}
     try:
-        return xarray.open_groups(path, **options)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            # Metadata of all groups in one place save time with stores that are far away; most have none.
+            warnings.filterwarnings("ignore", message="Failed to open Zarr store with consolidated metadata")
+            return xarray.open_groups(path, **options)
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path!r} can't be read as {suffix.lstrip('.') or 'NetCDF'}: {error}") from error
 
 
-def open_variable(path: str, variable: str | None) -> Opened:
-    """Open the variable that is the scene; see `open_scene`."""
+def open_variable(path: str, variable: str | None, wavelengths: Any = None) -> Opened:
+    """Open the variable that is the scene; see `open_scene`. Given wavelengths tell how many bands there are."""
     file, inside = _split(path)
     if not os.path.exists(file):
         raise FileNotFoundError(f"there is no file {file!r}")
     groups = _open_groups(file)
     name, array = _scene_of(groups, file, variable or inside)
     array = _with_labels(array)
-    spectral = spectral_dimension(array) or _by_length(array, groups, file, name)
+    spectral = spectral_dimension(array) or _by_length(array, groups, file, name, wavelengths)
     rows, columns = spatial_dimensions(array, spectral)
     table = _describe(array, spectral, groups)
     count = array.sizes[spectral]
@@ -193,14 +201,14 @@ def spectral_dimension(array: Any) -> str | None:
     return None
 
 
-def _by_length(array: Any, groups: dict[str, Any], file: str, name: str) -> str:
-    """Find the dimension of the bands by the lengths of lists of wavelengths anywhere in the file."""
-    lengths = {listed.size for listed in _lists(groups, _WAVELENGTHS)}
+def _by_length(array: Any, groups: dict[str, Any], file: str, name: str, given: Any) -> str:
+    """Find the dimension of the bands by the length of wavelengths: those given, or any that the file lists."""
+    lengths = {listed.size for listed in _lists(groups, _WAVELENGTHS)} if given is None else {np.size(given)}
     fitting = [dimension for dimension in array.dims if array.sizes[dimension] in lengths]
     if len(fitting) != 1:
         raise ValueError(
-            f"{file!r}: which of the dimensions {dict(array.sizes)} of {name!r} is that of the bands can't be told; "
-            "rename it to 'wavelength' and use HSI.from_xarray"
+            f"{file!r}: which of the dimensions {dict(array.sizes)} of {name!r} is that of the bands can't be told: "
+            "give wavelengths=, one for each band; or rename it to 'wavelength' and use HSI.from_xarray"
         )
     return fitting[0]
 
@@ -248,13 +256,20 @@ def _has_mapping(array: Any) -> bool:
 
 
 def _lists(groups: dict[str, Any], pattern: re.Pattern[str]) -> list[Any]:
-    """Return the lists of numbers whose name fits, coordinates too; plainer names first."""
+    """Return the lists of numbers whose name fits, coordinates and attributes too; plainer names first."""
+    xarray = import_optional("xarray", "xarray", "geo", "scenes in files")
     found = {}
     for group, dataset in groups.items():
         for name, array in dataset.variables.items():
             wanted = pattern.search(str(name)) and not (pattern is _WAVELENGTHS and _excluded(str(name)))
             if wanted and array.ndim == 1 and array.dtype.kind in "biuf":
                 found[f"{group}/{name}"] = array
+        for name, value in dataset.attrs.items():
+            fits = pattern.search(str(name)) or (pattern is _WAVELENGTHS and _LISTED.search(str(name)))
+            values = np.asarray(value)
+            other = _FLAGS.search(str(name)) or (pattern is _WAVELENGTHS and _excluded(str(name)))
+            if fits and not other and values.ndim == 1 and values.dtype.kind in "iuf":
+                found[f"{group}/attribute/{name}"] = xarray.Variable(("in attribute",), values)
     return [found[name] for name in sorted(found, key=lambda name: len(name.rpartition("/")[2]))]
 
 

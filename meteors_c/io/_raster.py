@@ -17,6 +17,7 @@ from meteors_c._optional import import_optional
 from meteors_c.io._bands import BandTable
 from meteors_c.io._nodata import NoData, common_nodata
 from meteors_c.io._wavelengths import numbers_in, wavelength_in_text
+from meteors_c.io.georeference import pixel_numbers
 
 __all__ = [
     "CHUNK_BYTES",
@@ -137,6 +138,8 @@ def open_array(dataset: Any, bands: np.ndarray) -> Any:
         )
     array = array.isel(band=bands) if len(bands) < dataset.count or (np.diff(bands) != 1).any() else array
     array = array.drop_vars([name for name in array.coords if name not in ("band", "y", "x", "spatial_ref")])
+    if dataset.transform.b != 0 or dataset.transform.d != 0:
+        array = array.assign_coords(pixel_numbers(dataset.height, dataset.width, "y", "x"))
     array.attrs.clear()
     return array.chunk({"band": -1}) if chunks is not None else array
 

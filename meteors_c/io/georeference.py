@@ -159,12 +159,13 @@ def georeference_of(da: Any, rows: str, columns: str) -> Georeference | None:
     try:
         import rioxarray  # noqa: F401 - registers .rio
     except ImportError:
-        crs = transform = None
+        crs = transform = written = None
     else:
         spatial = da.rio.set_spatial_dims(x_dim=columns, y_dim=rows)
         crs = spatial.rio.crs
-        transform = _transform_of(spatial, x, y)
-    pixels = crs is None and transform in (None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
+        written = _written_transform(spatial)
+        transform = transform_of_part(da, written, rows, columns)
+    pixels = crs is None and written in (None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0))
     if pixels and (x is None or y is None or (_counted(x) and _counted(y))):
         return None
     wkt = None if crs is None else crs.to_wkt()
@@ -220,18 +221,94 @@ def _crs_in_words(parts: list[str]) -> str | None:
     return f"EPSG:{(32600 if hemisphere == 'north' else 32700) + zone}"
 
 
-def _centres(da: Any, dimension: str) -> np.ndarray | None:
-    coordinate = da.coords.get(dimension)
-    if coordinate is None or coordinate.dims != (dimension,) or coordinate.dtype.kind not in "iuf":
+def _centres(da: Any, name: str, dimension: str | None = None) -> np.ndarray | None:
+    dimension = name if dimension is None else dimension
+    if name not in da.coords:  # get() would make numbers up for a dimension without coordinates
+        return None
+    coordinate = da.coords[name]
+    if coordinate.dims != (dimension,) or coordinate.dtype.kind not in "iuf":
         return None
     return np.asarray(coordinate.values, dtype=np.float64)
 
 
-def _transform_of(da: Any, x: np.ndarray | None, y: np.ndarray | None) -> Transform | None:
-    """Return the transform that is written down if it fits the coordinates, else that of evenly spaced coordinates."""
-    mapping = da.coords.get(da.rio.grid_mapping)
-    written = None if mapping is None or "GeoTransform" not in mapping.attrs else tuple(da.rio.transform())[:6]
-    return written if x is None or y is None else fitting_transform(written, x, y)
+def _written_transform(da: Any) -> Transform | None:
+    """Return the transform that an array has written down."""
+    name = da.rio.grid_mapping
+    written = name in da.coords and "GeoTransform" in da.coords[name].attrs
+    return tuple(da.rio.transform())[:6] if written else None
+
+
+def pixel_numbers(height: int, width: int, rows: str, columns: str) -> dict[str, tuple[str, np.ndarray]]:
+    """Return coordinates that number rows and columns, for grids that are askew.
+
+    The centres of their pixels depend on both, so that parts of an array would not know their place otherwise.
+
+    Examples
+    --------
+    >>> pixel_numbers(2, 3, "y", "x")["column"]
+    ('x', array([0, 1, 2]))
+    """
+    return {"row": (rows, np.arange(height)), "column": (columns, np.arange(width))}
+
+
+def transform_of_part(da: Any, written: Transform | None, rows: str, columns: str) -> Transform | None:
+    """Return the transform of an array, which may be a part of one whose transform it has written down.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        With the centres of its columns and rows as coordinates or, where the grid is askew, with their numbers in the
+        whole (``row``, ``column``) or the centres of all pixels (``yc``, ``xc``, as rioxarray has them).
+    written : tuple of float or None
+        Six numbers as in `Georeference`.
+    rows, columns : str
+        The spatial dimensions.
+
+    Returns
+    -------
+    tuple of float or None
+        None where there is none, or rows or columns are left out unevenly.
+    """
+    y, x = _centres(da, rows), _centres(da, columns)
+    transform = written if x is None or y is None else fitting_transform(written, x, y)
+    return (
+        transform if transform is None or not (transform[1] or transform[3]) else _askew(da, transform, rows, columns)
+    )
+
+
+def _askew(da: Any, transform: Transform, rows: str, columns: str) -> Transform | None:
+    numbers = [_centres(da, *pair) for pair in (("column", columns), ("row", rows))]
+    if any(one is None for one in numbers):
+        numbers = _numbers_of_centres(da, transform, rows, columns)
+    (left, across), (top, down) = (_first_and_step(one) for one in numbers)
+    if across == 0 or down == 0:
+        return None
+    a, b, c, d, e, f = transform
+    # Pixel n of the whole lies about n + 1/2; one of the part is as wide as its step.
+    left, top = left + 0.5 - across / 2, top + 0.5 - down / 2
+    return a * across, b * down, c + a * left + b * top, d * across, e * down, f + d * left + e * top
+
+
+def _numbers_of_centres(da: Any, transform: Transform, rows: str, columns: str) -> list[np.ndarray | None]:
+    """Return which columns and rows of the whole the pixels are of, by their centres; None for each where not told."""
+    if not all(name in da.coords and da.coords[name].dims == (rows, columns) for name in ("xc", "yc")):
+        return [None, None]
+    a, b, c, d, e, f = transform
+    inverse = np.linalg.inv(np.array([[a, b], [d, e]]))
+    xc, yc = (np.asarray(da.coords[name].values, dtype=np.float64) for name in ("xc", "yc"))
+    first_row = inverse @ np.array([xc[0] - c, yc[0] - f]) - 0.5
+    first_column = inverse @ np.array([xc[:, 0] - c, yc[:, 0] - f]) - 0.5
+    return [np.round(first_row[0], 6), np.round(first_column[1], 6)]
+
+
+def _first_and_step(numbers: np.ndarray | None) -> tuple[float, float]:
+    """Return where numbers begin and how they go on; a step of 0 where they do so unevenly."""
+    if numbers is None:
+        return 0.0, 1.0
+    if len(numbers) < 2:
+        return float(numbers[0]), 1.0
+    steps = np.diff(numbers)
+    return float(numbers[0]), float(steps[0]) if np.allclose(steps, steps[0]) else 0.0
 
 
 def fitting_transform(transform: Transform | None, x: np.ndarray, y: np.ndarray) -> Transform | None:

@@ -120,9 +120,11 @@ def to_geotiff(results: Results, path: str | os.PathLike[str]) -> None:
     if place is not None and place.crs is not None:
         profile["crs"] = _crs(rasterio, place.crs)
     else:
-        warn_caller(f"the image has no CRS, and so {os.fspath(path)!r} has none: set hsi.georeference")
+        warn_caller(f"the image has no CRS, and so {os.path.basename(path)!r} has none: set hsi.georeference")
     if place is not None and place.transform is None:
-        warn_caller(f"hsi.georeference has no transform, and so {os.fspath(path)!r} does not say where its pixels lie")
+        warn_caller(
+            f"hsi.georeference has no transform, and so {os.path.basename(path)!r} does not say where its pixels lie"
+        )
     used = _used(listed[0]).any(0)
     environment = rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False)
     with replacing(path) as temporary, quiet(), environment, rasterio.open(temporary, "w", **profile) as file:

@@ -117,7 +117,7 @@ def open_scene(
         return _from_dataset(path, path.name, asked, nodata, scale)
     name = os.fspath(path)
     if _labelled.is_labelled(name):
-        opened = _labelled.open_variable(name, variable)
+        opened = _labelled.open_variable(name, variable, wavelengths)
         chosen = choose(opened.table, name, *asked)
         array = opened.array.isel(band=chosen.indices)
         scaling = (opened.scaling[0][chosen.indices], opened.scaling[1][chosen.indices])

@@ -14,6 +14,8 @@ from meteors_c.pages._contents import Contents
 __all__ = ["band_figure", "map_figure", "pixel_figure", "regions_of"]
 
 POSITIVE, NEGATIVE, INK, GRID = "#a3182d", "#1f5a94", "#1d2420", "#e4e8e5"
+# Width of a letter of a region's name, of the axis of one of two results side by side.
+LETTER = 0.0175
 CLASSES = ["#2c6e49", "#b8651b", "#6a4c93", "#1d2420", "#00798c", "#c2185b", "#7a6f00", "#4a5a8a"]
 # Blue to red; where nothing is attributed, the picture below is seen.
 COLOURS = [
@@ -23,11 +25,18 @@ COLOURS = [
     [0.75, "rgba(214,96,77,0.85)"],
     [1.0, "rgba(103,0,31,1)"],
 ]
-_AXIS: dict[str, Any] = {"gridcolor": GRID, "linecolor": "#9aa79f", "ticks": "outside", "automargin": True}
+_AXIS: dict[str, Any] = {
+    "gridcolor": GRID,
+    "linecolor": "#9aa79f",
+    "ticks": "outside",
+    "automargin": True,
+    "exponentformat": "power",
+}
 _PIXELS: dict[str, Any] = {**_AXIS, "constrain": "domain", "showgrid": False, "zeroline": False, "ticks": ""}
 _SCALE = {"thickness": 12, "len": 0.9, "outlinewidth": 0, "title": {"text": "attribution", "side": "right"}}
 _LAYOUT: dict[str, Any] = {
-    "template": "none",
+    # Powers of ten: of Plotly's own letters, B and µ, not all are SI's. Axes have theirs below.
+    "template": {"data": {"heatmap": [{"colorbar": {"exponentformat": "power"}}]}},
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
@@ -190,13 +199,14 @@ def band_figure(contents: Contents) -> dict[str, Any] | None:
         )
     if contents.by_class:
         figure.update_traces(marker={"opacity": 0.35}, selector={"type": "bar"})
-    lanes = _lanes(regions, float(np.ptp(wavelengths)) or 1.0)
+    middles = _middles(regions, wavelengths)
+    lanes = _lanes(regions, middles, wavelengths)
     count = max(lanes, default=-1) + 1
     figure.update_layout(
         **{**_LAYOUT, "showlegend": bool(contents.by_class)},
         margin={"l": 70, "r": 15, "t": 32 + 17 * count, "b": 45},
         shapes=[_stripe(region, lane) for region, lane in zip(regions, lanes, strict=True)],
-        annotations=[_label(region, lane, wavelengths) for region, lane in zip(regions, lanes, strict=True)],
+        annotations=[_label(*one) for one in zip(regions, lanes, middles, strict=True)],
         xaxis={**_AXIS, "title": {"text": "wavelength (nm)"}, "zeroline": False, "range": _ends(wavelengths)},
         yaxis={**_AXIS, "title": {"text": "attribution"}, "zerolinecolor": "#9aa79f"},
     )
@@ -223,13 +233,28 @@ def _names_at(wavelength: float, regions: list[Region]) -> str:
     return escape(", ".join(name for name, low, high in regions if low <= wavelength <= high))
 
 
-def _lanes(regions: list[Region], span: float) -> list[int]:
+def _half(name: str, wavelengths: np.ndarray) -> float:
+    """Return half the width of a name and of the space behind it, in nm."""
+    return LETTER * (float(np.ptp(wavelengths)) or 1.0) * (len(name) + 1) / 2
+
+
+def _middles(regions: list[Region], wavelengths: np.ndarray) -> list[float]:
+    """Return for each region where its name stands: about the middle of what is seen of it, and within the figure."""
+    first, last = _ends(wavelengths)
+    middles = []
+    for name, low, high in regions:
+        half = _half(name, wavelengths)
+        middle = (max(low, float(wavelengths.min())) + min(high, float(wavelengths.max()))) / 2
+        middles.append(max(min(middle, last - half), first + half))
+    return middles
+
+
+def _lanes(regions: list[Region], middles: list[float], wavelengths: np.ndarray) -> list[int]:
     """Return for each region the line of text on which its name overlaps no other."""
     ends: list[float] = []
     lanes = []
-    for name, low, high in regions:
-        half = max(high - low, 0.011 * span * (len(name) + 1)) / 2
-        middle = (low + high) / 2
+    for (name, _, _), middle in zip(regions, middles, strict=True):
+        half = _half(name, wavelengths)
         lane = next((number for number, end in enumerate(ends) if end <= middle - half), len(ends))
         ends[lane : lane + 1] = [middle + half]
         lanes.append(lane)
@@ -251,11 +276,10 @@ def _stripe(region: Region, lane: int) -> dict[str, Any]:
     }
 
 
-def _label(region: Region, lane: int, wavelengths: np.ndarray) -> dict[str, Any]:
-    low, high = max(region[1], float(wavelengths.min())), min(region[2], float(wavelengths.max()))
+def _label(region: Region, lane: int, middle: float) -> dict[str, Any]:
     return {
         "text": escape(region[0]),
-        "x": (low + high) / 2,
+        "x": middle,
         "xref": "x",
         "y": 1,
         "yref": "paper",

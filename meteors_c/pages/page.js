@@ -67,14 +67,16 @@
     const top = finite.reduce((best, one) => Math.abs(one[0]) > Math.abs(best[0]) ? one : best, [0, -1]);
     if (finite.length === 0) line += "under the mask.";
     else if (panel.kind === "spatial") line += "attribution " + text(top[0]) + ", the same in all bands.";
+    else if (top[1] < 0) line += "all attributions are 0.";
     else {
-      line += "attributions sum to " + text(finite.reduce((sum, one) => sum + one[0], 0));
-      line += top[1] < 0 ? "." : ", the largest at " + panel.wavelengths[top[1]].toFixed(1) + " nm (" + text(top[0]) + ").";
+      // The number of a group of bands stands at each of them: a sum would count it as often.
+      if (panel.kind !== "spectral") line += "attributions sum to " + text(finite.reduce((sum, one) => sum + one[0], 0)) + ", ";
+      line += "the largest at " + panel.wavelengths[top[1]].toFixed(1) + " nm (" + text(top[0]) + ").";
     }
     element(panel, "readout").textContent = line;
   }
 
-  // A pixel is chosen in all panels whose scene has the same size.
+  // A pixel is chosen in all panels whose scene has the same size; they begin with that of the first.
   function choose(shape, y, x) {
     row.value = y;
     column.value = x;
@@ -102,7 +104,8 @@
         choose(shape, within(row.value, shape[0]), within(column.value, shape[1]));
       });
     for (const panel of contents.panels) {
-      show(panel, ...panel.start);
+      const first = contents.panels.find((one) => String(one.shape) === String(panel.shape));
+      show(panel, ...first.start);
       element(panel, "map").on("plotly_click", (event) => {
         const point = event.points.find((one) => one.curveNumber === 0);
         if (point) choose(panel.shape, Math.round(point.y), Math.round(point.x));

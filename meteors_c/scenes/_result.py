@@ -10,7 +10,7 @@ import numpy as np
 from meteors_c._optional import import_optional
 from meteors_c._version import __version__
 from meteors_c.io._nodata import COORDINATE
-from meteors_c.io.georeference import Transform, fitting_transform
+from meteors_c.io.georeference import transform_of_part
 from meteors_c.scenes._grid import Grid
 from meteors_c.scenes._source import Scene, kept_attributes
 
@@ -78,26 +78,20 @@ def template_of(
 def _coords(scene: Scene, grid: Grid) -> dict[str, Any]:
     """Return the coordinates of the scene for the pixels of the map."""
     places = slice(grid.start, None, grid.stride)
-    kept = scene.array.drop_vars(COORDINATE, errors="ignore").isel(y=places, x=places).coords
-    coords = {str(name): coord.compute() for name, coord in kept.items()}
-    x, y = (np.asarray(coords[name].values, np.float64) if _centred(coords, name) else None for name in ("x", "y"))
+    kept = scene.array.drop_vars((COORDINATE, "row", "column", "xc", "yc"), errors="ignore").isel(y=places, x=places)
+    coords = {str(name): coord.compute() for name, coord in kept.coords.items()}
     for coord in coords.values():
         if coord.ndim == 0 and "GeoTransform" in coord.attrs:
-            transform = _strided(coord.attrs.pop("GeoTransform"), grid)
+            c, a, b, f, d, e = map(float, coord.attrs.pop("GeoTransform").split())
             # A part that was cut out of an array still has the transform of the whole: its coordinates know better.
-            six = transform if x is None or y is None else fitting_transform(transform, x, y)
-            if six is not None:
-                a, b, c, d, e, f = six
-                coord.attrs["GeoTransform"] = " ".join(repr(float(number)) for number in (c, a, b, f, d, e))
+            transform = transform_of_part(scene.array, (a, b, c, d, e, f), "y", "x")
+            if transform is not None:
+                coord.attrs["GeoTransform"] = " ".join(repr(number) for number in _strided(transform, grid))
     return coords
 
 
-def _centred(coords: dict[str, Any], name: str) -> bool:
-    return name in coords and coords[name].dims == (name,) and coords[name].dtype.kind in "iuf"
-
-
-def _strided(transform: str, grid: Grid) -> Transform:
-    """Return the transform for pixels that are as many times as large, about those of the map, from GDAL's numbers."""
-    left, a, b, top, d, e = map(float, transform.split())
+def _strided(transform: tuple[float, ...], grid: Grid) -> tuple[float, ...]:
+    """Return GDAL's numbers of a transform for pixels that are as many times as large, about those of the map."""
+    a, b, c, d, e, f = map(float, transform)
     shift, stride = grid.start + 0.5 - grid.stride / 2, grid.stride
-    return a * stride, b * stride, left + shift * (a + b), d * stride, e * stride, top + shift * (d + e)
+    return c + shift * (a + b), a * stride, b * stride, f + shift * (d + e), d * stride, e * stride

@@ -133,6 +133,7 @@ class ZarrStore(Store):
 
         On disk it has another name before, and appears in one step.
         """
+        _zarr()
         remote = _is_address(path)
         unfinished = path if remote else f"{path}.creating-{os.getpid()}"
         _remove(unfinished, remote)

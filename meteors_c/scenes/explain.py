@@ -319,8 +319,8 @@ def _folder(path: str, template: Any, grid: Grid, run: dict[str, str], opaque: l
     if other:
         ran = " A model that changes as it runs counts as another: load it anew." if other == ["explainer"] else ""
         raise FileExistsError(
-            f"out {path!r} holds a run with another {', '.join(other)}: choose another name, or remove it to start "
-            f"anew.{ran}"
+            f"out {path!r} holds a run that differs in its {', '.join(other)}: choose another name, or remove it "
+            f"to start anew.{ran}"
         )
     return ZarrStore(path, grid)
 

@@ -495,3 +495,23 @@ def test_a_model_may_attribute_itself() -> None:
     found = Saliency(ExplainableModel(outer, "regression")).attribute(cube()).attributes
     reference.assert_close(found, reference.saliency(net, values()))
     reference.assert_close(inside[0], reference.saliency(net, values(3)))
+
+
+@each_path
+@each_method
+def test_an_option_bounds_the_samples_that_a_model_sees_at_once(method: Any, options: dict[str, Any]) -> None:
+    seen: list[int] = []
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return (x**2).flatten(1).sum(1)
+
+    explainer, images = method(ExplainableModel(model, "regression")), [cube() for _ in range(7)]
+    free = [result.attributes for result in explainer.attribute(images)]
+    assert max(seen) > 2
+    seen.clear()
+    with mt.options(batch=2, **options):
+        bounded = explainer.attribute(images)
+    assert max(seen) <= 2
+    for one, other in zip(free, bounded, strict=True):
+        torch.testing.assert_close(one, other.attributes)

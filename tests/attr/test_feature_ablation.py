@@ -161,3 +161,17 @@ def test_it_is_a_known_method_everywhere() -> None:
     ablation._attribution_method = None
     with pytest.raises(RuntimeError):
         ablation.attribute(np.zeros(3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("orientation", ["CHW", "HWC"])
+def test_masks_of_bands_as_get_band_mask_gives_them(orientation: str) -> None:
+    image = cube().change_orientation(orientation)
+    ids = torch.arange(BANDS) // 2
+    shape = [BANDS if letter == "C" else 1 for letter in orientation]
+    network = smooth()
+    order = [0, *(1 + orientation.index(letter) for letter in "CHW")]
+    model = explainable(lambda x: network(x.permute(order)))
+    wanted = FeatureAblation(model).attribute(image, target=0, feature_mask=ids)
+    found = FeatureAblation(model).attribute(image, target=0, feature_mask=ids.reshape(shape))
+    assert type(found) is type(wanted)
+    assert torch.equal(found.attributes, wanted.attributes)

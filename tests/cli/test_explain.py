@@ -16,7 +16,7 @@ import xarray
 from meteors_c import HSI, attr
 from meteors_c.attr import HSIAttributes
 from meteors_c.models import ExplainableModel
-from tests.cli.conftest import BANDS, COLUMNS, OUTPUTS, ROWS, WAVELENGTHS, network, values
+from tests.cli.conftest import BANDS, COLUMNS, OUTPUTS, ROWS, WAVELENGTHS, export, network, values
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -248,3 +248,66 @@ def test_what_fails_leaves_no_file(command: Command, folder: Path, tmp_path: Pat
     assert "No space left" in err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
     assert Path("map.tif").read_bytes() == b"before"
+
+
+def test_named_groups_of_occlusion(command: Command, folder: Path) -> None:
+    result = explain(command, folder, "--method", "occlusion", "--groups", "blue,NIR", "--target", 1)
+    wanted = attr.Occlusion(model()).get_spectral_attributes(hsi(), target=1, band_names=["blue", "NIR"])
+    torch.testing.assert_close(result.attributes, wanted.attributes, rtol=1e-4, atol=1e-6)
+    arguments = ("--window", 3, "--method", "occlusion", "--groups", "blue,NIR", "--target", 1, "--out", "map.tif")
+    status, _, err = command("explain", folder / "scene.hdr", "--model", folder / "patches.pt", *arguments)
+    assert status == 0, err
+    assert "warning" not in err
+
+
+@pytest.mark.parametrize("method", ["saliency", "ixg", "ig", "smoothgrad"])
+def test_programs_of_one_image_explain_many_windows(
+    command: Command, folder: Path, tmp_path: Path, method: str
+) -> None:
+    export(tmp_path / "single.pt2", network(3, 3), torch.zeros(1, BANDS, 3, 3), False)
+    found = []
+    for number, options in enumerate(([tmp_path / "single.pt2"], [folder / "patches.pt"])):
+        draws = ["--samples", 2] if method == "smoothgrad" else []
+        status, _, err = command(
+            "explain", folder / "scene.hdr", "--model", *options, "--method", method, "--window", 3, "--target", 1,
+            "--out", f"{number}.tif", *draws,
+        )  # fmt: skip
+        assert status == 0, err
+        with rasterio.open(f"{number}.tif") as file:
+            found.append(file.read())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-5)
+
+
+def test_the_scale_of_a_scene_is_applied_on_request(command: Command, folder: Path, tmp_path: Path) -> None:
+    header = (folder / "scene.hdr").read_text() + "reflectance scale factor = 4\n"
+    (tmp_path / "scaled.hdr").write_text(header)
+    (tmp_path / "scaled.img").write_bytes((folder / "scene.img").read_bytes())
+    arguments = ("--model", folder / "model.pt2", "--method", "saliency", "--target", 0, "--out", "map.npz")
+    for option, factor in (("--scale", 4), ("--no-scale", 1)):
+        status, _, err = command("explain", tmp_path / "scaled.hdr", *arguments, option)
+        assert status == 0, err
+        assert "warning" not in err
+        np.testing.assert_allclose(HSIAttributes.load("map.npz").hsi.image.numpy(), values() / factor, rtol=1e-6)
+    status, _, err = command("explain", tmp_path / "scaled.hdr", *arguments)
+    assert status == 0, err
+    assert "--scale" in err
+
+
+def test_what_is_read_is_not_written_over(command: Command, folder: Path, tmp_path: Path) -> None:
+    with rasterio.open(
+        "scene.tif", "w", driver="GTiff", count=BANDS, height=ROWS, width=COLUMNS, dtype="float32"
+    ) as file:
+        file.write(values())
+        for band, wavelength in enumerate(WAVELENGTHS, start=1):
+            file.update_tags(band, wavelength=str(wavelength), wavelength_units="um")
+    before = Path("scene.tif").read_bytes()
+    Path("link.tif").symlink_to("scene.tif")
+    Path("hard.tif").hardlink_to("scene.tif")
+    arguments = ("--model", folder / "model.pt2", "--method", "saliency", "--target", 0)
+    for name in ("scene.tif", tmp_path / "scene.tif", "link.tif", "hard.tif"):
+        status, out, err = command("explain", "scene.tif", *arguments, "--out", name)
+        assert (status, out) == (2, "")
+        assert "would be lost" in err
+        assert Path("scene.tif").read_bytes() == before
+    status, _, err = command("explain", "scene.tif", *arguments, "--out", "map.tif", "--out", "./map.tif")
+    assert (status, "twice" in err) == (2, True)

@@ -30,6 +30,7 @@ def test_what_a_scene_is(command: Command, folder: Path) -> None:
     assert "1 pixels" in rows["missing"]
     assert rows["CRS"] == "EPSG:32633"
     assert rows["resolution"] == "30 x 30"
+    assert rows["bounds"] == "500000, 3999400, 500540, 4000000"
     assert rows["bad bands"] == "none are marked"
     low, _, high = rows["range"].partition(" to ")
     assert 0 <= float(low) < float(high) <= 1

@@ -65,6 +65,14 @@ def test_wrong_words(command: Command, arguments: list[str], words: str) -> None
         ({"--option": "hsi=5"}, "hsi"),
         ({"--stride": "2"}, "--window"),
         ({"--window": "3"}, ".npz"),
+        ({"--window": "4", "--out": "map.tif"}, "odd"),
+        ({"--window": "3,3,3", "--out": "map.tif"}, "odd"),
+        ({"--device": "abacus"}, "--device"),
+        ({"--option": "abs=maybe"}, "abs must be True or False"),
+        ({"--report": "map.html", "--out": "scene.tif", "--model": "scene.tif"}, "is read here"),
+        ({"--model": "makers:picky"}, "without arguments"),
+        ({"--method": "occlusion", "--groups": "3"}, "--box"),
+        ({"--method": "kernel-shap", "--samples": "auto"}, "--samples auto"),
         ({"--pixels": "everywhere", "--out": "map.tif"}, "--pixels"),
         ({"--bands": "4-2"}, "backwards"),
         ({"--bands": "2-"}, "2- is no range"),
@@ -199,3 +207,59 @@ def test_commands_and_scripts_of_the_same_name(tmp_path: Path) -> None:
     assert found.returncode == 0
     assert "integrated-gradients" in found.stdout
     assert "./methods" in found.stderr
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def test_what_can_not_be_written_is_said_before_the_work(command: Command, folder: Path, tmp_path: Path) -> None:
+    """No folder can be made in this one, whoever runs the test."""
+    arguments = ("--model", folder / "script.pt", "--method", "saliency", "--target", 0)
+    for name in ("map.tif", "map.zarr"):
+        status, out, err = command("explain", folder / "missing.hdr", *arguments, "--out", f"/proc/{name}")
+        assert (status, out) == (2, "")
+        assert "/proc" in one_line(err)
+        assert "missing.hdr" not in err
+
+
+@pytest.mark.parametrize("name", ["broken", "odd"])
+def test_errors_of_the_own_code_say_where(command: Command, folder: Path, name: str) -> None:
+    arguments = ("--model", f"makers:{name}", "--method", "saliency", "--target", 0, "--out", "map.npz")
+    status, _, err = command("explain", folder / "scene.hdr", *arguments)
+    assert status == 1
+    lines = (folder / "makers.py").read_text().splitlines()
+    number = 1 + next(
+        i for i, line in enumerate(lines) if "raise" in line and ("no weights" in line) == (name == "broken")
+    )
+    assert f"makers.py, line {number}" in err.splitlines()[-1]
+    status, _, err = command("info", folder / "noise.bin")
+    assert (status, "line" in err) == (1, False)
+
+
+def test_errors_of_torchscript_are_their_last_line(command: Command, folder: Path) -> None:
+    arguments = ("--model", folder / "patches.pt", "--method", "saliency", "--target", 0, "--out", "map.npz")
+    status, _, err = command("explain", folder / "scene.hdr", *arguments)
+    assert status == 1
+    assert "5 x 6 x 7" in one_line(err)
+    assert "serialized code" not in err
+    assert len(err) < 300
+
+
+def test_messages_name_options(command: Command, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bare.hdr").write_text("\n".join(
+        line for line in (folder / "scene.hdr").read_text().splitlines() if not line.startswith("wavelength")
+    ))  # fmt: skip
+    (tmp_path / "bare.img").write_bytes((folder / "scene.img").read_bytes())
+    status, _, err = command("info", tmp_path / "bare.hdr")
+    assert (status, "--wavelengths" in err, "wavelengths=" in err) == (1, True, False)
+    status, _, err = command("info", tmp_path / "bare.hdr", "--wavelengths", "0.4,0.5,0.6,0.8,1.6")
+    assert (status, "--wavelength-unit" in err) == (0, True)
+
+
+def test_missing_zarr_is_one_sentence(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    status, _, err = command(
+        "explain", folder / "missing.hdr", "--model", "x", "--method", "ig", "--window", 3, "--out", "map.zarr"
+    )
+    assert status == 1
+    assert "meteors_c[dask]" in one_line(err)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rioxarray
 import torch
 import xarray as xr
 
 from meteors_c import HSI, attr, io
 from meteors_c.models import ExplainableModel
-from tests.files.scenes import BANDS, COLUMNS, CRS, ROWS, TRANSFORM, WAVELENGTHS, labelled, values
+from tests.files.scenes import BANDS, COLUMNS, CRS, ROWS, TRANSFORM, WAVELENGTHS, geotiff, labelled, values
 
 
 def scene(orientation: str = "CHW", **changes: Any) -> HSI:
@@ -251,3 +252,44 @@ def test_missing_packages_are_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_
     for call in (lambda: result().to_geotiff(tmp_path / "a.tif"), lambda: io.open_scene("NAME:x")):
         with pytest.raises(ImportError, match=r"meteors_c\[geo\]"):
             call()
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_part_of_a_grid_that_is_askew_lies_where_it_does(tmp_path: Path, written: bool) -> None:
+    turned = TRANSFORM * rasterio.Affine.rotation(20)
+    geotiff(tmp_path / "askew.tif", tags=[{"wavelength": f"{one} nm"} for one in WAVELENGTHS], transform=turned)
+    if written:
+        whole = io.open_scene(tmp_path / "askew.tif")
+    else:  # as rioxarray itself opens it
+        opened = rioxarray.open_rasterio(tmp_path / "askew.tif").rename(band="wavelength")
+        whole = opened.assign_coords(wavelength=("wavelength", WAVELENGTHS, {"units": "nm"}))
+    for part, shift, step in (
+        (whole.isel(y=slice(1, 4), x=slice(2, 6)), (2, 1), (1, 1)),
+        (whole.isel(y=slice(None, None, 2), x=slice(1, None, 3)), (0.5 + 1 - 1.5, 0.5 - 1), (3, 2)),
+        (whole.isel(y=slice(4, 5), x=slice(3, 4)), (3, 4), (1, 1)),
+    ):
+        wanted = turned * rasterio.Affine.translation(*shift) * rasterio.Affine.scale(*step)
+        hsi = HSI.from_xarray(part)
+        attr.HSIAttributes(hsi=hsi, attributes=torch.rand(hsi.image.shape)).to_geotiff(tmp_path / "map.tif")
+        with rasterio.open(tmp_path / "map.tif") as file:
+            assert file.transform.almost_equals(wanted, 1e-6)
+            assert file.crs == CRS
+    uneven = HSI.from_xarray(whole.isel(x=[0, 1, 4]))
+    assert uneven.georeference is not None
+    assert uneven.georeference.transform is None
+
+
+def test_pixels_that_only_count_are_no_place(tmp_path: Path) -> None:
+    bare = xr.DataArray(values(np.float32), dims=("wavelength", "y", "x"), coords={"wavelength": WAVELENGTHS})
+    bare = bare.assign_coords(wavelength=("wavelength", WAVELENGTHS, {"units": "nm"}))
+    counted = bare.assign_coords(x=np.arange(COLUMNS), y=np.arange(ROWS))
+    for array in (bare, counted, counted.assign_coords(x=np.arange(COLUMNS) + 0.5, y=np.arange(ROWS) + 0.5)):
+        assert HSI.from_xarray(array).georeference is None
+
+
+def test_the_warning_of_a_missing_crs_names_the_file_alone(tmp_path: Path) -> None:
+    one = attr.HSIAttributes(
+        hsi=HSI(image=torch.rand(2, 3, 4), wavelengths=[500.0, 600.0]), attributes=torch.rand(2, 3, 4)
+    )
+    with pytest.warns(UserWarning, match=r"so 'map\.tif' has none"):
+        one.to_geotiff(tmp_path / "map.tif")

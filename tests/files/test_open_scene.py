@@ -442,3 +442,42 @@ def test_a_place_askew(tmp_path: Path) -> None:
     scene = io.open_scene(geotiff(tmp_path / "a.tif", tags=tags, transform=turned))
     assert scene.rio.transform().almost_equals(turned)
     assert scene.shape[1:] == (ROWS, COLUMNS)
+
+
+def test_centres_in_attributes_and_bands_by_their_number(tmp_path: Path) -> None:
+    """As in PRISMA's files: cubes without named dimensions, centres in attributes of the file."""
+    path = tmp_path / "prisma.he5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields")
+        group["VNIR_Cube"] = values(np.uint16).transpose(1, 0, 2)
+        group["SWIR_Cube"] = values(np.uint16)[:3].transpose(1, 0, 2)
+        file.attrs["List_Cw_Vnir"] = np.array(WAVELENGTHS, dtype=np.float32)
+        file.attrs["List_Cw_Vnir_Flags"] = np.ones(BANDS, dtype=np.int32)
+        file.attrs["List_Fwhm_Vnir"] = np.full(BANDS, 9.5, dtype=np.float32)
+    scene = io.open_scene(path, variable="VNIR_Cube", wavelength_unit="nm")
+    np.testing.assert_array_equal(scene.values, values())
+    assert scene.wavelength.values.tolist() == WAVELENGTHS
+    assert scene.fwhm.values.tolist() == [9.5] * BANDS
+    given = io.open_scene(path, variable="SWIR_Cube", wavelengths=[1600.0, 1700.0, 1800.0])
+    np.testing.assert_array_equal(given.values, values()[:3])
+    with pytest.raises(ValueError, match="wavelengths="):
+        io.open_scene(path, variable="SWIR_Cube")
+
+
+def test_micrometres_of_the_caller_are_suspected(tmp_path: Path) -> None:
+    path = envi(tmp_path, wavelength=None, wavelength_units=None, fwhm=None)
+    with pytest.warns(UserWarning, match="micrometres"):
+        io.open_scene(path, wavelengths=MICROMETRES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for given, unit in ((MICROMETRES, "um"), (WAVELENGTHS, None)):
+            scene = io.open_scene(path, wavelengths=given, wavelength_unit=unit)
+            assert scene.wavelength.values.tolist() == WAVELENGTHS
+
+
+def test_zarr_folders_that_are_no_scene(tmp_path: Path) -> None:
+    import zarr
+
+    zarr.open_group(tmp_path / "other.zarr", mode="w").create_array("numbers", shape=(2, 3, 4), dtype="f4")
+    with pytest.raises(ValueError, match=r"other\.zarr.*can't be read as zarr"):
+        io.open_scene(tmp_path / "other.zarr")

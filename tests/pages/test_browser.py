@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from meteors_c import attr, pages
+from meteors_c import HSI, attr, pages
 from tests.pages.toys import COLUMNS, ROWS, explained, field, full
 from tests.scenes.models import patch_model, scene
+from tests.toys import explainable, smooth
 
 
 @pytest.fixture
@@ -116,6 +117,8 @@ def test_scales_are_shared_on_request_and_pixels_are_common(page: Any, tmp_path:
     opened = page(path)
     limits = [opened.traces("map", number)[0]["zmax"] for number in (0, 1)]
     assert limits[0] < limits[1]
+    begun = [(mark["y"], mark["x"]) for number in (0, 1) for mark in opened.traces("map", number)[1:]]
+    assert begun[0] == begun[1]
     opened.run("document.getElementById('shared').click()")
     assert [opened.traces("map", number)[0]["zmax"] for number in (0, 1)] == [limits[1]] * 2
     assert [opened.traces("map", number)[0]["zmin"] for number in (0, 1)] == [-limits[1]] * 2
@@ -176,3 +179,50 @@ def test_markup_from_outside_does_not_run(page: Any, tmp_path: Path) -> None:
     assert opened.run("return document.body.dataset.hit") is None
     assert opened.run("return document.querySelectorAll('main img, main b').length") == 0
     assert nasty in opened.run("return document.querySelector('h2').textContent")
+
+
+def test_names_of_regions_are_seen_whole_side_by_side(page: Any, tmp_path: Path) -> None:
+    hsi = HSI(image=torch.rand(18, 4, 4), wavelengths=torch.linspace(420, 2150, 18))
+    both = [attr.HSIAttributes(hsi=hsi, attributes=torch.randn(18, 4, 4), target=target) for target in (0, 1)]
+    path = tmp_path / "regions.html"
+    pages.write(path, both)
+    opened = page(path)
+    left, right = opened.run(
+        "const box = document.getElementById('bands-0').getBoundingClientRect(); return [box.left, box.right]"
+    )
+    boxes = opened.run(
+        "return [...document.querySelectorAll('#bands-0 .annotation-text')].map(one => "
+        "{ const box = one.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; })"
+    )
+    assert len(boxes) > 8
+    for i, one in enumerate(boxes):
+        assert left <= one[0] < one[2] <= right
+        for other in boxes[:i]:
+            apart = one[0] > other[2] + 5 or other[0] > one[2] + 5 or one[1] >= other[3] - 1 or other[1] >= one[3] - 1
+            assert apart, (one, other)
+
+
+def test_large_and_small_numbers_have_powers_of_ten(page: Any, tmp_path: Path) -> None:
+    hsi = HSI(image=torch.rand(3, 4, 4) * 1e10, wavelengths=[500.0, 600.0, 700.0])
+    path = tmp_path / "powers.html"
+    pages.write(path, attr.HSIAttributes(hsi=hsi, attributes=torch.randn(3, 4, 4) * 1e-5))
+    texts = page(path).run(
+        "return [...document.querySelectorAll('.ytick text, .y2tick text, .cbaxis text')].map(one => one.textContent)"
+    )
+    letters = set("".join(texts)) & set("BMGkµμnm")
+    assert texts
+    assert not letters
+
+
+def test_numbers_of_groups_are_not_summed_up(page: Any, tmp_path: Path) -> None:
+    hsi, path = field(), tmp_path / "groups.html"
+    hsi.image = hsi.image / 500
+    model = explainable(smooth(size=hsi.image.numel()))
+    groups = attr.FeatureAblation(model).attribute(hsi, target=0, feature_mask=torch.arange(len(hsi.image)) // 3)
+    assert isinstance(groups, attr.HSIAttributesSpectral)
+    pages.write(path, [groups, full(hsi, 0)])
+    opened = page(path)
+    for number, summed in enumerate((False, True)):
+        said = opened.run("return document.getElementById(arguments[0]).textContent", f"readout-{number}")
+        assert ("sum to" in said) == summed
+        assert "the largest at" in said

@@ -160,6 +160,12 @@ def test_a_part_of_a_scene_lies_where_it_does(values: np.ndarray) -> None:
     for stride, numbers in ((None, "1010.0 10.0 0.0 4980.0 0.0 -10.0"), (3, "1010.0 30.0 0.0 4980.0 0.0 -30.0")):
         found = attr.explain_scene(attr.Saliency(MODEL), part, window=WINDOW, target=0, stride=stride)
         assert found["spatial_ref"].attrs["GeoTransform"] == numbers
+    askew = scene(values).drop_vars(["x", "y"])
+    askew["spatial_ref"].attrs["GeoTransform"] = "1000.0 10.0 5.0 5000.0 5.0 -10.0"
+    rows, columns = (np.arange(askew.sizes[name]) for name in ("y", "x"))
+    askew = askew.assign_coords(row=("y", rows), column=("x", columns)).isel(y=slice(2, None), x=slice(1, None))
+    found = attr.explain_scene(attr.Saliency(MODEL), askew, window=WINDOW, target=0, values=3)
+    assert found["spatial_ref"].attrs["GeoTransform"] == "1020.0 10.0 5.0 4985.0 5.0 -10.0"
     uneven = part.assign_coords(x=part["x"].values ** 2)
     found = attr.explain_scene(attr.Saliency(MODEL), uneven, window=WINDOW, target=0)
     assert "GeoTransform" not in found["spatial_ref"].attrs
