@@ -396,3 +396,12 @@ def test_nothing_is_leaked(native: bool) -> None:
             work()
     assert len(failures) > 60
     assert peak_megabytes() - before < 30
+
+
+def test_the_reason_of_a_torchscript_failure_is_said() -> None:
+    inner = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(6)), nn.Linear(7, 2))
+    traced = torch.jit.trace(nn.Sequential(nn.Sequential(inner)), torch.rand(1, 3, 5, 7))
+    explainer = ExplainableModel(traced, "regression")
+    image = mt.HSI(image=torch.rand(3, 5, 8), wavelengths=[400, 500, 600])
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        Saliency(explainer).attribute(image, target=(0, 0, 0))

@@ -21,6 +21,16 @@
 
 namespace bridge {
 
+namespace {
+
+/* A text that fits into a detail of the core: TorchScript's begin with a trace and end with the reason. */
+std::string shortened(const std::string &text) {
+    const size_t head = 120, tail = 300;
+    return text.size() <= head + tail ? text : text.substr(0, head) + " ... " + text.substr(text.size() - tail);
+}
+
+} // namespace
+
 int guarded(const met_host *host, const std::function<void()> &body) {
     try {
         body();
@@ -38,11 +48,11 @@ int guarded(const met_host *host, const std::function<void()> &body) {
         std::string text = error.what_without_backtrace();
         bool memory =
             text.find("not enough memory") != std::string::npos || text.find("out of memory") != std::string::npos;
-        return host->fail(memory ? MET_ENOMEM : MET_EMODEL, "the model failed: %s", text.c_str());
+        return host->fail(memory ? MET_ENOMEM : MET_EMODEL, "the model failed: %s", shortened(text).c_str());
     } catch (const std::bad_alloc &) {
         return host->fail(MET_ENOMEM, "the model ran out of memory");
     } catch (const std::exception &error) {
-        return host->fail(MET_EMODEL, "the model failed: %s", error.what());
+        return host->fail(MET_EMODEL, "the model failed: %s", shortened(error.what()).c_str());
     } catch (...) {
         return host->fail(MET_EMODEL, "the model failed with an unknown C++ exception");
     }
