@@ -334,7 +334,7 @@ const double GRAPH_BYTES = 64 << 20;
 
 class Between : public Features {
   public:
-    Between(const Subject &subject, size_t at);
+    Between(const Subject &subject, size_t cut);
     std::string name() const override { return stop > 0 ? "affine prefix" : "replay"; }
     std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
 
@@ -342,8 +342,8 @@ class Between : public Features {
     std::vector<at::Tensor> baseline_, way_; /* (images, ...), of each live value */
 };
 
-Between::Between(const Subject &subject, size_t at) {
-    stop = at;
+Between::Between(const Subject &subject, size_t cut) {
+    stop = cut;
     if (subject.only_planned) {
         return;
     }

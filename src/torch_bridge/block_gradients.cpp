@@ -69,23 +69,23 @@ at::Tensor block_weights(const at::Tensor &weight, at::IntArrayRef stride, const
     at::Tensor w = weight;
     Sizes order{1}, shape{weight.size(1), weight.size(0)};
     for (size_t a = 0; a < axes.size(); a++) {
-        const int64_t kernel = weight.size(2 + static_cast<int64_t>(a)), at = 2 + 2 * static_cast<int64_t>(a);
+        const int64_t kernel = weight.size(2 + static_cast<int64_t>(a)), place = 2 + 2 * static_cast<int64_t>(a);
         const int64_t before = (kernel - 1) / stride[a];
         std::vector<int64_t> taken;
-        std::vector<float> there;
+        std::vector<uint8_t> outside;
         for (int64_t j = 0; j < axes[a].values; j++) {
             for (int64_t t = 0; t < axes[a].taps; t++) {
                 const int64_t k = j - stride[a] * (t - before);
                 taken.push_back(std::clamp<int64_t>(k, 0, kernel - 1));
-                there.push_back(k >= 0 && k < kernel ? 1.F : 0.F);
+                outside.push_back(k < 0 || k >= kernel);
             }
         }
         Sizes around(static_cast<size_t>(w.dim()) + 1, 1);
-        around[static_cast<size_t>(at)] = axes[a].values;
-        around[static_cast<size_t>(at) + 1] = axes[a].taps;
-        w = w.index_select(at, at::tensor(taken)).unflatten(at, {axes[a].values, axes[a].taps});
-        w = w * at::tensor(there).to(w.scalar_type()).view(around);
-        order.push_back(at);
+        around[static_cast<size_t>(place)] = axes[a].values;
+        around[static_cast<size_t>(place) + 1] = axes[a].taps;
+        w = w.index_select(place, at::tensor(taken)).unflatten(place, {axes[a].values, axes[a].taps});
+        w = w.masked_fill(at::tensor(outside, at::kByte).to(at::kBool).view(around), 0);
+        order.push_back(place);
         shape[0] *= axes[a].values;
         shape.push_back(axes[a].taps);
     }
@@ -157,6 +157,9 @@ double operations(const at::Tensor &gradient, const at::Tensor &weight, const Co
     double values = 1, taps = 1, excess = 1;
     const std::vector<Axis> axes = axes_of(gradient, weight, shape, block);
     for (size_t a = 0; a < axes.size(); a++) {
+        if (axes[a].zeros < 0) { /* padded by more than the kernel's extent */
+            return std::numeric_limits<double>::infinity();
+        }
         values *= static_cast<double>(axes[a].values);
         taps *= static_cast<double>(axes[a].taps);
         excess *= static_cast<double>(axes[a].count * axes[a].values) / static_cast<double>(shape.input[a]);
@@ -224,9 +227,11 @@ Three convolution_backward(const at::Tensor &gradient, const at::Tensor &input, 
         const Sizes paddings(padding.size() == dims ? padding.vec() : Sizes(dims, padding[0]));
         const ConvolutionShape shape{input.sizes().slice(2), strides, paddings};
         const Sizes block = chosen_block(gradient, weight, shape);
-        if (!block.empty()) {
+        at::Tensor found = block.empty() ? at::Tensor() : gradient_by_blocks(gradient, weight, shape, block);
+        /* Blocks would spread what is not finite over all that they hold. */
+        if (found.defined() && std::isfinite(found.sum().item<double>())) {
             taken_here = true;
-            return {gradient_by_blocks(gradient, weight, shape, block), at::Tensor(), at::Tensor()};
+            return {found, at::Tensor(), at::Tensor()};
         }
     }
     return at::compositeexplicitautograd::convolution_backward(gradient, input, weight, bias, stride, padding, dilation,

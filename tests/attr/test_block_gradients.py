@@ -60,6 +60,7 @@ def saliency(model: nn.Module, images: torch.Tensor, **options: Any) -> tuple[to
         ((1, 120, 90), 32, 5, 1, 2),
         ((8, 101, 99), 32, 5, (2, 1), 0),
         ((1, 101, 99), 32, 9, 4, (8, 1)),
+        ((1, 101, 99), 32, 9, 2, (3, 8)),
     ],
 )
 def test_the_gradient_of_a_convolution_is_as_exact_as_torchs(
@@ -182,3 +183,32 @@ def test_small_convolutions_and_those_with_many_channels_are_left_to_torch() -> 
     assert small.kernels is None
     assert wide.kernels is None
     assert saliency(grouped, torch.rand(4, 8, 96, 96))[1].kernels is None
+
+
+def test_padding_beyond_the_kernel_is_left_to_torch() -> None:
+    torch.manual_seed(3)
+    model = First((1, 60, 60), 32, 5, 2, 7)
+    images = torch.rand(12, 1, 60, 60)
+    found, report = saliency(model, images)
+    assert report.kernels is None
+    torch.testing.assert_close(found, gradients(model, images))
+
+
+class Rooted(First):
+    """The slope of a square root at 0 is infinite: that of the output at one place."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = self.layer(x.reshape(len(x), *self.shape))
+        return made.flatten(1).sum(1, keepdim=True) + torch.sqrt(made[:, 0, 3, 3, 3] * 0).unsqueeze(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*finite")
+def test_what_is_not_finite_stays_where_it_is() -> None:
+    torch.manual_seed(3)
+    model = Rooted((1, 60, 9, 9), 8, (7, 3, 3), (2, 1, 1), 0)
+    images = torch.rand(12, 60, 9, 9)
+    found, _ = saliency(model, images)
+    exact = gradients(model, images)
+    assert exact.isnan().any()
+    assert not exact.isnan().all()
+    assert torch.equal(found.isnan(), exact.isnan())
