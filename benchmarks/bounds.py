@@ -128,7 +128,7 @@ def operators_move(workload: Workload, scene: Scene, evaluations: int) -> int:
 
 def counted_paths(workload: Workload) -> tuple[str, ...]:
     """The paths whose operations are known: those behind superpixels depend on which of them a place sees."""
-    known = {"plain"} if workload.features == "superpixels" else {"plain", "shortcut"}
+    known = {"plain"} if workload.features == "superpixels" else {"default", "plain", "shortcut"}
     return tuple(path for path in workload.paths if path in known)
 
 
@@ -187,7 +187,7 @@ def section(rows: list[dict[str, Any]], rounds: int) -> str:
         lines.append(
             [
                 row["name"],
-                row["path"] if row["path"] == "plain" or row["shortcut"] else "shortcut declined",
+                row["path"] if row["path"] != "shortcut" or row["shortcut"] else "shortcut declined",
                 f"{row['evaluations']:,}",
                 f"{row['needs'].operations / 1e9:.3g}",
                 f"{row['needs'].bytes / 1e9:.3g}",

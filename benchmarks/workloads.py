@@ -52,7 +52,7 @@ class Workload:
     inner : str
         The explainer that a tunnel runs around.
     shortcut : bool
-        Whether ours may take a shortcut here: then both paths are measured, "shortcut" and "plain".
+        Whether ours may take a shortcut here: then both paths are measured, "shortcut" and "plain"; else "default".
     replay : bool
         Whether the recorded program on whole samples is measured too, as the path "replay".
     call : str
@@ -82,7 +82,7 @@ class Workload:
     @property
     def paths(self) -> tuple[str, ...]:
         """The ways in which ours is measured."""
-        return ("shortcut", *(("replay",) if self.replay else ()), "plain") if self.shortcut else ("plain",)
+        return ("shortcut", *(("replay",) if self.replay else ()), "plain") if self.shortcut else ("default",)
 
     def masks(self, scene: Scene, superpixels: np.ndarray | None) -> dict[str, Any]:
         """The arguments that name the features."""
@@ -137,7 +137,11 @@ def occlusion(window: tuple[int, ...], stride: tuple[int, ...]) -> Callable[[Mod
     return attribute
 
 
-GRADIENTS = {("plain", "CNN 224"): Goal(1.15), ("plain", "pixelwise 224"): Goal(1), ("plain", "64 patches"): Goal(1.2)}
+GRADIENTS = {
+    ("default", "CNN 224"): Goal(1.15),
+    ("default", "pixelwise 224"): Goal(1),
+    ("default", "64 patches"): Goal(1.2),
+}
 
 WORKLOADS = {
     "IntegratedGradients, 50 steps": Workload(
@@ -215,7 +219,7 @@ WORKLOADS = {
         {"n_samples": 3, "stdevs": 0.1},
         inner="InputXGradient",
         scenes=LARGE,
-        goals={("plain", "CNN 224"): Goal(1.5), ("plain", "pixelwise 224"): Goal(2)},
+        goals={("default", "CNN 224"): Goal(1.5), ("default", "pixelwise 224"): Goal(2)},
         random=True,
     ),
     SUPERPIXELS: Workload(

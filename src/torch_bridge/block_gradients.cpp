@@ -1,7 +1,7 @@
 /*
  * block_gradients.cpp - see block_gradients.h.
  *
- * The first layers of networks for spectra have few input channels (one, where a 3-D or 1-D convolution runs over the
+ * The first layers of networks for spectra have few input channels (one, where a 3-D convolution runs over the
  * bands) and often strides. Torch's gradients with respect to such inputs fill vectors of 16 channels with one, and run
  * over the zeros between strided outputs: measured, a tenth to a half of what the convolution itself reaches.
  *
@@ -30,9 +30,10 @@ using Sizes = std::vector<int64_t>;
 
 /* Channels that the convolution kernels of the machine work on at once; fewer take as long. */
 const int64_t VECTOR = 16;
-/* Taken where so many times fewer operations are done, and at least so many fewer. */
+/* Taken where so many times fewer operations are done; at least so many fewer, and so many for each byte that is moved. */
 const double FEWER = 1.6;
 const double WORTH = 5e7;
+const double WORTH_A_BYTE = 60;
 /* What torch's kernels take for strided outputs, times the operations that count. */
 const double ZEROS = 2, ZEROS_3D = 2.4;
 /* More channels than this slow convolutions down. */
@@ -141,50 +142,78 @@ at::Tensor gradient_by_blocks(const at::Tensor &gradient, const at::Tensor &weig
         zeros.push_back(axis.zeros);
         behind.insert(behind.begin(), {0, axis.behind}); /* the last axis first */
     }
-    const Sizes none(axes.size(), 0), one(axes.size(), 1);
+    const Sizes one(axes.size(), 1);
     const bool fits = std::all_of(behind.begin(), behind.end(), [](int64_t count) { return count == 0; });
     const at::Tensor given = fits ? gradient : at::constant_pad_nd(gradient, behind);
     const at::Tensor blocks =
-        at::convolution(given, block_weights(weight, shape.stride, axes), {}, step, zeros, one, false, none, 1);
+        at::mkldnn_convolution(given, block_weights(weight, shape.stride, axes), {}, zeros, step, one, 1);
     return side_by_side(blocks, weight.size(1), axes, shape.input);
 }
 
 namespace {
 
-/* Operations a value of the gradient's, with channels in whole vectors. */
-double operations(const at::Tensor &gradient, const at::Tensor &weight, const ConvolutionShape &shape,
-                  at::IntArrayRef block) {
-    double values = 1, taps = 1, excess = 1;
-    const std::vector<Axis> axes = axes_of(gradient, weight, shape, block);
-    for (size_t a = 0; a < axes.size(); a++) {
-        if (axes[a].zeros < 0) { /* padded by more than the kernel's extent */
-            return std::numeric_limits<double>::infinity();
-        }
-        values *= static_cast<double>(axes[a].values);
-        taps *= static_cast<double>(axes[a].taps);
-        excess *= static_cast<double>(axes[a].count * axes[a].values) / static_cast<double>(shape.input[a]);
-    }
-    const auto channels = static_cast<double>(weight.size(1)) * values;
-    return VECTOR * std::ceil(channels / VECTOR) * taps * excess / channels;
+/* Channels in whole vectors. */
+double in_vectors(int64_t channels) {
+    return static_cast<double>((channels + VECTOR - 1) / VECTOR * VECTOR);
 }
 
-/* The same as torch's own kernels do it: on the zeros between strided outputs too, of which they skip some. */
-double usual_operations(const at::Tensor &weight, const ConvolutionShape &shape) {
-    double taps = 1, strided = 1;
-    const double zeros = shape.stride.size() == 3 ? ZEROS_3D : ZEROS;
-    for (size_t a = 0; a < shape.stride.size(); a++) {
-        const int64_t kernel = weight.size(static_cast<int64_t>(2 + a));
-        taps *= static_cast<double>(kernel) / static_cast<double>(shape.stride[a]);
-        strided = shape.stride[a] > 1 && kernel > shape.stride[a] ? zeros : strided;
+/*
+ * Operations for one sample and output channel, as convolution kernels do them: zeros around the gradient are skipped but
+ * for those along the last axis. Infinite where blocks can't be made.
+ */
+double operations(const at::Tensor &gradient, const at::Tensor &weight, const ConvolutionShape &shape,
+                  at::IntArrayRef block) {
+    const std::vector<Axis> axes = axes_of(gradient, weight, shape, block);
+    int64_t channels = weight.size(1);
+    double count = 1;
+    for (size_t a = 0; a < axes.size(); a++) {
+        const Axis &axis = axes[a];
+        if (axis.zeros < 0) { /* padded by more than the kernel's extent */
+            return std::numeric_limits<double>::infinity();
+        }
+        const auto all = static_cast<double>(axis.count * axis.taps);
+        const double given = static_cast<double>(gradient.size(static_cast<int64_t>(2 + a)) * axis.taps) /
+                             static_cast<double>(axis.step);
+        count *= a + 1 == axes.size() ? all : std::min(all, given);
+        channels *= axis.values;
     }
-    const auto channels = static_cast<double>(weight.size(1));
-    return strided * VECTOR * std::ceil(channels / VECTOR) * taps / channels;
+    return count * in_vectors(channels);
+}
+
+/* The same as torch's own kernels do it: over zeros between strided outputs too, of which they skip some. */
+double usual_operations(const at::Tensor &gradient, const at::Tensor &weight, const ConvolutionShape &shape) {
+    const size_t axes = shape.stride.size();
+    double count = 1, strided = 1;
+    for (size_t a = 0; a < axes; a++) {
+        const auto axis = static_cast<int64_t>(2 + a);
+        const int64_t kernel = weight.size(axis), stride = shape.stride[a];
+        const auto all = static_cast<double>(shape.input[a] * kernel) / static_cast<double>(stride);
+        count *= a + 1 == axes ? all : static_cast<double>(gradient.size(axis) * kernel);
+        strided = stride > 1 && kernel > stride ? (axes == 3 ? ZEROS_3D : ZEROS) : strided;
+    }
+    return count * strided * in_vectors(weight.size(1));
+}
+
+/*
+ * Whether operations take the time: not where the kernel has one axis (memory does then), nor where the gradient is less
+ * wide than the kernel (most of what is done is at its edges then).
+ */
+bool is_bound_by_operations(const at::Tensor &gradient, const at::Tensor &weight, const ConvolutionShape &shape) {
+    int axes = 0;
+    for (size_t a = 0; a < shape.stride.size(); a++) {
+        const auto axis = static_cast<int64_t>(2 + a);
+        if (gradient.size(axis) * shape.stride[a] < weight.size(axis)) {
+            return false;
+        }
+        axes += weight.size(axis) > 1 ? 1 : 0;
+    }
+    return axes > 1;
 }
 
 /* The blocks in which a gradient is computed; empty: torch's own kernel is as fast. */
 Sizes chosen_block(const at::Tensor &gradient, const at::Tensor &weight, const ConvolutionShape &shape) {
     const int64_t channels = weight.size(1), strides = product(shape.stride);
-    const double usual = usual_operations(weight, shape);
+    const double usual = usual_operations(gradient, weight, shape);
     double least = std::numeric_limits<double>::infinity();
     Sizes best;
     for (size_t a = 0; a < shape.input.size(); a++) {
@@ -198,9 +227,11 @@ Sizes chosen_block(const at::Tensor &gradient, const at::Tensor &weight, const C
             }
         }
     }
-    const double values = static_cast<double>(gradient.size(0) * channels) * static_cast<double>(product(shape.input));
-    const double saved = 2 * (usual - least) * static_cast<double>(weight.size(0)) * values;
-    return usual > FEWER * least && saved > WORTH ? best : Sizes();
+    const double saved = 2 * (usual - least) * static_cast<double>(gradient.size(0) * weight.size(0));
+    const double bytes =
+        sizeof(float) * static_cast<double>(gradient.numel() + gradient.size(0) * channels * product(shape.input));
+    const bool worth = usual > FEWER * least && saved > WORTH && saved > WORTH_A_BYTE * bytes;
+    return worth && is_bound_by_operations(gradient, weight, shape) ? best : Sizes();
 }
 
 /* Whether a tensor is one of float32 in the machine's memory, without anything special about it. */
@@ -220,7 +251,7 @@ Three convolution_backward(const at::Tensor &gradient, const at::Tensor &input, 
                            std::array<bool, 3> mask) {
     const bool here = wanted_here && mask[0] && !mask[1] && !mask[2] && !transposed && groups == 1 &&
                       product(dilation) == 1 && is_plain(gradient) && is_plain(weight) && input.dim() == weight.dim() &&
-                      at::globalContext().userEnabledMkldnn();
+                      at::globalContext().hasMKLDNN() && at::globalContext().userEnabledMkldnn();
     if (here) {
         const auto dims = static_cast<size_t>(weight.dim() - 2);
         const Sizes strides(stride.size() == dims ? stride.vec() : Sizes(dims, stride[0]));
