@@ -102,7 +102,8 @@ def main() -> None:
     parser.add_argument("library", choices=["meteors", "meteors_c", "reference", "torch"])
     parser.add_argument("workload", choices=list(WORKLOADS))
     parser.add_argument("scene", choices=list(SCENES))
-    parser.add_argument("--path", choices=["shortcut", "default", "plain", "replay"], default="shortcut", help="of ours")
+    paths = ["shortcut", "default", "plain", "replay"]
+    parser.add_argument("--path", choices=paths, default="shortcut", help="of ours")
     parser.add_argument("--half", action="store_true", help="with the lower half of the image masked")
     parser.add_argument("--threads", choices=["measured", "all", "one"], default="measured")
     parser.add_argument("--superpixels", type=Path, help="file of their ids, (1, height, width)")
