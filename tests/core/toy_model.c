@@ -440,7 +440,8 @@ void toy_init(toy *t, bool shortcut) {
             t->a[j][i] = toy_value(100 + j, i);
         }
     }
-    t->model = (met_model){t, forward, gradient, shortcut ? &toy_shortcut : NULL};
+    t->model =
+        (met_model){.ctx = t, .forward = forward, .gradient = gradient, .shortcut = shortcut ? &toy_shortcut : NULL};
 }
 
 void toy_release(toy *t) {
