@@ -213,6 +213,7 @@ def _report(report: Any) -> Iterator[tuple[str, str]]:
     else:
         yield "shortcut", f"none: {report.shortcut_declined or 'not offered'}"
     for name, text in (
+        ("kernels", report.kernels),
         ("shortcut failed", report.shortcut_failed),
         ("one at a time", report.one_at_a_time),
         ("not finite", report.nonfinite),

@@ -212,3 +212,9 @@ def test_what_is_not_finite_stays_where_it_is() -> None:
     assert exact.isnan().any()
     assert not exact.isnan().all()
     assert torch.equal(found.isnan(), exact.isnan())
+
+
+def test_reports_and_pages_name_the_kernels(patches: tuple[nn.Module, torch.Tensor]) -> None:
+    _, report = saliency(*patches)
+    assert report.kernels in repr(report)
+    assert report.kernels in report._repr_html_()
