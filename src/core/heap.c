@@ -5,8 +5,9 @@
  * as they are freed, and the next ones are cleared page by page when they are first touched: on images of 30 MB that
  * costs a tenth to a third of an evaluation. While a run holds the heap, freed blocks are kept for the next ones. When
  * the last run ends, the thresholds go where glibc itself moves them once blocks of that size have been freed, or as far
- * as the next run needs, and what is free returns to the system where that is cheap beside the run, or where much has gathered: results that are
- * kept lie between the blocks that their runs freed, so those would never be joined and returned by themselves.
+ * as the next run needs, and what is free returns to the system where that is cheap beside the run, or where much has
+ * gathered: results that are kept lie between the blocks that their runs freed, so those would never be joined and
+ * returned by themselves.
  *
  * The thresholds are those of the whole process; met_options.leave_allocator_alone leaves them alone. Other C libraries
  * are left alone too.

@@ -214,6 +214,13 @@ bool is_bound_by_operations(const at::Tensor &gradient, const at::Tensor &weight
 Sizes chosen_block(const at::Tensor &gradient, const at::Tensor &weight, const ConvolutionShape &shape) {
     const int64_t channels = weight.size(1), strides = product(shape.stride);
     const double usual = usual_operations(gradient, weight, shape);
+    const double bytes =
+        sizeof(float) * static_cast<double>(gradient.numel() + gradient.size(0) * channels * product(shape.input));
+    const double worth = std::max(WORTH, WORTH_A_BYTE * bytes);
+    const double each = 2.0 * static_cast<double>(gradient.size(0) * weight.size(0));
+    if (!is_bound_by_operations(gradient, weight, shape) || each * usual <= worth) { /* whatever blocks would take */
+        return Sizes();
+    }
     double least = std::numeric_limits<double>::infinity();
     Sizes best;
     for (size_t a = 0; a < shape.input.size(); a++) {
@@ -227,11 +234,7 @@ Sizes chosen_block(const at::Tensor &gradient, const at::Tensor &weight, const C
             }
         }
     }
-    const double saved = 2 * (usual - least) * static_cast<double>(gradient.size(0) * weight.size(0));
-    const double bytes =
-        sizeof(float) * static_cast<double>(gradient.numel() + gradient.size(0) * channels * product(shape.input));
-    const bool worth = usual > FEWER * least && saved > WORTH && saved > WORTH_A_BYTE * bytes;
-    return worth && is_bound_by_operations(gradient, weight, shape) ? best : Sizes();
+    return usual > FEWER * least && each * (usual - least) > worth ? best : Sizes();
 }
 
 /* Whether a tensor is one of float32 in the machine's memory, without anything special about it. */

@@ -369,10 +369,6 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
     });
 }
 
-} // namespace
-
-namespace {
-
 const char *kernels(void *ctx) {
     return static_cast<Model *>(ctx)->by_blocks ? "gradients of convolutions by blocks" : nullptr;
 }

@@ -47,9 +47,6 @@ at::Tensor segment_ids(const met_segments &segments, at::IntArrayRef image) {
 }
 
 at::Tensor rendered(const met_sample &s, int bands, const at::Tensor &image, const at::Tensor &baseline) {
-    if (s.kind == MET_LERP) {
-        return baseline + (image - baseline) * s.alpha;
-    }
     if (s.kind == MET_BANDS) {
         return without(s, bands, image, baseline, bands + 1);
     }

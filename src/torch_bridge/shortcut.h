@@ -67,7 +67,7 @@ std::unique_ptr<Features> between_points(const Subject &subject);   /* MET_LERP:
 std::unique_ptr<Features> without_bands(const Subject &subject);    /* MET_BANDS: bands.cpp */
 std::unique_ptr<Features> with_windows(const Subject &subject);     /* MET_BOX: windows.cpp */
 std::unique_ptr<Features> whole_points(const Subject &subject);     /* the same without a shared part */
-std::unique_ptr<Features> whole_samples(const Subject &subject);    /* any of these: rendered.cpp */
+std::unique_ptr<Features> whole_samples(const Subject &subject);    /* the others too: rendered.cpp */
 std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_pools.cpp */
 
 /* Whether a node computes an affine function of what depends on the input. */
@@ -96,7 +96,7 @@ at::Tensor segment_ids(const met_segments &segments, at::IntArrayRef image);
  */
 at::Tensor without(const met_sample &s, int axis, const at::Tensor &image, const at::Tensor &baseline, int along);
 
-/* A sample of an image (1, ...). `bands`: the axis of the bands in an image. */
+/* A sample of an image (1, ...), not of points between two (whole_points). `bands`: the axis of the bands in an image. */
 at::Tensor rendered(const met_sample &s, int bands, const at::Tensor &image, const at::Tensor &baseline);
 
 /* Whether no value is so much larger than the rest (-9999 for no data, say) that differences lose the others' digits. */
