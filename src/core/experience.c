@@ -35,6 +35,7 @@ typedef struct entry {
     form of;
     double plain;       /* seconds of the fastest run; 0: none */
     double shortcut;    /* of the latest runs, a mean with weights that halve: plans differ from run to run */
+    double alone;       /* of one sample alone on the plain path, the least */
     size_t left, pause; /* calls until the next trial; the length of that pause */
     met_decline reason;
     char why[160];
@@ -123,7 +124,22 @@ bool met_experience_advises_against(met_experience *experience, const met_job *j
 }
 
 static double least(double a, double b) {
-    return a > 0 && a < b ? a : b;
+    return a > 0 && (a < b || b == 0) ? a : b;
+}
+
+double met_experience_alone(met_experience *experience, const met_job *job) {
+    const form f = form_of(job);
+    double alone = 0;
+    if (experience == NULL) {
+        return 0;
+    }
+    lock(experience);
+    const entry *known = find(experience, &f);
+    if (known != NULL && known->shortcut > 0 && known->left == 0 && known->pause == 0) {
+        alone = known->alone;
+    }
+    unlock(experience);
+    return alone;
 }
 
 /* Render the next `calls` calls. */
@@ -140,13 +156,14 @@ static void pause_longer(entry *known, met_decline reason, const char *why) {
 }
 
 void met_experience_note(met_experience *experience, const met_job *job, bool tried, met_decline reason,
-                         const char *why, double seconds, double plain, bool rough) {
+                         const char *why, double seconds, double plain, bool rough, double alone) {
     const form f = form_of(job);
     if (experience == NULL) {
         return;
     }
     lock(experience);
     entry *known = find_or_add(experience, &f);
+    known->alone = least(known->alone, alone);
     if (!tried) {
         known->plain = least(known->plain, seconds);
     } else if (reason != MET_DECLINE_NONE) {

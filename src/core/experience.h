@@ -19,14 +19,21 @@ bool met_experience_advises_against(met_experience *experience, const met_job *j
                                     size_t n);
 
 /*
+ * Seconds that one sample alone has taken, where the latest run of such a job took the shortcut and nothing speaks against
+ * it; 0: else.
+ */
+double met_experience_alone(met_experience *experience, const met_job *job);
+
+/*
  * Note a run that was completed.
  *   tried    whether the shortcut was prepared
  *   reason   why it was not taken in the end; MET_DECLINE_NONE: it was
  *   seconds  the whole run
  *   plain    what the plain path would have taken, as it is expected; 0: unknown
  *   rough    whether that is expected of batches, from what a sample took alone
+ *   alone    what one sample took alone on the plain path; 0: unknown
  */
 void met_experience_note(met_experience *experience, const met_job *job, bool tried, met_decline reason,
-                         const char *why, double seconds, double plain, bool rough);
+                         const char *why, double seconds, double plain, bool rough, double alone);
 
 #endif

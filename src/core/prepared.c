@@ -314,12 +314,15 @@ static bool has_too_few_evaluations(const engine *e) {
  * give. They count unless a shortcut is taken.
  */
 static int measure(engine *e, bool *worth) {
-    const double *alone = &e->report->seconds_alone;
+    double *alone = &e->report->seconds_alone;
     if (met_chunk_first(e) == 1 && e->bytes >= LARGE_BYTES) { /* surely */
         *worth = true;
         return MET_OK;
     }
-    if (*alone > 0) { /* an earlier run of this call has done it */
+    if (*alone == 0 && e->eligible) {
+        *alone = met_experience_alone(e->options->experience, e->job);
+    }
+    if (*alone > 0) { /* an earlier run has done it */
         *worth = is_worth_preparing(e);
         return MET_OK;
     }
@@ -388,7 +391,7 @@ void met_note_experience(engine *e, double seconds) {
     if (e->eligible) {
         met_experience_note(e->options->experience, job, e->tried, e->refused, e->refusal, seconds,
                             samples * part_in_batches(e, SLOW_PART) * e->report->seconds_alone,
-                            met_largest_chunk(e, false) > 1);
+                            met_largest_chunk(e, false) > 1, e->report->seconds_alone);
     }
 }
 

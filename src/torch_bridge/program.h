@@ -53,6 +53,8 @@ struct Value {
     bool by_sample = false; /* axis 0 is that of the samples, with one row for each, and no other axis varies */
 };
 
+class PackedConvolution;
+
 /* One call of an operator. */
 struct Node {
     explicit Node(c10::OperatorHandle handle) : op(std::move(handle)) {}
@@ -68,6 +70,7 @@ struct Node {
     c10::AutogradState mode{true, false, true, true};
     bool autocast = false;
     at::ScalarType autocast_dtype = at::kBFloat16;
+    std::shared_ptr<const PackedConvolution> packed; /* what computes it without gradients; NULL: the operator */
 
     /* A fixed argument, by its place in the operator's schema. */
     const c10::IValue &fixed(size_t argument) const { return arguments.at(argument).fixed; }
@@ -121,6 +124,7 @@ class Run {
     const at::Tensor &value(int value) const;
 
   private:
+    torch::jit::Stack results_of(const Node &node) const;
     void execute(size_t node);
     void store(int value, const at::Tensor &tensor, int reader);
     c10::IValue argument(const Argument &a, bool is_dtype) const;

@@ -92,7 +92,7 @@ bool fold(Program *p, size_t i) {
     const at::Tensor shift = numbers(norm, 2, mean, 0) + (numbers(conv, 2, mean, 0) - mean) * scale;
     std::vector<int64_t> shape(static_cast<size_t>(weight.dim()), 1);
     shape[0] = -1;
-    conv.arguments[1].fixed = (weight.to(at::kDouble) * scale.view(shape)).to(weight.scalar_type());
+    conv.arguments[1].fixed = weight.detach() * scale.view(shape).to(weight.scalar_type());
     conv.arguments[2] = {};
     conv.arguments[2].fixed = shift.to(weight.scalar_type());
     leave_out(p, static_cast<size_t>(next), conv.makes[0]);
@@ -178,6 +178,21 @@ bool free_of_writing(Program *p, size_t i) {
     return same;
 }
 
+/* Views of values whose channels lie together may have to be copies; nothing writes into one any more. */
+void free_of_views(Program *p) {
+    const auto reshape = c10::Dispatcher::singleton().findSchema({"aten::reshape", ""});
+    for (const Node &node : p->nodes) {
+        if (!reshape || !node.writes.empty()) {
+            return;
+        }
+    }
+    for (Node &node : p->nodes) {
+        if (node.full_name() == "aten::view" || node.full_name() == "aten::_unsafe_view") {
+            node.op = *reshape;
+        }
+    }
+}
+
 /* Who reads and writes over what, anew. */
 void number_reads(Program *p) {
     for (Value &value : p->values) {
@@ -220,6 +235,7 @@ void rewrite(Program *p, bool exact_prefix) {
     if (changed) {
         number_reads(p);
     }
+    free_of_views(p);
 }
 
 } // namespace bridge

@@ -1,6 +1,6 @@
 /* run.cpp - running a program, or a part of it, without the model and without Python. */
 #include "modes.h"
-#include "program.h"
+#include "packed.h"
 
 #include <algorithm>
 
@@ -91,22 +91,33 @@ void Run::store(int value, const at::Tensor &tensor, int reader) {
     }
 }
 
-void Run::execute(size_t i) {
-    const Node &node = program_.nodes[i];
+/* What a node gives, by its operator or by what stands for it. */
+torch::jit::Stack Run::results_of(const Node &node) const {
+    if (node.packed && !double_) {
+        const Value &value = program_.values[static_cast<size_t>(node.reads[0])];
+        const at::Tensor &x = slots_[static_cast<size_t>(value.slot)];
+        const bool recorded = at::GradMode::is_enabled() && node.mode.get_grad_mode() && x.requires_grad();
+        return {recorded ? node.packed->differentiable(x) : (*node.packed)(x)};
+    }
     const auto &arguments = node.op.schema().arguments();
     torch::jit::Stack stack;
     stack.reserve(node.arguments.size());
     for (size_t a = 0; a < node.arguments.size(); a++) {
         stack.push_back(argument(node.arguments[a], double_ && is_dtype(arguments[a])));
     }
-    {
-        const Modes modes(node, model_.device.type());
-        try {
-            node.op.callBoxed(stack);
-        } catch (c10::Error &error) {
-            error.add_context("in " + node.full_name());
-            throw;
-        }
+    const Modes modes(node, model_.device.type());
+    node.op.callBoxed(stack);
+    return stack;
+}
+
+void Run::execute(size_t i) {
+    const Node &node = program_.nodes[i];
+    torch::jit::Stack stack;
+    try {
+        stack = results_of(node);
+    } catch (c10::Error &error) {
+        error.add_context("in " + node.full_name());
+        throw;
     }
     for (int v : node.reads) { /* before results are stored: memory is used again */
         const auto slot = static_cast<size_t>(program_.values[static_cast<size_t>(v)].slot);

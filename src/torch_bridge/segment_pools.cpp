@@ -315,8 +315,4 @@ std::string SegmentPools::name() const {
     return "superpixel sums: " + std::to_string(needed_) + " evaluations for " + std::to_string(count_);
 }
 
-std::unique_ptr<Features> without_segments(const Subject &subject) {
-    return std::make_unique<SegmentPools>(subject);
-}
-
 } // namespace bridge

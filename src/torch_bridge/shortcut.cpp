@@ -8,6 +8,7 @@
  *
  * Otherwise the shortcut is declined with the reason.
  */
+#include "packed.h"
 #include "prepared.h"
 #include "rewrite.h"
 
@@ -187,6 +188,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     }
     first.reset();
     for (const bool channels_last : {true, false}) {
+        lay_out_weights(p.program.get(), channels_last, trial.gradient);
         try {
             p.features =
                 features_for({{model, *p.program, p.images, baselines, p.origins, bands, p.most, channels_last},

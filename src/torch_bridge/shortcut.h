@@ -68,7 +68,7 @@ std::unique_ptr<Features> without_bands(const Subject &subject);    /* MET_BANDS
 std::unique_ptr<Features> with_windows(const Subject &subject);     /* MET_BOX: windows.cpp */
 std::unique_ptr<Features> whole_points(const Subject &subject);     /* the same without a shared part */
 std::unique_ptr<Features> whole_samples(const Subject &subject);    /* the others too: rendered.cpp */
-std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_pools.cpp */
+std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_sums.cpp */
 
 /* Whether a node computes an affine function of what depends on the input. */
 bool is_affine(const Program &p, const Node &node);

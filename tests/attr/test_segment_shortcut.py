@@ -15,7 +15,7 @@ from torch.nn import functional
 import meteors_c as mt
 from meteors_c.attr import FeatureAblation, KernelShap, Lime, ShapleyValueSampling
 from meteors_c.models.linear import SkLearnLinearRegression
-from tests.toys import assert_declined, assert_shortcut, each_pair, explainable
+from tests.toys import assert_shortcut, each_pair, explainable
 
 BANDS, ROWS, COLUMNS = 6, 24, 20
 ROW, COLUMN = torch.arange(ROWS)[:, None], torch.arange(COLUMNS)[None]
@@ -231,12 +231,6 @@ def test_nothing_is_shared_where_all_superpixels_meet(function):
     got = explained(KernelShap, model, hsi, SIX[None])
     assert expected(got.report) == 64  # as many as there are coalitions: "always" takes it nevertheless
     assert_same(got, explained(KernelShap, model, hsi, SIX[None], False))
-
-
-def test_declined_without_a_pool():
-    model = nn.Sequential(nn.Conv2d(BANDS, 2, 1), nn.Tanh(), nn.Flatten(), nn.Linear(2 * ROWS * COLUMNS, 3)).double()
-    got = explained(KernelShap, model, image(), SIX[None])
-    assert_declined(got.report, "structure")
 
 
 OWN = [

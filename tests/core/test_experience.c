@@ -28,14 +28,14 @@ void test_experience_of_declined_shortcuts(void) {
     CHECK_INT(pause_of(x, &job), 0);
     size_t last = 0;
     for (int i = 0; i < 10; i++) { /* pauses grow, and end */
-        met_experience_note(x, &job, true, MET_DECLINE_STRUCTURE, "for a reason", 1, 1, false);
+        met_experience_note(x, &job, true, MET_DECLINE_STRUCTURE, "for a reason", 1, 1, false, 0);
         const size_t pause = pause_of(x, &job);
         CHECK(pause > last || (pause == last && pause < 100));
         last = pause;
     }
-    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.1, 1, false);
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.1, 1, false, 0);
     CHECK_INT(pause_of(x, &job), 0);
-    met_experience_note(x, &job, true, MET_DECLINE_VALUES, "for a reason", 1, 1, false);
+    met_experience_note(x, &job, true, MET_DECLINE_VALUES, "for a reason", 1, 1, false, 0);
     CHECK(pause_of(x, &job) < last); /* it was taken in between */
     met_experience_free(x);
 }
@@ -47,20 +47,20 @@ void test_experience_of_slow_shortcuts(void) {
     met_decline reason;
     met_experience *x = met_experience_new();
     REQUIRE(x != NULL);
-    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 9.5, 10, false); /* in doubt: the plain path is timed */
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 9.5, 10, false, 0); /* in doubt: the plain path is timed */
     CHECK(advises_against(x, &job, &reason));
     CHECK_INT(reason, MET_DECLINE_LITTLE_WORK);
-    met_experience_note(x, &job, false, MET_DECLINE_NONE, "", 9, 10, false);
+    met_experience_note(x, &job, false, MET_DECLINE_NONE, "", 9, 10, false, 0);
     CHECK_INT(pause_of(x, &job), 0);
-    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 9.5, 10, false); /* slower than that */
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 9.5, 10, false, 0); /* slower than that */
     CHECK(pause_of(x, &job) > 1);
-    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 5, 10, false); /* the model has changed, say */
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 5, 10, false, 0); /* the model has changed, say */
     CHECK_INT(pause_of(x, &job), 0);
     job.evaluations--;
-    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1, false);
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1, false, 0);
     CHECK_INT(pause_of(x, &job), 0);
     met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1,
-                        true); /* what is expected of batches is rough */
+                        true, 0); /* what is expected of batches is rough */
     CHECK_INT(pause_of(x, &job), 1);
     met_experience_free(x);
 }
@@ -72,17 +72,17 @@ void test_experience_is_of_one_form_of_job(void) {
     met_experience *x = met_experience_new();
     REQUIRE(x != NULL);
     other.evaluations--;
-    met_experience_note(x, &job, true, MET_DECLINE_STRUCTURE, "for a reason", 1, 1, false);
+    met_experience_note(x, &job, true, MET_DECLINE_STRUCTURE, "for a reason", 1, 1, false, 0);
     CHECK_INT(pause_of(x, &other), 0);
     for (size_t n = 1; n <= 40; n++) { /* more forms than are remembered */
         other.evaluations = job.evaluations + n;
-        met_experience_note(x, &other, true, MET_DECLINE_STRUCTURE, "for a reason", 1, 1, false);
+        met_experience_note(x, &other, true, MET_DECLINE_STRUCTURE, "for a reason", 1, 1, false, 0);
         CHECK(pause_of(x, &other) > 0);
     }
     CHECK_INT(pause_of(x, &job), 0); /* forgotten: tried again */
     met_experience_free(x);
     CHECK_INT(pause_of(NULL, &job), 0);
-    met_experience_note(NULL, &job, true, MET_DECLINE_STRUCTURE, "for a reason", 1, 1, false);
+    met_experience_note(NULL, &job, true, MET_DECLINE_STRUCTURE, "for a reason", 1, 1, false, 0);
 }
 
 /* A job that is declined is not tried again at once, and gives what it gave. */

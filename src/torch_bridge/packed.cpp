@@ -1,0 +1,228 @@
+/*
+ * packed.cpp - see packed.h. A convolution of torch lays its weights out for the kernels of the machine at every call, which
+ * takes longer than the arithmetic where many channels meet few places, and in three dimensions it lays out images, too. The
+ * operators that torch's own compiler uses take weights that are laid out. They would do what follows in the same pass, too,
+ * but a ReLU there makes a 0 of what is not a number, and hides it.
+ */
+#include "packed.h"
+
+#include "region/rules.h"
+
+#include <ATen/Context.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/ivalue.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/grad_mode.h>
+
+#include <set>
+
+namespace bridge {
+namespace {
+
+/* Samples that weights are laid out for. */
+const int64_t BATCH = 8;
+/* Numbers of one sample alone for which setting up a kernel takes longer than a plain product: torch has the same limit. */
+const int64_t SMALL = 20480;
+
+using Operator = std::optional<c10::OperatorHandle>;
+
+/* Nothing where this torch has none of that name. */
+Operator operator_of(const char *name) {
+    return c10::Dispatcher::singleton().findSchema({name, ""});
+}
+
+const Operator &convolve() {
+    static const Operator found = operator_of("mkldnn::_convolution_pointwise");
+    return found;
+}
+
+const Operator &lay_out(int64_t axes) {
+    static const Operator two = operator_of("aten::mkldnn_reorder_conv2d_weight"),
+                          three = operator_of("aten::mkldnn_reorder_conv3d_weight");
+    return axes == 3 ? three : two;
+}
+
+at::Tensor called(const c10::OperatorHandle &op, std::vector<c10::IValue> stack) {
+    op.callBoxed(stack);
+    return stack.at(0).toTensor();
+}
+
+} // namespace
+
+std::optional<ConvolutionForm> convolution_form(const Node &node) {
+    using namespace region;
+    static const std::set<std::string> names = {"conv1d",           "conv2d",           "conv3d",
+                                                "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+                                                "convolution",      "_convolution"};
+    ConvolutionForm form;
+    form.weight = names.count(node.name) != 0 ? constant_of(node, "weight") : at::Tensor();
+    if (!form.weight.defined() || form.weight.dim() < 3) {
+        return std::nullopt;
+    }
+    form.weight = form.weight.detach();
+    form.bias = constant_of(node, "bias");
+    form.bias = form.bias.defined() ? form.bias.detach() : form.bias;
+    const auto n = static_cast<size_t>(form.weight.dim()) - 2;
+    form.stride = integers_of(node, "stride", n, 1);
+    form.dilation = integers_of(node, "dilation", n, 1);
+    form.groups = integer_of(node, "groups", 1);
+    form.transposed = node.name.rfind("conv_transpose", 0) == 0 || flag_of(node, "transposed");
+    const c10::IValue padding = fixed_of(node, "padding");
+    if (!padding.isString()) {
+        form.padding = integers_of(node, "padding", n, 0);
+        return form;
+    }
+    const std::string &how = padding.toStringRef();
+    form.padding.assign(n, 0);
+    for (size_t d = 0; d < n && how == "same"; d++) { /* the odd one is on the right */
+        const int64_t both = form.dilation[d] * (form.weight.size(static_cast<int64_t>(d) + 2) - 1);
+        form.padding[d] = both / 2;
+        form.symmetric = form.symmetric && both % 2 == 0;
+    }
+    return how == "same" || how == "valid" ? std::optional<ConvolutionForm>(form) : std::nullopt;
+}
+
+bool PackedConvolution::takes(const at::Tensor &weight) {
+    return weight.device().is_cpu() && weight.scalar_type() == at::kFloat && weight.layout() == at::kStrided &&
+           weight.dim() >= 3 && weight.dim() <= 5 && weight.numel() > 0 && at::hasMKLDNN() &&
+           at::globalContext().userEnabledMkldnn() && convolve() && lay_out(weight.dim() - 2);
+}
+
+PackedConvolution::PackedConvolution(ConvolutionForm form)
+    : form_(std::move(form)), one_axis_(form_.weight.dim() == 3) {
+    if (one_axis_) {
+        form_.weight = form_.weight.unsqueeze(2);
+        form_.stride.insert(form_.stride.begin(), 1);
+        form_.padding.insert(form_.padding.begin(), 0);
+        form_.dilation.insert(form_.dilation.begin(), 1);
+    }
+}
+
+/* Laid out at the first call, for images of that size; kernels take another layout, too, and are slower then. */
+at::Tensor PackedConvolution::weight_for(const at::Tensor &x) const {
+    std::call_once(once_, [&] {
+        std::vector<int64_t> sizes = x.sizes().vec();
+        sizes[0] = std::max(sizes[0], BATCH);
+        weight_ = called(*lay_out(x.dim() - 2), {form_.weight.contiguous().to_mkldnn(), form_.padding, form_.stride,
+                                                 form_.dilation, form_.groups, sizes});
+    });
+    return weight_;
+}
+
+at::Tensor PackedConvolution::operator()(const at::Tensor &x, const std::vector<int64_t> &padding) const {
+    const at::NoGradGuard off;
+    const at::Tensor in = one_axis_ ? x.unsqueeze(2) : x;
+    std::vector<int64_t> around(padding);
+    if (around.size() < form_.stride.size()) {
+        around.insert(around.begin(), 0);
+    }
+    if (in.size(0) == 1 && in.numel() <= SMALL) {
+        const std::vector<int64_t> zeros(around.size(), 0);
+        at::Tensor y = at::convolution(in, form_.weight, form_.bias, form_.stride, around, form_.dilation, false, zeros,
+                                       form_.groups);
+        return one_axis_ ? y.squeeze(2) : y;
+    }
+    const c10::impl::GenericList nothing(c10::OptionalType::create(c10::NumberType::get()));
+    const c10::IValue bias = form_.bias.defined() ? c10::IValue(form_.bias) : c10::IValue();
+    at::Tensor y = called(*convolve(), {in, weight_for(in), bias, around, form_.stride, form_.dilation, form_.groups,
+                                        std::string("none"), nothing, std::string()});
+    return one_axis_ ? y.squeeze(2) : y;
+}
+
+/* ---- gradients */
+
+namespace {
+
+/*
+ * The gradient of a convolution without strides is a convolution with the weights turned around, from output channels to
+ * input channels.
+ */
+std::optional<ConvolutionForm> backward_form(const ConvolutionForm &form) {
+    ConvolutionForm back;
+    const auto n = static_cast<size_t>(form.weight.dim()) - 2;
+    std::vector<int64_t> turned;
+    for (size_t d = 0; d < n; d++) {
+        const auto axis = static_cast<int64_t>(d) + 2;
+        back.padding.push_back(form.dilation[d] * (form.weight.size(axis) - 1) - form.padding[d]);
+        turned.push_back(axis);
+        if (form.stride[d] != 1 || back.padding[d] < 0) {
+            return std::nullopt;
+        }
+    }
+    const int64_t outputs = form.weight.size(0), inputs = form.weight.size(1) * form.groups;
+    std::vector<int64_t> by_group = form.weight.sizes().vec(), sizes = by_group;
+    by_group[0] = outputs / form.groups;
+    by_group.insert(by_group.begin(), form.groups);
+    sizes[0] = inputs;
+    sizes[1] = outputs / form.groups;
+    back.weight = form.weight.flip(turned).reshape(by_group).transpose(1, 2).reshape(sizes).contiguous();
+    back.stride = form.stride;
+    back.dilation = form.dilation;
+    back.groups = form.groups;
+    return back;
+}
+
+class Differentiable : public torch::autograd::Function<Differentiable> {
+  public:
+    /* The convolution outlives the graph: both belong to what was prepared for one call. */
+    static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &x,
+                              const PackedConvolution *convolution) {
+        context->saved_data["convolution"] = reinterpret_cast<int64_t>(convolution);
+        context->saved_data["sizes"] = x.sizes().vec();
+        return (*convolution)(x);
+    }
+    static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
+                                                   const torch::autograd::variable_list &of_results) {
+        const auto *convolution =
+            reinterpret_cast<const PackedConvolution *>(context->saved_data["convolution"].toInt());
+        return {convolution->gradient(of_results[0], context->saved_data["sizes"].toIntVector()), at::Tensor()};
+    }
+};
+
+} // namespace
+
+at::Tensor PackedConvolution::differentiable(const at::Tensor &x) const {
+    return Differentiable::apply(x, this);
+}
+
+at::Tensor PackedConvolution::gradient(const at::Tensor &of_result, at::IntArrayRef sizes) const {
+    std::call_once(once_back_, [&] {
+        const std::optional<ConvolutionForm> back = backward_form(form_);
+        back_ = back ? std::make_unique<PackedConvolution>(*back) : nullptr;
+    });
+    if (back_) {
+        return (*back_)(of_result);
+    }
+    const auto format = sizes.size() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+    const at::Tensor x = at::empty(sizes, of_result.options().memory_format(format)); /* only its form is read */
+    const std::vector<int64_t> none(form_.stride.size(), 0);
+    return std::get<0>(at::convolution_backward(of_result, x, form_.weight, std::nullopt, form_.stride, form_.padding,
+                                                form_.dilation, false, none, form_.groups, {true, false, false}));
+}
+
+std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node) {
+    const bool plain = !node.opaque && !node.autocast && node.writes.empty() && node.reads.size() == 1 &&
+                       node.arguments.size() > 2 && node.is_value(0);
+    const std::optional<ConvolutionForm> form = plain ? convolution_form(node) : std::nullopt;
+    if (!form || form->transposed || !form->symmetric || !PackedConvolution::takes(form->weight)) {
+        return nullptr;
+    }
+    const Value &x = p.values[static_cast<size_t>(node.reads[0])];
+    const bool fits = x.dtype == at::kFloat && static_cast<int64_t>(x.shape.size()) == form->weight.dim() &&
+                      (!form->bias.defined() || form->bias.scalar_type() == at::kFloat);
+    return fits ? std::make_unique<PackedConvolution>(*form) : nullptr;
+}
+
+void lay_out_weights(Program *p, bool channels_last, bool gradient) {
+    for (Node &node : p->nodes) {
+        const bool runs = node.needed && node.dependent && !node.autocast;
+        const bool two_axes = node.name == "conv2d" || node.name == "conv_transpose2d";
+        node.packed = runs && channels_last && (!gradient || two_axes) ? packed_convolution(*p, node) : nullptr;
+        if (runs && two_axes && !node.packed && node.is_constant(1) && node.constant(1).dim() == 4) {
+            const auto layout = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+            node.arguments[1].fixed = node.constant(1).detach().contiguous(layout);
+        }
+    }
+}
+
+} // namespace bridge
