@@ -309,7 +309,11 @@ double windows_bytes(const Program &p, const Node &node) {
 } // namespace
 
 /* Torch has no fast convolutions in double, and is slowest over windows that overlap. */
-bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations) {
+bool is_narrow(const Subject &subject) {
+    return subject.images.scalar_type() == at::kFloat && subject.model.device.is_cpu();
+}
+
+double seconds_in_double(const Subject &subject, size_t to) {
     double once = 0;
     for (size_t i = 0; i < to; i++) {
         const Node &node = subject.program.nodes[i];
@@ -318,13 +322,16 @@ bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations) {
         const bool patches = window && node.name == "conv2d" && node.arguments.size() > 3 &&
                              node.integers(3, 2) == node.constant(1).sizes().slice(2).vec();
         if (window && !patches && node.needed && windows_bytes(subject.program, node) > WINDOWS_BYTES) {
-            return false;
+            return std::numeric_limits<double>::infinity();
         }
-        once += node.needed ? subject.seconds[i] * (patches ? 4 : window ? 12 : 2) : 0;
+        once += node.needed ? subject.seconds[i] * (patches ? 2 : window ? 7 : 2) : 0;
     }
+    return is_narrow(subject) ? once : std::numeric_limits<double>::infinity();
+}
+
+bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations) {
     const double behind = subject.cost(to, subject.program.nodes.size()) * (subject.trial.gradient ? PASSES : 1);
-    return subject.images.scalar_type() == at::kFloat && subject.model.device.is_cpu() &&
-           evaluations * once <= 0.05 * behind * static_cast<double>(subject.trial.count);
+    return evaluations * seconds_in_double(subject, to) <= 0.05 * behind * static_cast<double>(subject.trial.count);
 }
 
 namespace {

@@ -92,7 +92,7 @@ bool fold(Program *p, size_t i) {
     const at::Tensor shift = numbers(norm, 2, mean, 0) + (numbers(conv, 2, mean, 0) - mean) * scale;
     std::vector<int64_t> shape(static_cast<size_t>(weight.dim()), 1);
     shape[0] = -1;
-    conv.arguments[1].fixed = weight.detach() * scale.view(shape).to(weight.scalar_type());
+    conv.arguments[1].fixed = (weight.to(at::kDouble) * scale.view(shape)).to(weight.scalar_type());
     conv.arguments[2] = {};
     conv.arguments[2].fixed = shift.to(weight.scalar_type());
     leave_out(p, static_cast<size_t>(next), conv.makes[0]);

@@ -63,6 +63,8 @@ SegmentSums::SegmentSums(const Subject &subject) : inputs_(subject), reach_(subj
         segments = s.kind == MET_SEGMENTS ? std::max(segments, s.segments->count) : segments;
     }
     const Program &p = subject.program;
+    /* What is rounded here is the same in every sample, where plain samples round each in its way. */
+    in_double_ = is_narrow(subject);
     const auto bytes_at = [&](size_t position) {
         double bytes = 0;
         for (int v : p.live(position)) {
@@ -74,8 +76,8 @@ SegmentSums::SegmentSums(const Subject &subject) : inputs_(subject), reach_(subj
                  count = static_cast<double>(std::max<size_t>(subject.trial.count, 1));
     const auto before = [&](size_t position) {
         const double product = 2 * each * bytes_at(position) / sizeof(float) / PRODUCTS;
-        const double learning = (runs + 2) / count * (subject.cost(0, position) + SECONDS_A_BYTE * bytes_at(position));
-        return product + learning;
+        const double once = in_double_ ? seconds_in_double(subject, position) : subject.cost(0, position);
+        return product + (runs + 2) / count * (once + SECONDS_A_BYTE * bytes_at(position));
     };
     stop = affine_stop(subject, before);
     planned = before(stop);
@@ -92,7 +94,6 @@ SegmentSums::SegmentSums(const Subject &subject) : inputs_(subject), reach_(subj
     }
     const at::NoGradGuard off;
     live_ = p.live(stop);
-    in_double_ = is_cheap_in_double(subject, stop, runs + 2);
     image_ = laid_out(subject, values_of(subject, subject.images, live_, stop, in_double_), stop);
     for (size_t v = 0; v < image_.size(); v++) {
         image_[v] = image_[v].to(p.values[static_cast<size_t>(live_[v])].dtype);

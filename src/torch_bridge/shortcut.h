@@ -124,6 +124,12 @@ std::vector<at::Tensor> values_of(const Inputs &inputs, const at::Tensor &images
 /* The values of all images, by live value, without the graph. */
 std::vector<at::Tensor> joined(const std::vector<Evaluated> &parts);
 
+/* Whether parts of a run may be made in double, which tells more than the run itself. */
+bool is_narrow(const Subject &subject);
+
+/* What one sample takes in double up to node `to`; infinite where that is not to be had, or takes much memory. */
+double seconds_in_double(const Subject &subject, size_t to);
+
 /* Whether `evaluations` evaluations in double of what is before node `to` cost little beside the job. */
 bool is_cheap_in_double(const Subject &subject, size_t to, double evaluations);
 

@@ -1,4 +1,4 @@
-"""The shortcut for superpixels of models that begin with an affine part and end without a pool: sums of what each adds."""
+"""The shortcut for superpixels of models that begin with an affine part and need no pool: sums of what each adds."""
 
 from __future__ import annotations
 
