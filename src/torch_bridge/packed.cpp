@@ -26,19 +26,20 @@ const int64_t SMALL = 20480;
 
 using Operator = std::optional<c10::OperatorHandle>;
 
-/* Nothing where this torch has none of that name. */
-Operator operator_of(const char *name) {
-    return c10::Dispatcher::singleton().findSchema({name, ""});
+/* Nothing where this torch has none of that name, with so many arguments. */
+Operator operator_of(const char *name, size_t arguments) {
+    const Operator found = c10::Dispatcher::singleton().findSchema({name, ""});
+    return found && found->schema().arguments().size() == arguments ? found : std::nullopt;
 }
 
 const Operator &convolve() {
-    static const Operator found = operator_of("mkldnn::_convolution_pointwise");
+    static const Operator found = operator_of("mkldnn::_convolution_pointwise", 10);
     return found;
 }
 
 const Operator &lay_out(int64_t axes) {
-    static const Operator two = operator_of("aten::mkldnn_reorder_conv2d_weight"),
-                          three = operator_of("aten::mkldnn_reorder_conv3d_weight");
+    static const Operator two = operator_of("aten::mkldnn_reorder_conv2d_weight", 6),
+                          three = operator_of("aten::mkldnn_reorder_conv3d_weight", 6);
     return axes == 3 ? three : two;
 }
 

@@ -130,9 +130,9 @@ std::vector<std::vector<int64_t>> apart(const std::vector<at::Tensor> &reached, 
     at::Tensor meet = at::zeros({count, count}); /* how many places two segments share */
     for (const at::Tensor &places : reached) {
         const at::Tensor flags = places.to(at::kFloat);
-        meet.add_(at::mm(flags, flags.t()));
+        meet.add_(at::mm(flags, flags.t()).cpu());
     }
-    const at::Tensor shared = meet.gt(0).cpu().contiguous();
+    const at::Tensor shared = meet.gt(0);
     const bool *data = shared.data_ptr<bool>();
     for (int64_t s = 0; s < count; s++) {
         auto fits = [&](const std::vector<int64_t> &set) {

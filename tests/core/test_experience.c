@@ -59,9 +59,29 @@ void test_experience_of_slow_shortcuts(void) {
     job.evaluations--;
     met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1, false, 0);
     CHECK_INT(pause_of(x, &job), 0);
-    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1,
-                        true, 0); /* what is expected of batches is rough */
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 0.06, 0.1, true,
+                        0); /* what is expected of batches is rough */
     CHECK_INT(pause_of(x, &job), 1);
+    met_experience_free(x);
+}
+
+/* What a sample takes alone is known where the latest call took the shortcut. */
+void test_experience_of_samples_alone(void) {
+    script m;
+    script_make_inputs();
+    const met_job job = script_job(&m, MET_BOX);
+    met_experience *x = met_experience_new();
+    REQUIRE(x != NULL);
+    CHECK(met_experience_alone(NULL, &job) == 0);
+    CHECK(met_experience_alone(x, &job) == 0);
+    met_experience_note(x, &job, false, MET_DECLINE_NONE, "", 10, 10, false, 0.5);
+    CHECK(met_experience_alone(x, &job) == 0); /* it was rendered */
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 1, 10, false, 0);
+    CHECK(met_experience_alone(x, &job) == 0.5);
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 1, 10, false, 0.25);
+    CHECK(met_experience_alone(x, &job) == 0.25); /* the least */
+    met_experience_note(x, &job, true, MET_DECLINE_VALUES, "for a reason", 1, 10, false, 0.25);
+    CHECK(met_experience_alone(x, &job) == 0); /* in vain */
     met_experience_free(x);
 }
 
