@@ -95,6 +95,7 @@ RUN(shortcut_is_tried_with_one_sample)
 
 RUN(experience_of_declined_shortcuts)
 RUN(experience_of_slow_shortcuts)
+RUN(experience_of_samples_alone)
 RUN(experience_is_of_one_form_of_job)
 RUN(experience_saves_trials)
 
