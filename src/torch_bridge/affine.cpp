@@ -255,6 +255,21 @@ double bytes_of(const Value &value) {
     return bytes;
 }
 
+double bytes_live(const Program &p, size_t position) {
+    double bytes = 0;
+    for (int v : p.live(position)) {
+        bytes += bytes_of(p.values[static_cast<size_t>(v)]);
+    }
+    return bytes;
+}
+
+std::vector<at::Tensor> narrowed(const Program &p, std::vector<at::Tensor> values, const std::vector<int> &of) {
+    for (size_t i = 0; i < values.size(); i++) {
+        values[i] = values[i].to(p.values[static_cast<size_t>(of[i])].dtype);
+    }
+    return values;
+}
+
 size_t affine_stop(const Subject &subject, const std::function<double(size_t)> &before) {
     const Program &p = subject.program;
     const double passes = subject.trial.gradient ? PASSES : 1, plain = passes * subject.cost(0, p.nodes.size());
@@ -308,11 +323,11 @@ double windows_bytes(const Program &p, const Node &node) {
 
 } // namespace
 
-/* Torch has no fast convolutions in double, and is slowest over windows that overlap. */
 bool is_narrow(const Subject &subject) {
     return subject.images.scalar_type() == at::kFloat && subject.model.device.is_cpu();
 }
 
+/* Torch has no fast convolutions in double, and is slowest over windows that overlap. */
 double seconds_in_double(const Subject &subject, size_t to) {
     double once = 0;
     for (size_t i = 0; i < to; i++) {
@@ -355,16 +370,12 @@ Between::Between(const Subject &subject, size_t cut) {
         return;
     }
     const std::vector<int> live = subject.program.live(stop);
-    for (int v : live) {
-        planned += SECONDS_A_BYTE * bytes_of(subject.program.values[static_cast<size_t>(v)]);
-    }
+    const double bytes = bytes_live(subject.program, stop);
+    planned = SECONDS_A_BYTE * bytes;
     /* The two evaluations enter every sample, so what they round stays: they are made in double where that is cheap. */
     const bool in_double = stop > 0 && is_cheap_in_double(subject, stop, 2);
     back_in_double = stop > 0 && is_cheap_in_double(subject, stop, 6);
-    double kept = 0;
-    for (int v : live) {
-        kept += bytes_of(subject.program.values[static_cast<size_t>(v)]) * static_cast<double>(subject.images.size(0));
-    }
+    const double kept = bytes * static_cast<double>(subject.images.size(0));
     if (subject.trial.gradient && in_double == back_in_double && kept <= GRAPH_BYTES) {
         at::AutoGradMode on(true);
         graph = Prefix{subject.program, subject.model, subject.origins, subject.most, stop, in_double}.of(

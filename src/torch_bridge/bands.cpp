@@ -303,15 +303,10 @@ Bands::Bands(const Subject &subject)
     wanted.insert(wanted.end(), outputs.begin(), outputs.end());
     /* What is rounded here is the same in every sample, where plain samples round each in its way. */
     const bool wide = is_cheap_in_double(subject, stop, 1);
-    const auto narrow = [&](std::vector<at::Tensor> values, const std::vector<int> &of) {
-        for (size_t i = 0; i < values.size(); i++) {
-            values[i] = values[i].to(p_.values[static_cast<size_t>(of[i])].dtype);
-        }
-        return values;
-    };
-    const std::vector<at::Tensor> image = narrow(values_of(subject, subject.images, wanted, stop, wide), wanted);
+    const size_t end = apart_.empty() ? sums_.back().node : stop;
+    const std::vector<at::Tensor> image = narrowed(p_, values_of(subject, subject.images, wanted, stop, wide), wanted);
     const std::vector<at::Tensor> baseline =
-        narrow(values_of(subject, subject.baselines, inputs, apart_.empty() ? sums_.back().node : stop, wide), inputs);
+        narrowed(p_, values_of(subject, subject.baselines, inputs, end, wide), inputs);
     for (size_t i = 0; i < sums_.size(); i++) {
         Sum &sum = sums_[i];
         sum.change = baseline[i] - image[i];

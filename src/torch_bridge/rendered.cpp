@@ -9,9 +9,8 @@ namespace {
 /* Where a sample has the baseline's values, to broadcast with (1, d0, d1, d2). */
 at::Tensor replaced_places(const met_sample &s, const at::Tensor &image) {
     const auto count = static_cast<int64_t>(s.segments->count) + 1; /* -1, which is in none, stands before */
-    at::Tensor flags = at::from_blob(const_cast<uint8_t *>(s.replaced - 1), {count}, at::kByte).to(at::kBool);
-    at::Tensor ids = segment_ids(*s.segments, image.sizes().slice(1)).to(at::kLong) + 1;
-    return flags.index_select(0, ids.flatten()).view(ids.sizes()).to(image.device());
+    const at::Tensor flags = at::from_blob(const_cast<uint8_t *>(s.replaced - 1), {count}, at::kByte).to(at::kBool);
+    return flagged_places(flags, *s.segments, image);
 }
 
 class Rendered : public Features {
@@ -44,6 +43,11 @@ at::Tensor segment_ids(const met_segments &segments, at::IntArrayRef image) {
         strides[a] = static_cast<int64_t>(segments.strides[a]);
     }
     return at::from_blob(const_cast<int32_t *>(segments.ids), sizes, strides, at::kInt);
+}
+
+at::Tensor flagged_places(const at::Tensor &flags, const met_segments &segments, const at::Tensor &image) {
+    const at::Tensor ids = segment_ids(segments, image.sizes().slice(1)).to(at::kLong) + 1;
+    return flags.index_select(0, ids.flatten()).view(ids.sizes()).to(image.device());
 }
 
 at::Tensor rendered(const met_sample &s, int bands, const at::Tensor &image, const at::Tensor &baseline) {

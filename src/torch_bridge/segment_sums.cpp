@@ -65,23 +65,16 @@ SegmentSums::SegmentSums(const Subject &subject) : inputs_(subject), reach_(subj
     const Program &p = subject.program;
     /* What is rounded here is the same in every sample, where plain samples round each in its way. */
     in_double_ = is_narrow(subject);
-    const auto bytes_at = [&](size_t position) {
-        double bytes = 0;
-        for (int v : p.live(position)) {
-            bytes += bytes_of(p.values[static_cast<size_t>(v)]);
-        }
-        return bytes;
-    };
     const double each = static_cast<double>(segments), runs = std::min(each, RUNS),
                  count = static_cast<double>(std::max<size_t>(subject.trial.count, 1));
     const auto before = [&](size_t position) {
-        const double product = 2 * each * bytes_at(position) / sizeof(float) / PRODUCTS;
+        const double bytes = bytes_live(p, position), product = 2 * each * bytes / sizeof(float) / PRODUCTS;
         const double once = in_double_ ? seconds_in_double(subject, position) : subject.cost(0, position);
-        return product + (runs + 2) / count * (once + SECONDS_A_BYTE * bytes_at(position));
+        return product + (runs + 2) / count * (once + SECONDS_A_BYTE * bytes);
     };
     stop = affine_stop(subject, before);
     planned = before(stop);
-    bytes_ = each * bytes_at(stop);
+    bytes_ = each * bytes_live(p, stop);
     if (bytes_ > KEPT_BYTES) {
         throw Declined(MET_DECLINE_LITTLE_WORK,
                        "what each superpixel adds behind the affine part takes too much memory");
@@ -94,10 +87,7 @@ SegmentSums::SegmentSums(const Subject &subject) : inputs_(subject), reach_(subj
     }
     const at::NoGradGuard off;
     live_ = p.live(stop);
-    image_ = laid_out(subject, values_of(subject, subject.images, live_, stop, in_double_), stop);
-    for (size_t v = 0; v < image_.size(); v++) {
-        image_[v] = image_[v].to(p.values[static_cast<size_t>(live_[v])].dtype);
-    }
+    image_ = laid_out(subject, narrowed(p, values_of(subject, subject.images, live_, stop, in_double_), live_), stop);
 }
 
 /* The values at the cut for variants (n, ...) of an image. */
@@ -115,11 +105,10 @@ std::vector<at::Tensor> SegmentSums::reached(const met_segments &segments, at::I
         if (!reach.defined() || reach.size(0) != count) {
             return {};
         }
-        std::vector<int64_t> sizes = image_[found.size()].sizes().vec();
+        const at::Tensor &like = image_[found.size()];
+        std::vector<int64_t> sizes = like.sizes().vec();
         sizes[0] = count;
-        const at::Tensor whole = reach.gt(0).expand(sizes);
-        const bool last = image_[found.size()].suggest_memory_format() == at::MemoryFormat::ChannelsLast;
-        found.push_back(flat(last && whole.dim() == 4 ? whole.contiguous(at::MemoryFormat::ChannelsLast) : whole));
+        found.push_back(flat(reach.gt(0).expand(sizes).contiguous(like.suggest_memory_format())));
     }
     return found;
 }
@@ -159,7 +148,6 @@ const SegmentSums::Additions &SegmentSums::additions(int64_t row, const met_segm
     }
     const at::Tensor image = inputs_.images.slice(0, row, row + 1);
     const at::Tensor change = inputs_.baselines.slice(0, row, row + 1) - image, nothing = at::zeros_like(image);
-    const at::Tensor ids = segment_ids(segments, image.sizes().slice(1)).to(image.device(), at::kLong);
     const auto count = static_cast<int64_t>(segments.count);
     const std::vector<at::Tensor> zero = evaluated(nothing, row), places = reached(segments, image.sizes().slice(1));
     const auto sets = apart(places, count);
@@ -170,20 +158,16 @@ const SegmentSums::Additions &SegmentSums::additions(int64_t row, const met_segm
     for (const std::vector<int64_t> &set : sets) {
         at::Tensor in_set = at::zeros({count + 1}, at::kBool); /* the first is for -1: in no segment */
         in_set.index_fill_(0, at::tensor(set) + 1, true);
-        const at::Tensor where = in_set.to(image.device()).index_select(0, (ids + 1).flatten()).view(ids.sizes());
-        const std::vector<at::Tensor> values = evaluated(at::where(where, change, nothing), row);
+        const at::Tensor part = at::where(flagged_places(in_set, segments, image), change, nothing);
+        const std::vector<at::Tensor> values = evaluated(part, row);
         for (size_t v = 0; v < live_.size(); v++) {
             const at::Tensor added = flat(values[v] - zero[v]).to(all[v].scalar_type());
             if (!added.isfinite().all().item<bool>()) { /* times 0 that is not 0 */
                 throw Declined(MET_DECLINE_VALUES, "the affine part of the model gives values that are not finite");
             }
             for (int64_t s : set) {
-                const at::Tensor own = all[v].narrow(0, s, 1);
-                if (set.size() == 1) {
-                    own.copy_(added);
-                } else {
-                    at::mul_out(const_cast<at::Tensor &>(own), added, places[v].narrow(0, s, 1));
-                }
+                at::Tensor own = all[v].narrow(0, s, 1);
+                own.copy_(set.size() == 1 ? added : added * places[v].narrow(0, s, 1));
             }
         }
     }

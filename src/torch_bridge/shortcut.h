@@ -81,6 +81,9 @@ const double PASSES = 3;
 /* Bytes of a value for one sample. */
 double bytes_of(const Value &value);
 
+/* The same of all values that are live at a position. */
+double bytes_live(const Program &p, size_t position);
+
 /*
  * The cheapest cut behind operators that are affine in the input. before(position): seconds for one sample of what is done
  * in front of it. Throws Declined where nothing is gained.
@@ -89,6 +92,12 @@ size_t affine_stop(const Subject &subject, const std::function<double(size_t)> &
 
 /* The segment of each value of an image of that shape, of size 1 along axes that it does not depend on; a view. */
 at::Tensor segment_ids(const met_segments &segments, at::IntArrayRef image);
+
+/*
+ * Which places of an image (1, d0, d1, d2) have a segment that is flagged, to broadcast with it. flags (segments + 1,): the
+ * first is that of places in no segment.
+ */
+at::Tensor flagged_places(const at::Tensor &flags, const met_segments &segments, const at::Tensor &image);
 
 /*
  * Values (1, ...) with the bands apart along axis `along`, as a sample that replaces bands has them. `axis`: of the bands in
@@ -123,6 +132,9 @@ std::vector<at::Tensor> values_of(const Inputs &inputs, const at::Tensor &images
 
 /* The values of all images, by live value, without the graph. */
 std::vector<at::Tensor> joined(const std::vector<Evaluated> &parts);
+
+/* Values that may have been made in double, in the dtypes of the program's values `of`. */
+std::vector<at::Tensor> narrowed(const Program &p, std::vector<at::Tensor> values, const std::vector<int> &of);
 
 /* Whether parts of a run may be made in double, which tells more than the run itself. */
 bool is_narrow(const Subject &subject);

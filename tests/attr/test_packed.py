@@ -47,24 +47,21 @@ LAYERS: list[tuple[Any, Any, tuple[int, ...]]] = [
 ]
 
 
-def images(dtype: torch.dtype, count: int = 1, seed: int = 0) -> list[mt.HSI]:
-    random = torch.Generator().manual_seed(seed)
-    values = torch.randn(count, *SHAPE, generator=random, dtype=torch.float64).to(dtype)
-    return [mt.HSI(image=one, wavelengths=torch.linspace(400, 900, SHAPE[0])) for one in values]
+def image(dtype: torch.dtype) -> mt.HSI:
+    values = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return mt.HSI(image=values.to(dtype), wavelengths=torch.linspace(400, 900, SHAPE[0]))
 
 
 def occlusion(model: nn.Module, dtype: torch.dtype, shortcuts: Any) -> Any:
     with mt.options(shortcuts=shortcuts):
         return attr.Occlusion(explainable(model)).attribute(
-            images(dtype)[0], target=0, sliding_window_shapes=(3, 5, 5), strides=(3, 5, 4), baseline=0.3
+            image(dtype), target=0, sliding_window_shapes=(3, 5, 5), strides=(3, 5, 4), baseline=0.3
         )
 
 
 def integrated_gradients(model: nn.Module, dtype: torch.dtype, shortcuts: Any) -> Any:
     with mt.options(shortcuts=shortcuts):
-        return attr.IntegratedGradients(explainable(model)).attribute(
-            images(dtype)[0], target=0, baseline=0.3, n_steps=20
-        )
+        return attr.IntegratedGradients(explainable(model)).attribute(image(dtype), target=0, baseline=0.3, n_steps=20)
 
 
 @pytest.mark.parametrize("method", [occlusion, integrated_gradients])
@@ -97,7 +94,7 @@ def test_what_is_not_a_number_is_not_hidden_by_functions_behind():
         with mt.options(shortcuts=shortcuts):
             explainer = attr.Occlusion(explainable(Normalised().eval()))
             return explainer.get_spatial_attributes(
-                images(torch.float32)[0], target=0, sliding_window_shapes=8, strides=8, baseline=0
+                image(torch.float32), target=0, sliding_window_shapes=8, strides=8, baseline=0
             )
 
     for how in (False, "replay", "always"):
@@ -134,11 +131,7 @@ def test_weights_that_change_between_calls():
         with torch.no_grad():
             model.layer.weight.mul_(1.5)
         with mt.options(shortcuts="always"):
-            got = explainer.get_spatial_attributes(
-                images(torch.float32)[0], target=0, sliding_window_shapes=5, strides=5
-            )
+            got = explainer.get_spatial_attributes(image(torch.float32), target=0, sliding_window_shapes=5, strides=5)
         with mt.options(shortcuts=False):
-            plain = explainer.get_spatial_attributes(
-                images(torch.float32)[0], target=0, sliding_window_shapes=5, strides=5
-            )
+            plain = explainer.get_spatial_attributes(image(torch.float32), target=0, sliding_window_shapes=5, strides=5)
         assert torch.allclose(got.attributes, plain.attributes, atol=1e-5 * float(plain.attributes.abs().max()))

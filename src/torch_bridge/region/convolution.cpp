@@ -5,18 +5,6 @@
 namespace bridge::region {
 namespace {
 
-/* Convolve a patch that holds all it reads: `around` it are zeros, or too much of it where an amount is negative. */
-template <typename Convolve>
-at::Tensor convolve(const at::Tensor &x, const std::vector<std::pair<int64_t, int64_t>> &around,
-                    const Convolve &convolve_padded) {
-    Ints padding;
-    for (const auto &[before, behind] : around) {
-        padding.push_back(before == behind && before >= 0 ? before : -1);
-    }
-    const bool alike = std::none_of(padding.begin(), padding.end(), [](int64_t amount) { return amount < 0; });
-    return alike ? convolve_padded(x, padding) : convolve_padded(pad(x, around, 0), Ints(around.size(), 0));
-}
-
 struct Convolution : Separable {
     ConvolutionForm form;
     std::shared_ptr<const PackedConvolution> packed; /* NULL: torch's own is called */
@@ -84,11 +72,16 @@ struct Convolution : Separable {
         for (size_t d = 1; d < out.axes(); d++) {
             around.emplace_back(u.changed[d].first - from[d].first, from[d].last - u.changed[d].last);
         }
+        Ints
+            padding; /* zeros around the change, as many on both sides, or too much of it where an amount is negative */
+        for (const auto &[before, behind] : around) {
+            padding.push_back(before == behind && before >= 0 ? before : -1);
+        }
+        const bool alike = std::none_of(padding.begin(), padding.end(), [](int64_t amount) { return amount < 0; });
         const at::Tensor change = u.fresh - u.old;
         const at::Tensor w = weight_for(change).slice(1, part.first, part.last);
-        at::Tensor y = convolve(
-            change, around, [&](const at::Tensor &x, const Ints &padding) { return by_torch(x, w, {}, padding, 1); });
-        return y.add_(u.before);
+        return by_torch(alike ? change : pad(change, around, 0), w, {}, alike ? padding : Ints(spatial(), 0), 1)
+            .add_(u.before);
     }
 };
 
