@@ -170,13 +170,15 @@ class Differentiable : public torch::autograd::Function<Differentiable> {
                               const PackedConvolution *convolution) {
         context->saved_data["convolution"] = reinterpret_cast<int64_t>(convolution);
         context->saved_data["sizes"] = x.sizes().vec();
+        context->saved_data["layout"] = static_cast<int64_t>(x.suggest_memory_format());
         return (*convolution)(x);
     }
     static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
                                                    const torch::autograd::variable_list &of_results) {
         const auto *convolution =
             reinterpret_cast<const PackedConvolution *>(context->saved_data["convolution"].toInt());
-        return {convolution->gradient(of_results[0], context->saved_data["sizes"].toIntVector()), at::Tensor()};
+        const auto layout = static_cast<at::MemoryFormat>(context->saved_data["layout"].toInt());
+        return {convolution->gradient(of_results[0], context->saved_data["sizes"].toIntVector(), layout), at::Tensor()};
     }
 };
 
@@ -186,19 +188,39 @@ at::Tensor PackedConvolution::differentiable(const at::Tensor &x) const {
     return Differentiable::apply(x, this);
 }
 
-at::Tensor PackedConvolution::gradient(const at::Tensor &of_result, at::IntArrayRef sizes) const {
+namespace {
+
+/* The same values in another layout. Of images with channels last torch turns matrices around faster than images. */
+at::Tensor laid_out(const at::Tensor &x, at::MemoryFormat layout) {
+    const bool turned = layout == at::MemoryFormat::Contiguous && x.dim() == 4 && !x.is_contiguous(layout) &&
+                        x.is_contiguous(at::MemoryFormat::ChannelsLast);
+    if (!turned) {
+        return x.contiguous(layout);
+    }
+    at::Tensor planes = at::empty(x.sizes(), x.options());
+    for (int64_t i = 0; i < x.size(0); i++) {
+        planes[i].flatten(1).copy_(x[i].permute({1, 2, 0}).flatten(0, 1).t());
+    }
+    return planes;
+}
+
+} // namespace
+
+/* Its kernels leave channels last, and what is added to an image elsewhere is not: turning that around costs more. */
+at::Tensor PackedConvolution::gradient(const at::Tensor &of_result, at::IntArrayRef sizes,
+                                       at::MemoryFormat layout) const {
     std::call_once(once_back_, [&] {
         const std::optional<ConvolutionForm> back = backward_form(form_);
         back_ = back ? std::make_unique<PackedConvolution>(*back) : nullptr;
     });
-    if (back_) {
+    if (back_ && layout == at::MemoryFormat::ChannelsLast) {
         return (*back_)(of_result);
     }
-    const auto format = sizes.size() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-    const at::Tensor x = at::empty(sizes, of_result.options().memory_format(format)); /* only its form is read */
+    const at::Tensor x = at::empty(sizes, of_result.options().memory_format(layout)); /* only its form is read */
     const std::vector<int64_t> none(form_.stride.size(), 0);
-    return std::get<0>(at::convolution_backward(of_result, x, form_.weight, std::nullopt, form_.stride, form_.padding,
-                                                form_.dilation, false, none, form_.groups, {true, false, false}));
+    return std::get<0>(at::convolution_backward(laid_out(of_result, layout), x, form_.weight, std::nullopt,
+                                                form_.stride, form_.padding, form_.dilation, false, none, form_.groups,
+                                                {true, false, false}));
 }
 
 std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node) {

@@ -37,8 +37,8 @@ class PackedConvolution {
 
     /* The same for autograd, which gets gradients with respect to x only. */
     at::Tensor differentiable(const at::Tensor &x) const;
-    /* The gradient at inputs of those sizes from that of the result. */
-    at::Tensor gradient(const at::Tensor &of_result, at::IntArrayRef sizes) const;
+    /* The gradient at inputs of those sizes and that layout from that of the result. */
+    at::Tensor gradient(const at::Tensor &of_result, at::IntArrayRef sizes, at::MemoryFormat layout) const;
 
   private:
     at::Tensor weight_for(const at::Tensor &x) const;

@@ -2,13 +2,42 @@
 #include "packed.h"
 #include "region/rules.h"
 
+#include <map>
+#include <mutex>
+
 namespace bridge::region {
 namespace {
+
+/* Convolutions of some input channels each, for what only these changed: packed when they are first asked for. */
+class Parts {
+  public:
+    /* NULL: so many parts were asked for that their weights would be many times the whole. */
+    std::shared_ptr<const PackedConvolution> of(const ConvolutionForm &form, Range channels) {
+        const std::lock_guard<std::mutex> guard(alone_);
+        auto &part = parts_[{channels.first, channels.last}];
+        const int64_t size = channels.size() * form.weight.numel() / form.weight.size(1);
+        if (!part && size_ + size <= MOST * form.weight.numel()) {
+            ConvolutionForm some = form;
+            some.weight = form.weight.slice(1, channels.first, channels.last).contiguous();
+            some.bias = at::Tensor();
+            part = std::make_shared<PackedConvolution>(std::move(some));
+            size_ += size;
+        }
+        return part;
+    }
+
+  private:
+    static constexpr int64_t MOST = 8;
+    std::mutex alone_;
+    std::map<std::pair<int64_t, int64_t>, std::shared_ptr<const PackedConvolution>> parts_;
+    int64_t size_ = 0;
+};
 
 struct Convolution : Separable {
     ConvolutionForm form;
     std::shared_ptr<const PackedConvolution> packed; /* NULL: torch's own is called */
-    at::Tensor weight_last; /* the weight laid out with channels last: torch would do that in every call */
+    mutable Parts parts;                             /* where it is packed */
+    at::Tensor weight_last; /* else laid out with channels last: torch would do that in every call */
 
     size_t spatial() const { return form.stride.size(); }
     int64_t channels() const { return operands[0].shape[1]; }
@@ -79,9 +108,13 @@ struct Convolution : Separable {
         }
         const bool alike = std::none_of(padding.begin(), padding.end(), [](int64_t amount) { return amount < 0; });
         const at::Tensor change = u.fresh - u.old;
+        const at::Tensor x = alike ? change : pad(change, around, 0);
+        padding = alike ? padding : Ints(spatial(), 0);
+        if (const auto some = packed ? parts.of(form, part) : nullptr) {
+            return (*some)(x, padding).add_(u.before);
+        }
         const at::Tensor w = weight_for(change).slice(1, part.first, part.last);
-        return by_torch(alike ? change : pad(change, around, 0), w, {}, alike ? padding : Ints(spatial(), 0), 1)
-            .add_(u.before);
+        return by_torch(x, w, {}, padding, 1).add_(u.before);
     }
 };
 
@@ -98,7 +131,7 @@ std::unique_ptr<Rule> convolution(const Program &p, const Node &node) {
     auto rule = std::make_unique<Convolution>();
     rule->form = *form;
     rule->packed = node.packed;
-    if (form->weight.dim() == 4) {
+    if (form->weight.dim() == 4 && (!node.packed || form->groups > 1)) {
         rule->weight_last = form->weight.contiguous(at::MemoryFormat::ChannelsLast);
     }
     rule->operands.push_back(*input);
