@@ -23,37 +23,6 @@ const int64_t SUMS_MOST = 1 << 23;
 
 using Shape = std::vector<int64_t>;
 
-/* Values (samples, ...) as (samples, features, places), places along `axes`. */
-at::Tensor by_place(const at::Tensor &values, const Shape &axes) {
-    Shape order;
-    int64_t features = 1, places = 1;
-    for (int64_t a = 0; a < values.dim(); a++) {
-        if (std::count(axes.begin(), axes.end(), a) == 0) {
-            order.push_back(a);
-            features *= a == 0 ? 1 : values.size(a);
-        }
-    }
-    for (int64_t axis : axes) {
-        order.push_back(axis);
-        places *= values.size(axis);
-    }
-    return values.permute(order).reshape({values.size(0), features, places});
-}
-
-/* Whether each segment reaches each place of what a pool takes together, (segments, places). */
-at::Tensor reached_places(const at::Tensor &mask, const Shape &shape, const Shape &axes) {
-    Shape others, sizes{mask.size(0)};
-    for (int64_t a = 1; a < mask.dim(); a++) {
-        const bool pooled = std::count(axes.begin(), axes.end(), a) != 0;
-        sizes.push_back(pooled ? shape[static_cast<size_t>(a)] : 1);
-        if (!pooled) {
-            others.push_back(a);
-        }
-    }
-    const at::Tensor any = others.empty() ? mask : mask.amax(others, true);
-    return any.expand(sizes).reshape({mask.size(0), -1}).gt(0);
-}
-
 /* Coalitions as methods ask for them: the image, then each segment left out, or different ones by chance. */
 std::vector<Replaced> drawn_coalitions(size_t segments, bool leave_one_out, size_t count) {
     std::vector<Replaced> drawn{Replaced(segments, 0)};
@@ -301,14 +270,7 @@ std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<
             results[k].index_copy_(0, index, found);
         }
     }
-    std::vector<at::Tensor> values;
-    for (size_t k = 0; k < cut_.live.size(); k++) {
-        const Value &value = program_.values[static_cast<size_t>(cut_.live[k])];
-        Shape shape = value.shape;
-        shape[0] = static_cast<int64_t>(n);
-        values.push_back(results[cut_.pool_of_live[k]].to(value.dtype).reshape(shape));
-    }
-    return values;
+    return live_values(program_, cut_, results);
 }
 
 std::string SegmentPools::name() const {

@@ -87,10 +87,13 @@ bool is_reshape(const Node &node) {
     return reshapes.count(node.name) != 0 && node.is_value(0) && node.makes.size() == 1 && node.makes[0] >= 0;
 }
 
-/* Whether a reshape leaves the rows of each sample together in the first axis. */
-bool keeps_rows_together(const Node &node, const Value &out) {
+/* Whether a reshape leaves the rows of each sample together in the first axis; `rows` that it reads, 0: samples. */
+bool keeps_rows_together(const Node &node, const Value &out, int64_t rows) {
     if (out.by_sample || node.name == "flatten") {
         return true;
+    }
+    if (node.name == "unsqueeze" || node.name == "squeeze") {
+        return rows > 1 && out.shape[0] == rows;
     }
     if (node.arguments.size() < 2) {
         return false;
@@ -136,6 +139,16 @@ Reach reshaped(const Reach &mask, const Shape &from, const Shape &to, int64_t se
     return mask.expand(expanded).reshape(sizes);
 }
 
+/* A recurrent layer over sequences (rows, time, features) that starts from the same state: each result reads its row. */
+bool is_recurrent(const Program &p, const Node &node) {
+    const bool known = node.name == "gru" || node.name == "lstm" || node.name == "rnn_tanh" || node.name == "rnn_relu";
+    const auto of_input = [&](int v) {
+        return v == node.arguments[0].value || !p.values[static_cast<size_t>(v)].dependent;
+    };
+    return known && node.is_value(0) && node.op.schema().arguments()[0].name() == "input" &&
+           region::flag_of(node, "batch_first") && std::all_of(node.reads.begin(), node.reads.end(), of_input);
+}
+
 /* Everything that reaches a value of a sample reaches all of a result of that shape. */
 Reach everywhere(const std::vector<Reach> &masks, const Shape &shape, int64_t segments) {
     Reach any;
@@ -172,7 +185,7 @@ SegmentReach::SegmentReach(const Program &program) : program_(program), by_row_(
             if (made < 0 || value(made).by_sample || !known || value(made).shape.empty()) {
                 continue;
             }
-            if (reshape ? keeps_rows_together(node, value(made)) : rows > 0 && value(made).shape[0] == rows) {
+            if (reshape ? keeps_rows_together(node, value(made), rows) : rows > 0 && value(made).shape[0] == rows) {
                 in_rows[static_cast<size_t>(made)] = true;
                 by_row_.values[static_cast<size_t>(made)].by_sample = true;
                 by_row_.values[static_cast<size_t>(made)].shape[0] = 1;
@@ -190,6 +203,11 @@ std::vector<Reach> SegmentReach::results(size_t i, int64_t segments, const std::
     if (is_reshape(node)) {
         const int from = node.arguments[0].value;
         found[0] = reshaped(masks[static_cast<size_t>(from)], value(from).shape, value(node.makes[0]).shape, segments);
+        return found;
+    }
+    if (is_recurrent(program_, node)) {
+        const Reach &read = masks[static_cast<size_t>(node.arguments[0].value)];
+        found[0] = read.dim() == 3 ? read.amax({1, 2}, true) : Reach();
         return found;
     }
     const auto *rule = dynamic_cast<const Separable *>(rules_[i].get());

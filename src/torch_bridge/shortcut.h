@@ -66,6 +66,7 @@ class Features {
 std::unique_ptr<Features> between_points(const Subject &subject);   /* MET_LERP: affine.cpp */
 std::unique_ptr<Features> without_bands(const Subject &subject);    /* MET_BANDS: bands.cpp */
 std::unique_ptr<Features> with_windows(const Subject &subject);     /* MET_BOX: windows.cpp */
+std::unique_ptr<Features> of_pixels(const Subject &subject);        /* the same, pixel by pixel: pixel_sums.cpp */
 std::unique_ptr<Features> whole_points(const Subject &subject);     /* the same without a shared part */
 std::unique_ptr<Features> whole_samples(const Subject &subject);    /* the others too: rendered.cpp */
 std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_sums.cpp */

@@ -187,4 +187,45 @@ PoolCut cut_at_pools(const Program &program) {
     return cut;
 }
 
+at::Tensor by_place(const at::Tensor &values, const Shape &axes) {
+    Shape order;
+    int64_t features = 1, places = 1;
+    for (int64_t a = 0; a < values.dim(); a++) {
+        if (std::count(axes.begin(), axes.end(), a) == 0) {
+            order.push_back(a);
+            features *= a == 0 ? 1 : values.size(a);
+        }
+    }
+    for (int64_t axis : axes) {
+        order.push_back(axis);
+        places *= values.size(axis);
+    }
+    return values.permute(order).reshape({values.size(0), features, places});
+}
+
+at::Tensor reached_places(const at::Tensor &mask, const Shape &shape, const Shape &axes) {
+    Shape others, sizes{mask.size(0)};
+    for (int64_t a = 1; a < mask.dim(); a++) {
+        const bool pooled = std::count(axes.begin(), axes.end(), a) != 0;
+        sizes.push_back(pooled ? shape[static_cast<size_t>(a)] : 1);
+        if (!pooled) {
+            others.push_back(a);
+        }
+    }
+    const at::Tensor any = others.empty() ? mask : mask.amax(others, true);
+    return any.expand(sizes).reshape({mask.size(0), -1}).gt(0);
+}
+
+std::vector<at::Tensor> live_values(const Program &program, const PoolCut &cut, const std::vector<at::Tensor> &pooled) {
+    std::vector<at::Tensor> values;
+    for (size_t k = 0; k < cut.live.size(); k++) {
+        const Value &value = program.values[static_cast<size_t>(cut.live[k])];
+        const at::Tensor &of_pool = pooled[cut.pool_of_live[k]];
+        Shape shape = value.shape;
+        shape[0] = of_pool.size(0);
+        values.push_back(of_pool.to(value.dtype).reshape(shape));
+    }
+    return values;
+}
+
 } // namespace bridge

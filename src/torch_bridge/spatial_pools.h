@@ -29,6 +29,15 @@ struct PoolCut {
 /* The cut behind which only pools are read; throws Declined where there is none. */
 PoolCut cut_at_pools(const Program &program);
 
+/* Values (samples, ...) as (samples, features, places), places along `axes`. */
+at::Tensor by_place(const at::Tensor &values, const std::vector<int64_t> &axes);
+
+/* Which places along `axes` of a value of that shape each mask (masks, axes behind the first) reaches: (masks, places). */
+at::Tensor reached_places(const at::Tensor &masks, const std::vector<int64_t> &shape, const std::vector<int64_t> &axes);
+
+/* The live values at the cut from what the pools give, (samples, features) each. */
+std::vector<at::Tensor> live_values(const Program &program, const PoolCut &cut, const std::vector<at::Tensor> &pooled);
+
 } // namespace bridge
 
 #endif

@@ -44,7 +44,30 @@ int Trace::storage_of(const at::Tensor &tensor, bool foreign) {
     memory_.push_back(tensor.storage().getWeakStorageImpl());
     foreign_.push_back(foreign);
     dependent_.push_back(false);
+    made_there_.emplace_back();
     return number;
+}
+
+/*
+ * The slot of a tensor; -1: no operator of the run has given it. Functions such as torch.zeros hand out another tensor than
+ * the operator gave, over the same memory.
+ */
+int Trace::slot_of(const at::Tensor &tensor, int storage) {
+    const c10::TensorImpl *key = tensor.unsafeGetTensorImpl();
+    const auto found = slot_of_.find(key);
+    if (found != slot_of_.end() || storage < 0) {
+        return found == slot_of_.end() ? -1 : found->second;
+    }
+    const at::Tensor &made = made_there_[static_cast<size_t>(storage)];
+    const bool same = made.defined() && made.sizes() == tensor.sizes() && made.strides() == tensor.strides() &&
+                      made.storage_offset() == tensor.storage_offset() && made.scalar_type() == tensor.scalar_type();
+    if (!same) {
+        return -1;
+    }
+    const int slot = slot_of_.at(made.unsafeGetTensorImpl());
+    slot_of_.emplace(key, slot);
+    handed_out_.emplace_back(tensor.getIntrusivePtr());
+    return slot;
 }
 
 bool Trace::depends(const at::Tensor &tensor) const {
@@ -71,9 +94,8 @@ void describe(const at::Tensor &tensor, Taped *out) {
 Taped Trace::read(const at::Tensor &tensor) {
     Taped taped;
     describe(tensor, &taped);
-    const auto found = slot_of_.find(tensor.unsafeGetTensorImpl());
-    taped.slot = found == slot_of_.end() ? -1 : found->second;
     taped.storage = storage_of(tensor, true);
+    taped.slot = slot_of(tensor, taped.storage);
     const bool dependent = taped.storage >= 0 ? dependent_[static_cast<size_t>(taped.storage)]
                                               : taped.slot >= 0 && slot_dependent_[static_cast<size_t>(taped.slot)];
     taped.alias = dependent && taped.slot < 0;
@@ -106,6 +128,9 @@ Taped Trace::make(const at::Tensor &tensor) {
         }
     } else {
         taped.constant = tensor;
+        if (taped.storage >= 0) {
+            made_there_[static_cast<size_t>(taped.storage)] = tensor;
+        }
     }
     return taped;
 }

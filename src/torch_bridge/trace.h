@@ -84,6 +84,7 @@ class Trace {
     void start(const c10::OperatorHandle &op, c10::ArrayRef<const c10::IValue> inputs);
     void end(const std::vector<c10::IValue> &outputs);
     int storage_of(const at::Tensor &tensor, bool foreign);
+    int slot_of(const at::Tensor &tensor, int storage);
     Taped read(const at::Tensor &tensor);
     Taped make(const at::Tensor &tensor);
     template <typename Look> TapedValue tape(const c10::IValue &value, const Look &look);
@@ -96,9 +97,10 @@ class Trace {
     bool depends_ = false; /* the call that has begun reads a value that depends on the input */
     std::chrono::steady_clock::time_point begun_;
     /* Identities, which no other tensor or memory takes as long as they are held. */
-    std::vector<c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>> tensors_;
+    std::vector<c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>> tensors_, handed_out_;
     std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> memory_;
     std::vector<bool> foreign_, dependent_; /* by storage: it was there before; it depends on the input */
+    std::vector<at::Tensor> made_there_;    /* by storage: what an operator made of constants there last */
     std::unordered_map<const c10::TensorImpl *, int> slot_of_;
     std::unordered_map<const c10::StorageImpl *, int> storage_of_;
     std::vector<bool> slot_dependent_;

@@ -68,6 +68,13 @@ class Windows : public Features {
     size_t operators_;
 };
 
+/* Whether features leave less than half of the whole to do: planned, or where no matter what it costs, in operators. */
+bool saves_half(const Subject &subject, const Features &features) {
+    const size_t all = subject.program.nodes.size();
+    return subject.trial.always ? 2 * subject.program.count(features.stop, all) <= subject.program.count(0, all)
+                                : 2 * (features.planned + subject.cost(features.stop, all)) <= subject.cost(0, all);
+}
+
 } // namespace
 
 std::unique_ptr<Features> with_windows(const Subject &subject) {
@@ -85,7 +92,22 @@ std::unique_ptr<Features> with_windows(const Subject &subject) {
         } catch (const Declined &) { /* they are not summed first: but perhaps neighbours are, along an axis of them */
         }
     }
-    return std::make_unique<Windows>(subject);
+    std::unique_ptr<Features> pixels;
+    try {
+        pixels = of_pixels(subject);
+    } catch (const Declined &) { /* places look at several pixels, or are not taken together at the end */
+    }
+    if (pixels && saves_half(subject, *pixels)) {
+        return pixels;
+    }
+    try {
+        return std::make_unique<Windows>(subject);
+    } catch (const Declined &) {
+        if (!pixels) {
+            throw;
+        }
+        return pixels;
+    }
 }
 
 } // namespace bridge

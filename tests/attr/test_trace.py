@@ -189,6 +189,10 @@ FEATURES: dict[str, Rule] = {
     "a branch": lambda y, x: y + y.mean((2, 3), keepdim=True).sigmoid() * y.flip(1),
     "the input's shape": lambda y, x: y * x.shape[1] + torch.zeros(len(x), 1, 1, 1),
     "a buffer": lambda y, x: torch.zeros_like(y).copy_(y),
+    "numbers for each sample": lambda y, x: (
+        y * torch.full((len(x), 1, *x.shape[2:]), 0.5) + torch.ones(len(x), 1, 1, 1)
+    ),
+    "zeros that are written": lambda y, x: torch.zeros(y.shape, dtype=y.dtype).copy_(y),
     "no gradients for a part": lambda y, x: y + y.detach().round(),
 }
 
