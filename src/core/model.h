@@ -158,6 +158,7 @@ typedef struct met_trial {
  *   name      what was prepared, for reports; as long as `p` lives
  *   program   what of the model's program is done how, and what that was planned to cost, for reports; as `name`, or NULL
  *   release   frees `p`
+ *   spared    seconds of the last evaluation in which it was found what later ones need, and which these are spared; or NULL
  */
 typedef struct met_shortcut {
     size_t least_gradients;
@@ -169,6 +170,7 @@ typedef struct met_shortcut {
     const char *(*name)(const met_prepared *p);
     const char *(*program)(const met_prepared *p);
     void (*release)(void *ctx, met_prepared *p);
+    double (*spared)(const met_prepared *p);
 } met_shortcut;
 
 /* ---- what the core offers a provider */

@@ -121,6 +121,7 @@ static int run_described(engine *e, size_t n, double *seconds) {
     }
     const size_t again = met_count_call(e, 0, n, *seconds);
     e->report->shortcut_seconds += *seconds;
+    *seconds -= cut->spared != NULL ? cut->spared(e->prepared) : 0; /* what samples to come take, too */
     if (status == MET_OK && y->value == NULL) {
         return met_fail(MET_EMODEL, "the model answered without outputs");
     }

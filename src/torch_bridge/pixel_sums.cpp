@@ -137,6 +137,7 @@ const PixelSums::Table &PixelSums::table(const Key &key) {
     if (found != known_.end()) {
         return found->second;
     }
+    const Learning timed(&learning);
     const auto [row, from, to] = key;
     const int64_t axis = bands_ + 1;
     at::Tensor x = images_.slice(0, row, row + 1).clone();
@@ -188,6 +189,7 @@ at::Tensor PixelSums::pooled(size_t k, const Table &image, const Table &changed,
 
 std::vector<at::Tensor> PixelSums::of(const met_sample *s, const std::vector<int64_t> &rows) {
     const at::NoGradGuard off;
+    learning = 0;
     std::vector<std::vector<at::Tensor>> results(cut_.pools.size());
     for (size_t i = 0; i < rows.size(); i++) {
         const bool box = s[i].kind == MET_BOX;

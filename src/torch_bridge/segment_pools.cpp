@@ -240,6 +240,7 @@ at::Tensor SegmentPools::pooled(Image &image, size_t pool, const std::vector<Rep
 
 std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<int64_t> &rows) {
     at::NoGradGuard off;
+    learning = 0;
     const size_t n = rows.size();
     std::map<int64_t, std::vector<int64_t>> by_image;
     for (size_t i = 0; i < n; i++) {
@@ -260,7 +261,10 @@ std::vector<at::Tensor> SegmentPools::of(const met_sample *s, const std::vector<
         for (int64_t i : places) {
             asked.push_back(replaced_by(s[i], image.segments));
         }
-        learn(image, row, asked);
+        {
+            const Learning timed(&learning);
+            learn(image, row, asked);
+        }
         const at::Tensor index = at::tensor(places).to(images_.device());
         for (size_t k = 0; k < cut_.pools.size(); k++) {
             const at::Tensor found = pooled(image, k, asked);

@@ -143,6 +143,7 @@ const SegmentSums::Additions &SegmentSums::additions(int64_t row, const met_segm
     if (found != known_.end()) {
         return found->second;
     }
+    const Learning timed(&learning);
     if (static_cast<double>(known_.size() + 1) * bytes_ > KEPT_BYTES) {
         known_.clear();
     }
@@ -176,6 +177,7 @@ const SegmentSums::Additions &SegmentSums::additions(int64_t row, const met_segm
 
 std::vector<at::Tensor> SegmentSums::of(const met_sample *s, const std::vector<int64_t> &rows) {
     const at::NoGradGuard off;
+    learning = 0;
     std::vector<std::vector<at::Tensor>> parts(live_.size());
     for (size_t i = 0, next = 0; i < rows.size(); i = next) { /* samples of an image follow each other */
         const met_segments *segments = nullptr;

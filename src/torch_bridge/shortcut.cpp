@@ -284,8 +284,12 @@ void release(void *, met_prepared *p) {
     delete p;
 }
 
+double spared(const met_prepared *p) {
+    return p->features->learning;
+}
+
 } // namespace
 
-const met_shortcut recorded_program = {3, 16, prepare, forward, gradient, collect, name, program, release};
+const met_shortcut recorded_program = {3, 16, prepare, forward, gradient, collect, name, program, release, spared};
 
 } // namespace bridge

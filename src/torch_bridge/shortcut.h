@@ -4,6 +4,7 @@
 
 #include "program.h"
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -37,6 +38,19 @@ struct Subject : Inputs {
     double cost(size_t from, size_t to) const;
 };
 
+/* While it lives, time passes for samples to come. */
+class Learning {
+  public:
+    explicit Learning(double *seconds) : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
+    ~Learning() { *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+    Learning(const Learning &) = delete;
+    Learning &operator=(const Learning &) = delete;
+
+  private:
+    double *seconds_;
+    std::chrono::steady_clock::time_point start_;
+};
+
 /* Values of some images, images [from, ...), and where autograd recorded them the leaf that they come from. */
 struct Evaluated {
     int64_t from;
@@ -56,6 +70,8 @@ class Features {
     bool back_in_double = false;
     /* The images' own values at the cut, with autograd's graph; empty: they were not made in this way. */
     std::vector<Evaluated> graph;
+    /* Seconds of the last of() in which it was found what later samples need. */
+    double learning = 0;
     /* In words, for reports. */
     virtual std::string name() const = 0;
     /* The values that are live at the cut, for n samples; rows (n,): which image each belongs to. They may be written to. */

@@ -429,6 +429,30 @@ void test_shortcut_that_is_slow(void) {
     }
 }
 
+/* The first calls find what all others need: what they take is no reason to leave. */
+void test_shortcut_that_learns_is_not_slow(void) {
+    for (int gradient = 0; gradient < 2; gradient++) {
+        script m;
+        toy t;
+        met_report report = {0};
+        const met_options options = {.max_batch_size = 1, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+        script_make_inputs();
+        met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
+        toy_init(&t, true);
+        t.seconds_a_sample = 6e-3;
+        t.shortcut_seconds_a_sample = 6e-4;
+        t.shortcut_learns = 4;
+        t.shortcut_seconds_learning = 3e-2;
+        REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+        t.seconds_a_sample = 0;
+        check_results(&m, &job, &t, gradient);
+        CHECK_STR(report.shortcut, "toy stem");
+        CHECK_INT(report.shortcut_evaluations, IMAGES * SAMPLES);
+        CHECK(report.shortcut_seconds >= 4 * 3e-2);
+        check_finished(&report, &t);
+    }
+}
+
 /* In doubt, since a sample alone is believed to be fast: some samples are rendered, which takes longer, and the shortcut
  * goes on. */
 void test_shortcut_that_is_faster_after_all(void) {

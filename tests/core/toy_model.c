@@ -256,6 +256,7 @@ struct met_prepared {
     double (*z)[TOY_FEATURES];
     double (*zb)[TOY_FEATURES];
     double (*sum)[TOY_FEATURES];
+    double spared;
 };
 
 static void release(void *ctx, met_prepared *p) {
@@ -368,9 +369,12 @@ static void look_at_trial(toy *t, const met_prepared *p, const met_batch *x, con
 }
 
 /* Count n evaluations by the shortcut. */
-static int enter_evaluation(toy *t, size_t n) {
+static int enter_evaluation(toy *t, met_prepared *p, size_t n) {
     const int status = enter_shortcut(t);
-    work((double)n * t->shortcut_seconds_a_sample);
+    const bool learns = t->shortcut_learns > 0;
+    p->spared = learns ? t->shortcut_seconds_learning : 0;
+    t->shortcut_learns -= learns;
+    work((double)n * t->shortcut_seconds_a_sample + p->spared);
     return status == MET_OK ? enter(t, n) : status;
 }
 
@@ -383,7 +387,7 @@ static void exaggerate(const toy *t, const met_sample *s, met_outputs *y) {
 
 static int shortcut_forward(void *ctx, met_prepared *p, const met_sample *s, size_t n, met_outputs *y) {
     toy *t = ctx;
-    int status = enter_evaluation(t, n);
+    int status = enter_evaluation(t, p, n);
     for (size_t i = 0; i < n && status == MET_OK; i++) {
         double z[TOY_FEATURES];
         size_t target;
@@ -397,7 +401,7 @@ static int shortcut_forward(void *ctx, met_prepared *p, const met_sample *s, siz
 static int shortcut_gradient(void *ctx, met_prepared *p, const met_sample *s, const double *weight, size_t n,
                              met_outputs *y) {
     toy *t = ctx;
-    int status = enter_evaluation(t, n);
+    int status = enter_evaluation(t, p, n);
     for (size_t i = 0; i < n && status == MET_OK; i++) {
         double z[TOY_FEATURES];
         size_t target;
@@ -429,8 +433,12 @@ static const char *name(const met_prepared *p) {
     return "toy stem";
 }
 
+static double spared(const met_prepared *p) {
+    return p->spared;
+}
+
 static const met_shortcut toy_shortcut = {3,       3,    prepare, shortcut_forward, shortcut_gradient,
-                                          collect, name, NULL,    release};
+                                          collect, name, NULL,    release,          spared};
 
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);

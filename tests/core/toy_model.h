@@ -58,6 +58,8 @@ typedef struct toy {
     double seconds;                   /* what a call of the model takes at least ... */
     double seconds_a_sample;          /* ... and each sample of it ... */
     double shortcut_seconds_a_sample; /* ... and of a call of the shortcut */
+    size_t shortcut_learns;           /* so many calls of it find what later ones are spared, ... */
+    double shortcut_seconds_learning; /* ... which takes so long each time */
     bool wrong;                       /* what the shortcut gives for the alpha ... */
     double wrong_alpha;               /* ... is off by a part in ten */
     met_tried tried;                  /* what prepare() tells */
