@@ -5,6 +5,12 @@
 namespace bridge {
 namespace {
 
+/*
+ * New parts are computed by kernels that round otherwise than those for whole images, and that would stay in the difference
+ * of every window: the values of the image are made in double where that takes no more than this part of the job.
+ */
+const double DOUBLE_PART = 0.09;
+
 Box box_of(const met_sample &s) {
     if (s.kind != MET_BOX) {
         return Box::nothing();
@@ -35,7 +41,11 @@ class Windows : public Features {
         if (subject.only_planned) {
             return;
         }
-        regions_.keep(laid_out(subject, values_of(subject, subject.images, regions_.wanted(), stop), 0),
+        const std::vector<int> &wanted = regions_.wanted();
+        const double all = regions_.planned_seconds() * static_cast<double>(subject.trial.count);
+        const bool in_double = seconds_in_double(subject, stop) <= DOUBLE_PART * all;
+        const auto values = values_of(subject, subject.images, wanted, stop, in_double);
+        regions_.keep(laid_out(subject, narrowed(subject.program, values, wanted), 0),
                       {subject.images, subject.baselines, subject.origins});
     }
 
