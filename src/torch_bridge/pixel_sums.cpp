@@ -23,11 +23,11 @@ const double WINDOW_SECONDS = 50e-6;
 /* Values in front of the pools are kept up to this many bytes, of one evaluation and of all. */
 const double TABLE_BYTES = 64 << 20, KEPT_BYTES = 256 << 20;
 
-/* A mask for each bit of a position along an axis of the image: where it is 1, then where it is 0. */
+/* Masks for each bit of a position along an axis of the image, one bit at least: where it is 1, then where it is 0. */
 Reach bits_along(int64_t axis, int64_t size) {
     std::vector<at::Tensor> masks;
     const at::Tensor places = at::arange(size);
-    for (int64_t bit = 1; bit < size; bit *= 2) {
+    for (int64_t bit = 1; bit == 1 || bit < size; bit *= 2) {
         const at::Tensor set = places.bitwise_and(bit).ne(0);
         masks.push_back(set);
         masks.push_back(set.logical_not());
@@ -35,7 +35,7 @@ Reach bits_along(int64_t axis, int64_t size) {
     Shape shape(MET_AXES + 1, 1);
     shape[0] = static_cast<int64_t>(masks.size());
     shape[static_cast<size_t>(axis) + 1] = size;
-    return masks.empty() ? Reach() : at::stack(masks).to(at::kFloat).reshape(shape);
+    return at::stack(masks).to(at::kFloat).reshape(shape);
 }
 
 class PixelSums : public Features {
@@ -56,11 +56,8 @@ class PixelSums : public Features {
     const Table &table(const Key &key);
     at::Tensor pooled(size_t pool, const Table &image, const Table &changed, const met_sample &s) const;
 
-    const Program &program_;
-    const Model &model_;
-    at::Tensor images_, baselines_;
-    std::vector<int64_t> origins_;
-    int bands_, rows_ = -1, columns_ = -1; /* axes of an image */
+    const Inputs inputs_;
+    int rows_ = -1, columns_ = -1; /* axes of an image */
     PoolCut cut_;
     SegmentReach reach_;
     std::vector<at::Tensor> row_, column_; /* by pool: (places,) of the pixel that each place looks at */
@@ -70,26 +67,28 @@ class PixelSums : public Features {
 };
 
 PixelSums::PixelSums(const Subject &subject)
-    : program_(subject.program), model_(subject.model), images_(subject.images), baselines_(subject.baselines),
-      origins_(subject.origins), bands_(subject.bands), cut_(cut_at_pools(program_)), reach_(program_) {
+    : inputs_(subject), cut_(cut_at_pools(subject.program)), reach_(subject.program) {
     const at::NoGradGuard off;
     stop = cut_.stop;
     for (int axis = 0; axis < MET_AXES; axis++) {
-        (axis == bands_ ? bands_ : rows_ < 0 ? rows_ : columns_) = axis;
+        if (axis != inputs_.bands) {
+            (rows_ < 0 ? rows_ : columns_) = axis;
+        }
     }
-    int64_t bands = images_.size(bands_ + 1);
+    const int64_t all = inputs_.images.size(inputs_.bands + 1);
+    int64_t bands = all;
     for (size_t i = 0; i < subject.trial.batch.n; i++) {
         const met_sample &s = subject.trial.samples[i];
-        bands = s.kind == MET_BOX ? static_cast<int64_t>(s.box.stop[bands_] - s.box.start[bands_]) : bands;
+        bands =
+            s.kind == MET_BOX ? static_cast<int64_t>(s.box.stop[inputs_.bands] - s.box.start[inputs_.bands]) : bands;
     }
     count_ = std::max<size_t>(subject.trial.count, 1);
-    const int64_t all = images_.size(bands_ + 1);
     whole_ = bands == all;
     const int64_t needed = 1 + (whole_ ? 1 : 2 * (all / std::max<int64_t>(bands, 1))); /* if ranges overlap by half */
     planned = WINDOW_SECONDS + subject.cost(0, stop) * static_cast<double>(needed) / static_cast<double>(count_);
     double bytes = 0;
     for (const SpatialPool &pool : cut_.pools) {
-        bytes += bytes_of(program_.values[static_cast<size_t>(pool.source)]);
+        bytes += bytes_of(inputs_.program.values[static_cast<size_t>(pool.source)]);
     }
     if (planned > 0.7 * subject.cost(0, stop) && !subject.trial.always) {
         throw Declined(MET_DECLINE_NOTHING_SHARED, "there are too few windows to evaluate every pixel for them");
@@ -109,15 +108,8 @@ PixelSums::PixelSums(const Subject &subject)
  */
 at::Tensor PixelSums::position_along(size_t k, int64_t axis) const {
     const SpatialPool &pool = cut_.pools[k];
-    const Shape &shape = program_.values[static_cast<size_t>(pool.source)].shape;
-    const Reach bits = bits_along(axis, images_.size(axis + 1));
-    if (!bits.defined()) {
-        int64_t places = 1;
-        for (int64_t a : pool.axes) {
-            places *= shape[static_cast<size_t>(a)];
-        }
-        return at::zeros({places}, at::kLong).to(images_.device());
-    }
+    const Shape &shape = inputs_.program.values[static_cast<size_t>(pool.source)].shape;
+    const Reach bits = bits_along(axis, inputs_.images.size(axis + 1));
     const Reach reach = reach_.of(bits, {pool.source})[0];
     if (!reach.defined()) {
         throw Declined(MET_DECLINE_STRUCTURE, "the receptive fields of the model's places are not known");
@@ -129,7 +121,7 @@ at::Tensor PixelSums::position_along(size_t k, int64_t axis) const {
     }
     const at::Tensor values = at::ones({}, at::kLong).__lshift__(at::arange(set.size(0))).unsqueeze(1);
     const at::Tensor found = set.to(at::kLong).mul(values).sum(0);
-    return at::where(set.logical_or(clear).any(0), found, -1).to(images_.device());
+    return at::where(set.logical_or(clear).any(0), found, -1).to(inputs_.images.device());
 }
 
 const PixelSums::Table &PixelSums::table(const Key &key) {
@@ -139,19 +131,14 @@ const PixelSums::Table &PixelSums::table(const Key &key) {
     }
     const Learning timed(&learning);
     const auto [row, from, to] = key;
-    const int64_t axis = bands_ + 1;
-    at::Tensor x = images_.slice(0, row, row + 1).clone();
-    x.slice(axis, from, to).copy_(baselines_.slice(0, row, row + 1).slice(axis, from, to));
-    Run run(program_, model_, {origins_[static_cast<size_t>(row)]});
-    for (const SpatialPool &pool : cut_.pools) {
-        run.keep(pool.source);
-    }
-    run.give(program_.input, x);
-    run.go(0, cut_.pooled);
+    const int64_t axis = inputs_.bands + 1;
+    at::Tensor x = inputs_.images.slice(0, row, row + 1).clone();
+    x.slice(axis, from, to).copy_(inputs_.baselines.slice(0, row, row + 1).slice(axis, from, to));
     Table made;
     double bytes = 0;
-    for (const SpatialPool &pool : cut_.pools) {
-        made.values.push_back(by_place(run.value(pool.source), pool.axes).squeeze(0).contiguous());
+    const int64_t origin = inputs_.origins[static_cast<size_t>(row)];
+    for (const at::Tensor &values : before_pools(inputs_.program, inputs_.model, cut_, x, {origin})) {
+        made.values.push_back(values.squeeze(0).contiguous());
         made.sums.push_back(made.values.back().sum(at::IntArrayRef{1}, false, at::kDouble));
         bytes += static_cast<double>(made.values.back().nbytes());
     }
@@ -193,8 +180,8 @@ std::vector<at::Tensor> PixelSums::of(const met_sample *s, const std::vector<int
     std::vector<std::vector<at::Tensor>> results(cut_.pools.size());
     for (size_t i = 0; i < rows.size(); i++) {
         const bool box = s[i].kind == MET_BOX;
-        const auto from = box ? static_cast<int64_t>(s[i].box.start[bands_]) : 0;
-        const auto to = box ? static_cast<int64_t>(s[i].box.stop[bands_]) : 0;
+        const auto from = box ? static_cast<int64_t>(s[i].box.start[inputs_.bands]) : 0;
+        const auto to = box ? static_cast<int64_t>(s[i].box.stop[inputs_.bands]) : 0;
         const Table &image = table({rows[i], 0, 0}), &changed = box ? table({rows[i], from, to}) : image;
         for (size_t k = 0; k < cut_.pools.size(); k++) {
             results[k].push_back(pooled(k, image, changed, s[i]));
@@ -204,7 +191,7 @@ std::vector<at::Tensor> PixelSums::of(const met_sample *s, const std::vector<int
     for (const std::vector<at::Tensor> &of_pool : results) {
         pooled.push_back(at::cat(of_pool));
     }
-    return live_values(program_, cut_, pooled);
+    return live_values(inputs_.program, cut_, pooled);
 }
 
 std::string PixelSums::name() const {

@@ -158,16 +158,13 @@ at::Tensor SegmentPools::render(const Image &image, int64_t row, const Plan &pla
 
 /* Evaluate coalitions [from, to) of a plan in front of the pools, and write down what they tell. */
 void SegmentPools::evaluate(Image &image, int64_t row, const Plan &plan, size_t from, size_t to) {
-    Run run(program_, model_, std::vector<int64_t>(to - from, origins_[static_cast<size_t>(row)]));
-    run.give(program_.input, render(image, row, plan, from, to));
-    for (const SpatialPool &pool : cut_.pools) {
-        run.keep(pool.source);
-    }
-    run.go(0, cut_.pooled);
+    const std::vector<int64_t> origins(to - from, origins_[static_cast<size_t>(row)]);
+    const std::vector<at::Tensor> before =
+        before_pools(program_, model_, cut_, render(image, row, plan, from, to), origins);
     for (size_t k = 0; k < cut_.pools.size(); k++) {
         const SpatialPool &pool = cut_.pools[k];
         const Groups &groups = image.groups[k];
-        const at::Tensor values = by_place(run.value(pool.source), pool.axes);
+        const at::Tensor &values = before[k];
         std::vector<at::Tensor> told; /* (groups, features) of each coalition */
         for (size_t i = from; i < to; i++) {
             const at::Tensor sorted = values.select(0, static_cast<int64_t>(i - from)).index_select(1, groups.order);

@@ -187,6 +187,9 @@ PoolCut cut_at_pools(const Program &program) {
     return cut;
 }
 
+namespace {
+
+/* Values (samples, ...) as (samples, features, places), places along `axes`. */
 at::Tensor by_place(const at::Tensor &values, const Shape &axes) {
     Shape order;
     int64_t features = 1, places = 1;
@@ -201,6 +204,23 @@ at::Tensor by_place(const at::Tensor &values, const Shape &axes) {
         places *= values.size(axis);
     }
     return values.permute(order).reshape({values.size(0), features, places});
+}
+
+} // namespace
+
+std::vector<at::Tensor> before_pools(const Program &program, const Model &model, const PoolCut &cut,
+                                     const at::Tensor &samples, const std::vector<int64_t> &origins) {
+    Run run(program, model, origins);
+    run.give(program.input, samples);
+    for (const SpatialPool &pool : cut.pools) {
+        run.keep(pool.source);
+    }
+    run.go(0, cut.pooled);
+    std::vector<at::Tensor> found;
+    for (const SpatialPool &pool : cut.pools) {
+        found.push_back(by_place(run.value(pool.source), pool.axes));
+    }
+    return found;
 }
 
 at::Tensor reached_places(const at::Tensor &mask, const Shape &shape, const Shape &axes) {

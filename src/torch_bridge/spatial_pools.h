@@ -29,8 +29,12 @@ struct PoolCut {
 /* The cut behind which only pools are read; throws Declined where there is none. */
 PoolCut cut_at_pools(const Program &program);
 
-/* Values (samples, ...) as (samples, features, places), places along `axes`. */
-at::Tensor by_place(const at::Tensor &values, const std::vector<int64_t> &axes);
+/*
+ * The values in front of each pool, (samples, features, places), for samples (n, ...) of the images `origins`, in the user's
+ * call.
+ */
+std::vector<at::Tensor> before_pools(const Program &program, const Model &model, const PoolCut &cut,
+                                     const at::Tensor &samples, const std::vector<int64_t> &origins);
 
 /* Which places along `axes` of a value of that shape each mask (masks, axes behind the first) reaches: (masks, places). */
 at::Tensor reached_places(const at::Tensor &masks, const std::vector<int64_t> &shape, const std::vector<int64_t> &axes);

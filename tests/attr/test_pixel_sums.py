@@ -111,6 +111,13 @@ def assert_same(fast: Any, plain: Any, tolerance: float = 1e-11) -> None:
     assert (fast.attributes - plain.attributes).abs().max() <= tolerance * scale
 
 
+def lime(model: Any, hsi: Any, mask: Any, shortcuts: Any, **arguments: Any) -> Any:
+    torch.manual_seed(2)
+    with mt.options(shortcuts=shortcuts):
+        method = Lime(explainable(model), SkLearnLinearRegression())
+        return method.get_spatial_attributes(hsi, mask, target=1, **arguments)
+
+
 @pytest.mark.parametrize(("name", "window"), each_pair(MODELS, WINDOWS))
 def test_the_plain_numbers(name: str, window: str) -> None:
     model, hsi = made(name), image()
@@ -215,12 +222,7 @@ def test_rows_that_meet_each_other_are_never_told_apart(name: str, kind: str) ->
     assert not (fast.report.shortcut or "").startswith(NAME), fast.report
     assert_same(fast, plain)
     mask = torch.arange(ROWS)[None, :, None] // 5 * 2 + torch.arange(COLUMNS) // 4
-    found = []
-    for how in ("always", False):
-        torch.manual_seed(2)
-        with mt.options(shortcuts=how):
-            lime = Lime(explainable(model), SkLearnLinearRegression())
-            found.append(lime.get_spatial_attributes(hsi, mask, target=1, n_samples=20, **one))
+    found = [lime(model, hsi, mask, how, n_samples=20, **one) for how in ("always", False)]
     assert_same(*found)
 
 
@@ -228,12 +230,7 @@ def test_rows_that_meet_each_other_are_never_told_apart(name: str, kind: str) ->
 def test_superpixels_of_spectra_are_taken_together(kind: str) -> None:
     model, hsi = made(kind), image()
     mask = torch.arange(ROWS)[None, :, None] // 2 * 2 + torch.arange(COLUMNS) // 4
-    found = []
-    for how in ("always", False):
-        torch.manual_seed(2)
-        with mt.options(shortcuts=how):
-            lime = Lime(explainable(model), SkLearnLinearRegression())
-            found.append(lime.get_spatial_attributes(hsi, mask, target=1, n_samples=60))
+    found = [lime(model, hsi, mask, how, n_samples=60) for how in ("always", False)]
     assert (found[0].report.shortcut or "").startswith("superpixel sums: 2 evaluations for"), found[0].report
     assert_same(*found)
 

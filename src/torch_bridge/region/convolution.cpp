@@ -101,19 +101,19 @@ struct Convolution : Separable {
         for (size_t d = 1; d < out.axes(); d++) {
             around.emplace_back(u.changed[d].first - from[d].first, from[d].last - u.changed[d].last);
         }
-        Ints
-            padding; /* zeros around the change, as many on both sides, or too much of it where an amount is negative */
+        Ints padding; /* as many zeros on both sides as a convolution takes; -1: other amounts, or less of the change */
         for (const auto &[before, behind] : around) {
             padding.push_back(before == behind && before >= 0 ? before : -1);
         }
-        const bool alike = std::none_of(padding.begin(), padding.end(), [](int64_t amount) { return amount < 0; });
-        const at::Tensor change = u.fresh - u.old;
-        const at::Tensor x = alike ? change : pad(change, around, 0);
-        padding = alike ? padding : Ints(spatial(), 0);
+        at::Tensor x = u.fresh - u.old;
+        if (std::count(padding.begin(), padding.end(), -1) != 0) {
+            x = pad(x, around, 0);
+            padding.assign(spatial(), 0);
+        }
         if (const auto some = packed ? parts.of(form, part) : nullptr) {
             return (*some)(x, padding).add_(u.before);
         }
-        const at::Tensor w = weight_for(change).slice(1, part.first, part.last);
+        const at::Tensor w = weight_for(x).slice(1, part.first, part.last);
         return by_torch(x, w, {}, padding, 1).add_(u.before);
     }
 };
