@@ -354,6 +354,37 @@ namespace {
 /* A graph up to the cut is kept from the first pass to the last where the values at the cut take less. */
 const double GRAPH_BYTES = 64 << 20;
 
+} // namespace
+
+Ends ends_at(const Subject &subject, size_t cut, Features *features) {
+    const std::vector<int> live = subject.program.live(cut);
+    /* The two evaluations enter every sample, so what they round stays: they are made in double where that is cheap. */
+    const bool in_double = cut > 0 && is_cheap_in_double(subject, cut, 2);
+    features->back_in_double = cut > 0 && is_cheap_in_double(subject, cut, 6);
+    const double kept = bytes_live(subject.program, cut) * static_cast<double>(subject.images.size(0));
+    std::vector<Evaluated> &graph = features->graph;
+    if (subject.trial.gradient && in_double == features->back_in_double && kept <= GRAPH_BYTES) {
+        at::AutoGradMode on(true);
+        graph = Prefix{subject.program, subject.model, subject.origins, subject.most, cut, in_double}.of(subject.images,
+                                                                                                         live);
+    }
+    at::NoGradGuard off;
+    std::vector<at::Tensor> image =
+        graph.empty() ? values_of(subject, subject.images, live, cut, in_double) : joined(graph);
+    image = laid_out(subject, image, cut);
+    Ends ends;
+    ends.baseline = laid_out(subject, values_of(subject, subject.baselines, live, cut, in_double), cut);
+    for (size_t i = 0; i < live.size(); i++) {
+        const at::ScalarType dtype = subject.program.values[static_cast<size_t>(live[i])].dtype;
+        ends.way.push_back((image[i] - ends.baseline[i]).to(dtype));
+        image[i].reset();
+        ends.baseline[i] = ends.baseline[i].to(dtype);
+    }
+    return ends;
+}
+
+namespace {
+
 class Between : public Features {
   public:
     Between(const Subject &subject, size_t cut);
@@ -369,29 +400,10 @@ Between::Between(const Subject &subject, size_t cut) {
     if (subject.only_planned) {
         return;
     }
-    const std::vector<int> live = subject.program.live(stop);
-    const double bytes = bytes_live(subject.program, stop);
-    planned = SECONDS_A_BYTE * bytes;
-    /* The two evaluations enter every sample, so what they round stays: they are made in double where that is cheap. */
-    const bool in_double = stop > 0 && is_cheap_in_double(subject, stop, 2);
-    back_in_double = stop > 0 && is_cheap_in_double(subject, stop, 6);
-    const double kept = bytes * static_cast<double>(subject.images.size(0));
-    if (subject.trial.gradient && in_double == back_in_double && kept <= GRAPH_BYTES) {
-        at::AutoGradMode on(true);
-        graph = Prefix{subject.program, subject.model, subject.origins, subject.most, stop, in_double}.of(
-            subject.images, live);
-    }
-    at::NoGradGuard off;
-    std::vector<at::Tensor> image =
-        graph.empty() ? values_of(subject, subject.images, live, stop, in_double) : joined(graph);
-    image = laid_out(subject, image, stop);
-    baseline_ = laid_out(subject, values_of(subject, subject.baselines, live, stop, in_double), stop);
-    for (size_t i = 0; i < live.size(); i++) {
-        const at::ScalarType dtype = subject.program.values[static_cast<size_t>(live[i])].dtype;
-        way_.push_back((image[i] - baseline_[i]).to(dtype));
-        image[i].reset();
-        baseline_[i] = baseline_[i].to(dtype);
-    }
+    planned = SECONDS_A_BYTE * bytes_live(subject.program, stop);
+    Ends ends = ends_at(subject, stop, this);
+    baseline_ = std::move(ends.baseline);
+    way_ = std::move(ends.way);
 }
 
 std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64_t> &rows) {
@@ -425,6 +437,9 @@ std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64
 } // namespace
 
 std::unique_ptr<Features> between_points(const Subject &subject) {
+    if (std::unique_ptr<Features> further = along_line(subject)) {
+        return further;
+    }
     return std::make_unique<Between>(subject, affine_stop(subject, [](size_t) { return 0.0; }));
 }
 

@@ -83,6 +83,21 @@ PartGradient part_gradient(const met_prepared &p, const std::vector<at::Tensor> 
     return part;
 }
 
+/* The gradients of all samples, which were found in parts. */
+std::vector<at::Tensor> joined(const std::map<size_t, PartGradient> &parts) {
+    std::vector<at::Tensor> all = parts.begin()->second.gradients;
+    for (size_t v = 0; v < all.size() && parts.size() > 1; v++) {
+        std::vector<at::Tensor> pieces;
+        for (const auto &part : parts) {
+            if (part.second.gradients[v].defined()) {
+                pieces.push_back(part.second.gradients[v]);
+            }
+        }
+        all[v] = pieces.empty() ? at::Tensor() : at::cat(pieces);
+    }
+    return all;
+}
+
 } // namespace
 
 at::Tensor sum_gradients(met_prepared &p, const met_sample *s, const std::vector<int64_t> &rows,
@@ -96,37 +111,45 @@ at::Tensor sum_gradients(met_prepared &p, const met_sample *s, const std::vector
         parts[from] = std::move(part);
     });
     at::NoGradGuard off;
-    if (p.sum.empty()) {
+    const bool sums = p.features->sums();
+    if (!sums && p.sum.empty()) {
         start_sums(p, features);
     }
     std::vector<at::Tensor> selected;
     for (const auto &[from, part] : parts) { /* in the order of the samples */
         const auto first = rows.begin() + static_cast<std::ptrdiff_t>(from);
-        add_gradients(p, part.gradients, {first, first + part.selected.size(0)});
+        if (!sums) {
+            add_gradients(p, part.gradients, {first, first + part.selected.size(0)});
+        }
         selected.push_back(part.selected);
+    }
+    if (sums) {
+        p.features->add(joined(parts), rows);
     }
     return selected.size() == 1 ? selected[0] : at::cat(selected);
 }
 
 at::Tensor gradient_sums(met_prepared &p) {
-    if (p.sum.empty()) { /* no output was asked for */
+    if (p.sum.empty() && !p.features->sums()) { /* no output was asked for */
         return at::zeros_like(p.images);
     }
-    for (size_t row = 0; row < p.origins.size(); row++) {
+    for (size_t row = 0; row < p.origins.size() && !p.features->sums(); row++) {
         settle(p, row);
     }
+    const std::vector<at::Tensor> at_cut = p.features->sums() ? p.features->summed() : p.sum;
+    const std::vector<int> live = p.program->live(p.features->back());
     at::AutoGradMode on(true);
     const bool keep = !p.features->graph.empty();
-    const Prefix prefix{*p.program, *p.model, p.origins, p.most, p.features->stop, p.features->back_in_double};
-    const std::vector<Evaluated> graph = keep ? p.features->graph : prefix.of(p.images, p.live);
+    const Prefix prefix{*p.program, *p.model, p.origins, p.most, p.features->back(), p.features->back_in_double};
+    const std::vector<Evaluated> graph = keep ? p.features->graph : prefix.of(p.images, live);
     std::vector<at::Tensor> sums;
     for (const Evaluated &part : graph) {
         std::vector<at::Tensor> ends, gradients;
-        for (size_t v = 0; v < p.live.size(); v++) {
+        for (size_t v = 0; v < live.size(); v++) {
             const at::Tensor &z = part.values[v];
             if (z.requires_grad()) {
                 ends.push_back(z);
-                gradients.push_back(p.sum[v].slice(0, part.from, part.from + z.size(0)).to(z.scalar_type()));
+                gradients.push_back(at_cut[v].slice(0, part.from, part.from + z.size(0)).to(z.scalar_type()));
             }
         }
         at::Tensor sum = ends.empty() ? at::Tensor() : gradients_of(*p.model, ends, {part.x}, gradients, keep)[0];

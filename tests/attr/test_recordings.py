@@ -106,7 +106,7 @@ CHANGES: dict[str, Callable[[Net], Any]] = {
     "weights in place, a little": lambda net: net.first.weight.data.mul_(1 + 1e-6),
     "weights behind autograd's back": lambda net: in_data(net.head.weight),
     "another parameter": lambda net: setattr(net.head, "weight", nn.Parameter(2 * net.head.weight.detach())),
-    "a parametrized weight": lambda net: bump(net.second.parametrizations.weight.original1),
+    "a parametrized weight": lambda net: bump(net.second.parametrizations.weight.original0),
     "statistics of a norm": lambda net: net.norm.running_var.mul_(2.0),
     "epsilon of a norm": lambda net: setattr(net.norm, "eps", 0.1),
     "another layer": lambda net: setattr(net, "second", nn.Conv2d(4, 4, 1).double()),

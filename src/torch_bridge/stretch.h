@@ -1,0 +1,31 @@
+/* stretch.h - a ReLU or maximum pool and the convolution behind it, as a part of a program that runs along a line. */
+#ifndef METEORS_C_STRETCH_H
+#define METEORS_C_STRETCH_H
+
+#include "kinks.h"
+#include "packed.h"
+
+#include <optional>
+
+namespace bridge {
+
+struct Stretch {
+    size_t from = 0, stop = 0; /* the prefix is in front of `from`; what is run for each sample is behind `stop` */
+    int before = -1;           /* value at `from` */
+    int cells = -1;            /* what the ReLU and the pool make of it */
+    int result = -1;           /* of the convolution */
+    bool reads_cells = false;  /* behind `stop`, as around a residual block */
+    bool channels_are_last = false;
+    Windows3 pool, conv;
+    Pieces pieces;
+    ConvolutionForm form; /* without bias; of a linear layer: only the weight, (outputs, channels) */
+    at::Tensor bias;
+    size_t convolution = 0; /* node */
+};
+
+/* The stretch behind a cut at `from`, where what is live is affine in the input; nothing: there is none. */
+std::optional<Stretch> stretch_from(const Program &p, size_t from);
+
+} // namespace bridge
+
+#endif
