@@ -379,6 +379,7 @@ void AlongLine<T>::go_on(OneImage<T> &image, const std::vector<double> &alphas, 
 /* The samples in order: what belongs to one image, each point behind the last, is done together. */
 template <class T> std::vector<at::Tensor> AlongLine<T>::of(const met_sample *s, const std::vector<int64_t> &rows) {
     const at::NoGradGuard off;
+    const ThreadsBeside threads;
     settle_moves();
     std::vector<at::Tensor> features, spread;
     for (size_t v = 0; v < live_.size(); v++) {
@@ -537,6 +538,7 @@ template <class T> void AlongLine<T>::add_run(size_t from, size_t to, const std:
 }
 
 template <class T> void AlongLine<T>::add(const std::vector<at::Tensor> &gradients, const std::vector<int64_t> &rows) {
+    const ThreadsBeside threads;
     TORCH_CHECK(moves_.size() == rows.size(), "gradients of ", rows.size(), " samples, of ", moves_.size(), " made");
     for (size_t from = 0, to; from < moves_.size(); from = to) {
         to = end_of_run(from);
@@ -553,6 +555,7 @@ template <class T> void AlongLine<T>::add(const std::vector<at::Tensor> &gradien
 
 template <class T> std::vector<at::Tensor> AlongLine<T>::summed() {
     const at::NoGradGuard off;
+    const ThreadsBeside threads;
     settle_moves();
     at::Tensor sums = at::zeros(before_, images_[0].start.options());
     std::vector<Settled> open;
