@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .models import Scene
+from .models import Scene, give_statistics
 from .networks import CLASSES, SSRN, HybridSN, SpectralCNN, SpectralGRU
 
 BANDS = 64
@@ -77,10 +77,7 @@ def as_trained(network: nn.Module) -> nn.Module:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight)
             if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                assert layer.running_mean is not None
-                assert layer.running_var is not None
-                layer.running_mean.uniform_(-0.2, 0.2)
-                layer.running_var.uniform_(0.5, 1.5)
+                give_statistics(layer)
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 parameter.add_(torch.empty_like(parameter).uniform_(-0.05, 0.05))

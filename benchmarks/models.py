@@ -56,6 +56,14 @@ def convolutional_net(bands: int, outputs: int = 4) -> nn.Module:
     )  # fmt: skip
 
 
+def give_statistics(norm: nn.modules.batchnorm._BatchNorm) -> None:
+    """Statistics other than 0 and 1, as after training."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.uniform_(-0.2, 0.2)
+    norm.running_var.uniform_(0.5, 1.5)
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a workload runs on: `count` images of `shape` (bands, height, width) and the model for them."""
@@ -70,10 +78,7 @@ class Scene:
         model = self.build()
         for layer in model.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                assert layer.running_mean is not None
-                assert layer.running_var is not None
-                layer.running_mean.uniform_(-0.2, 0.2)
-                layer.running_var.uniform_(0.5, 1.5)
+                give_statistics(layer)
         return model.eval()
 
     def images(self) -> list[torch.Tensor]:

@@ -411,7 +411,7 @@ std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64
     std::vector<at::Tensor> features;
     std::vector<double> alphas(n);
     for (size_t i = 0; i < n; i++) {
-        alphas[i] = s[i].kind == MET_IDENTITY ? 1 : s[i].alpha;
+        alphas[i] = point_of(s[i]);
     }
     const bool one_run = rows.front() == rows.back();
     for (size_t v = 0; v < way_.size(); v++) {

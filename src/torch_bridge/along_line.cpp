@@ -17,7 +17,6 @@
 #include "threads.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <mutex>
 
@@ -48,13 +47,12 @@ const size_t TOGETHER = 16;
 /* ---- values of one image, (places, channels) */
 
 template <class T> struct OneImage {
-    at::Tensor start, way;              /* of the prefix */
-    std::vector<Side> sides;            /* of the cells */
-    at::Tensor next;                    /* alpha of their next kinks */
-    at::Tensor value, slope;            /* of the convolution's result */
-    at::Tensor cell_value, cell_slope;  /* where something else reads the cells */
-    at::Tensor gradient, cell_gradient; /* summed since the last settlement */
-    at::Tensor sum;                     /* settled, of the prefix's values */
+    at::Tensor start, way;                /* of the prefix */
+    std::vector<Side> sides;              /* of the cells */
+    at::Tensor next;                      /* alpha of their next kinks */
+    std::vector<at::Tensor> value, slope; /* what is live behind the stretch, (places, channels) each */
+    std::vector<at::Tensor> gradient;     /* of that, summed since the last settlement */
+    at::Tensor sum;                       /* settled, of the prefix's values */
     double alpha = 0;
     bool placed = false;
     int added = 0;
@@ -68,8 +66,15 @@ struct Move {
     std::vector<Side> before;
 };
 
+/* A live value, as what is convolved from the cells: the cells themselves by one weight of 1 each. */
+template <class T> struct Reader {
+    bool cells;
+    SparseConvolution<T> sparse;
+    Sizes shape; /* (1, ...) */
+};
+
 template <class T> T *data(const at::Tensor &x) {
-    return x.defined() ? x.data_ptr<T>() : nullptr;
+    return x.data_ptr<T>();
 }
 
 /* Run body(from, to) over [0, n), on threads where it is enough work. */
@@ -113,52 +118,38 @@ template <class T> class AlongLine : public Features {
 
     /* (1, ...) as (places, channels), and back. */
     at::Tensor as_places(const at::Tensor &features) const;
-    at::Tensor as_features(const at::Tensor &places, int value) const;
+    at::Tensor as_features(const at::Tensor &places, const Reader<T> &reader) const;
     /* (n, ...) with an axis for the places: the spatial ones, or one for all where channels are last. */
     at::Tensor by_place(const at::Tensor &features) const;
     /* Which of them an axis of Windows3 is. */
     int64_t axis_of(size_t axis) const;
-    /* Those cells that are at places [from, to) of the axis cell_major_. */
-    std::pair<size_t, size_t> in_range(const std::vector<Turned> &turned, int64_t from, int64_t to) const;
     /* Whether so many samples are worth more than one thread. */
     bool is_large(size_t samples) const;
 
     Stretch stretch_;
     int64_t channels_, outputs_;
     Cells<T> cells_;
-    SparseConvolution<T> sparse_;
     std::unique_ptr<PackedConvolution> packed_;
-    at::Tensor bias_;
-    std::vector<int> live_;
-    std::vector<Sizes> shapes_; /* of the live values, (1, ...) */
-    Sizes before_;              /* of the prefix's value, (images, ...) */
+    std::vector<Reader<T>> readers_; /* by live value */
+    Sizes before_;                   /* of the prefix's value, (images, ...) */
     bool channels_last_;
-    size_t cell_major_ = 0; /* the first axis along which there are several cells */
     std::vector<OneImage<T>> images_;
     std::vector<Move> moves_; /* of samples whose gradients have not come yet */
 };
 
 /* (groups, channels of a group, taps, outputs of a group) */
-template <class T> std::vector<T> rearranged(const Stretch &s) {
-    const at::Tensor &w = s.form.weight;
-    const int64_t groups = s.channels_are_last ? 1 : s.form.groups;
+template <class T> std::vector<T> rearranged(const ConvolutionForm &form) {
+    const at::Tensor &w = form.weight;
     const at::Tensor found =
-        w.reshape({groups, w.size(0) / groups, w.size(1), -1}).permute({0, 2, 3, 1}).contiguous().to(at::kCPU);
-    const T *values = found.data_ptr<T>();
-    return std::vector<T>(values, values + found.numel());
-}
-
-int64_t channels_of(const Stretch &s) {
-    return s.form.weight.size(1) * (s.channels_are_last ? 1 : s.form.groups);
+        w.reshape({form.groups, w.size(0) / form.groups, w.size(1), -1}).permute({0, 2, 3, 1}).contiguous();
+    return std::vector<T>(data<T>(found), data<T>(found) + found.numel());
 }
 
 template <class T>
 AlongLine<T>::AlongLine(const Subject &subject, const Stretch &stretch, double seconds)
-    : stretch_(stretch), channels_(channels_of(stretch)), outputs_(stretch.form.weight.size(0)),
-      cells_(stretch.pool, stretch.pieces, channels_),
-      sparse_(stretch.conv, rearranged<T>(stretch), channels_, outputs_,
-              stretch.channels_are_last ? 1 : stretch.form.groups),
-      live_(subject.program.live(stretch.stop)), channels_last_(subject.channels_last) {
+    : stretch_(stretch), channels_(stretch.form.weight.size(1) * stretch.form.groups),
+      outputs_(stretch.form.weight.size(0)), cells_(stretch.pool, stretch.pieces, channels_),
+      channels_last_(subject.channels_last) {
     stop = stretch.stop;
     planned = seconds;
     if (subject.only_planned) {
@@ -173,12 +164,16 @@ AlongLine<T>::AlongLine(const Subject &subject, const Stretch &stretch, double s
     if (!stretch.channels_are_last && PackedConvolution::takes(stretch.form.weight)) {
         packed_ = std::make_unique<PackedConvolution>(stretch.form);
     }
-    bias_ = stretch.bias.defined() ? stretch.bias.detach() : at::Tensor();
-    for (int v : live_) {
-        shapes_.push_back(subject.program.values[static_cast<size_t>(v)].shape);
-    }
-    while (cell_major_ < 2 && stretch.conv.in[cell_major_] == 1) {
-        cell_major_++;
+    Windows3 same;
+    same.in = same.out = stretch.conv.in;
+    for (int v : subject.program.live(stretch.stop)) {
+        const Sizes &shape = subject.program.values[static_cast<size_t>(v)].shape;
+        const std::vector<T> ones(static_cast<size_t>(channels_), 1);
+        readers_.push_back(v == stretch.cells ? Reader<T>{true, {same, ones, channels_, channels_, channels_}, shape}
+                                              : Reader<T>{false,
+                                                          {stretch.conv, rearranged<T>(stretch.form), channels_,
+                                                           outputs_, stretch.form.groups},
+                                                          shape});
     }
     images_.resize(static_cast<size_t>(before_[0]));
     for (size_t i = 0; i < images_.size(); i++) {
@@ -193,11 +188,11 @@ template <class T> at::Tensor AlongLine<T>::as_places(const at::Tensor &features
     return last.flatten(0, -2);
 }
 
-template <class T> at::Tensor AlongLine<T>::as_features(const at::Tensor &places, int value) const {
+template <class T> at::Tensor AlongLine<T>::as_features(const at::Tensor &places, const Reader<T> &reader) const {
     if (stretch_.channels_are_last) {
         return places.unsqueeze(0);
     }
-    Sizes shape = shapes_[static_cast<size_t>(std::find(live_.begin(), live_.end(), value) - live_.begin())];
+    Sizes shape = reader.shape;
     shape.push_back(shape[1]);
     shape.erase(shape.begin() + 1);
     return places.view(shape).movedim(-1, 1);
@@ -209,15 +204,6 @@ template <class T> at::Tensor AlongLine<T>::by_place(const at::Tensor &features)
 
 template <class T> int64_t AlongLine<T>::axis_of(size_t axis) const {
     return stretch_.channels_are_last ? 1 : static_cast<int64_t>(axis + stretch_.form.stride.size()) - 1;
-}
-
-template <class T>
-std::pair<size_t, size_t> AlongLine<T>::in_range(const std::vector<Turned> &turned, int64_t from, int64_t to) const {
-    const int64_t rest = cells_.places() / stretch_.conv.in[cell_major_];
-    const auto comes_before = [](const Turned &one, int64_t place) { return one.place < place; };
-    const auto first = std::lower_bound(turned.begin(), turned.end(), from * rest, comes_before);
-    const auto last = std::lower_bound(first, turned.end(), to * rest, comes_before);
-    return {static_cast<size_t>(first - turned.begin()), static_cast<size_t>(last - turned.begin())};
 }
 
 template <class T> bool AlongLine<T>::is_large(size_t samples) const {
@@ -288,14 +274,14 @@ template <class T> void AlongLine<T>::make_anew(OneImage<T> &image, double alpha
             }
         }
     });
-    image.value = convolved(value);
-    image.slope = convolved(slope);
-    if (bias_.defined()) {
-        image.value.add_(bias_);
-    }
-    if (stretch_.reads_cells) {
-        image.cell_value = value;
-        image.cell_slope = slope;
+    image.value.clear();
+    image.slope.clear();
+    for (const Reader<T> &reader : readers_) {
+        image.value.push_back(reader.cells ? value : convolved(value));
+        image.slope.push_back(reader.cells ? slope : convolved(slope));
+        if (!reader.cells && stretch_.bias.defined()) {
+            image.value.back().add_(stretch_.bias);
+        }
     }
     image.alpha = alpha;
     image.placed = true;
@@ -347,26 +333,15 @@ template <class T>
 void AlongLine<T>::go_on(OneImage<T> &image, const std::vector<double> &alphas, Move *moves,
                          const std::vector<at::Tensor> &features, int64_t row) const {
     const std::vector<std::vector<T>> change = turn(image, alphas, moves);
-    for (size_t v = 0; v < live_.size(); v++) {
-        const bool cells = live_[v] == stretch_.cells;
-        const at::Tensor &value = cells ? image.cell_value : image.value;
-        const at::Tensor &slope = cells ? image.cell_slope : image.slope;
-        const at::Tensor values = as_features(value, live_[v]), slopes = as_features(slope, live_[v]);
-        const size_t major = cells ? cell_major_ : sparse_.major();
-        const int64_t axis = axis_of(major), n = cells ? stretch_.conv.in[major] : sparse_.majors();
-        over_parts(n, is_large(alphas.size()), [&](int64_t from, int64_t to) {
+    for (size_t v = 0; v < readers_.size(); v++) {
+        const SparseConvolution<T> &sparse = readers_[v].sparse;
+        T *value = data<T>(image.value[v]), *slope = data<T>(image.slope[v]);
+        const at::Tensor values = as_features(image.value[v], readers_[v]);
+        const at::Tensor slopes = as_features(image.slope[v], readers_[v]);
+        const int64_t axis = axis_of(sparse.major());
+        over_parts(sparse.majors(), is_large(alphas.size()), [&](int64_t from, int64_t to) {
             for (size_t k = 0; k < alphas.size(); k++) {
-                const std::vector<Turned> &turned = moves[k].turned;
-                if (cells) {
-                    const auto [begin, end] = in_range(turned, from, to);
-                    for (size_t i = begin; i < end; i++) {
-                        const int64_t cell = turned[i].place * channels_ + turned[i].channel;
-                        data<T>(value)[cell] += change[k][2 * i];
-                        data<T>(slope)[cell] += change[k][2 * i + 1];
-                    }
-                } else {
-                    sparse_.add(turned, change[k].data(), from, to, data<T>(value), data<T>(slope));
-                }
+                sparse.add(moves[k].turned, change[k].data(), from, to, value, slope);
                 const auto sample = row + static_cast<int64_t>(k);
                 at::Tensor out = features[v].slice(0, sample, sample + 1).slice(axis, from, to);
                 at::add_out(out, values.slice(axis, from, to), slopes.slice(axis, from, to), alphas[k]);
@@ -382,22 +357,21 @@ template <class T> std::vector<at::Tensor> AlongLine<T>::of(const met_sample *s,
     const ThreadsBeside threads;
     settle_moves();
     std::vector<at::Tensor> features, spread;
-    for (size_t v = 0; v < live_.size(); v++) {
-        Sizes shape = shapes_[v];
+    for (const Reader<T> &reader : readers_) {
+        Sizes shape = reader.shape;
         shape[0] = static_cast<int64_t>(rows.size());
         const bool last = channels_last_ && shape.size() == 4 && !stretch_.channels_are_last;
         features.push_back(at::empty(shape, images_[0].start.options().memory_format(
                                                 last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous)));
-        spread.push_back(by_place(features[v]));
+        spread.push_back(by_place(features.back()));
     }
-    const auto alpha = [&](size_t i) { return s[i].kind == MET_IDENTITY ? 1 : s[i].alpha; };
     moves_.resize(rows.size());
     for (size_t from = 0, to; from < rows.size(); from = to) {
         const auto row = static_cast<size_t>(rows[from]);
         OneImage<T> &image = images_[row];
-        std::vector<double> alphas{alpha(from)};
-        for (to = from + 1; to < rows.size() && rows[to] == rows[from] && alpha(to) >= alphas.back(); to++) {
-            alphas.push_back(alpha(to));
+        std::vector<double> alphas{point_of(s[from])};
+        for (to = from + 1; to < rows.size() && rows[to] == rows[from] && point_of(s[to]) >= alphas.back(); to++) {
+            alphas.push_back(point_of(s[to]));
         }
         for (size_t i = from; i < to; i++) {
             moves_[i] = {row, false, {}, {}};
@@ -430,23 +404,24 @@ void AlongLine<T>::settle_cells(OneImage<T> &image, const std::vector<Side> &sid
     });
 }
 
-/* What was summed behind the convolution, for images some of which have nothing, goes to what cells follow. */
+/* What was summed behind the convolution, for some images, goes to what cells follow. */
 template <class T> void AlongLine<T>::settle(const std::vector<Settled> &images) {
-    std::vector<at::Tensor> sums;
-    for (const Settled &one : images) {
-        sums.push_back(one.image->gradient);
-    }
-    const at::Tensor all = taken_back(sums);
-    for (size_t i = 0; i < images.size(); i++) {
-        OneImage<T> &image = *images[i].image;
-        const at::Tensor of_cells = all[static_cast<int64_t>(i)];
-        if (image.cell_gradient.defined()) {
-            of_cells.add_(image.cell_gradient);
-            image.cell_gradient.zero_();
+    std::vector<at::Tensor> all(images.size()); /* at the cells */
+    for (size_t v = 0; v < readers_.size(); v++) {
+        std::vector<at::Tensor> sums;
+        for (const Settled &one : images) {
+            sums.push_back(one.image->gradient[v]);
         }
-        settle_cells(image, *images[i].sides, of_cells);
-        image.gradient.zero_();
-        image.added = 0;
+        const at::Tensor found = readers_[v].cells ? at::stack(sums) : taken_back(sums);
+        for (size_t i = 0; i < images.size(); i++) {
+            const at::Tensor one = found[static_cast<int64_t>(i)];
+            all[i] = all[i].defined() ? all[i].add_(one) : one;
+            sums[i].zero_();
+        }
+    }
+    for (size_t i = 0; i < images.size(); i++) {
+        settle_cells(*images[i].image, *images[i].sides, all[i]);
+        images[i].image->added = 0;
     }
 }
 
@@ -482,48 +457,40 @@ template <class T> void AlongLine<T>::add_run(size_t from, size_t to, const std:
     }
     if (!image.sum.defined()) {
         image.sum = at::zeros_like(image.start);
-        image.gradient = at::zeros_like(image.value);
-        image.cell_gradient = stretch_.reads_cells ? at::zeros_like(image.cell_value) : at::Tensor();
+        image.gradient.clear();
+        for (const at::Tensor &value : image.value) {
+            image.gradient.push_back(at::zeros_like(value));
+        }
     }
     const bool large = is_large(to - from);
-    std::map<int64_t, std::vector<std::vector<T>>> parts; /* of what the cells that turn get */
+    std::map<std::pair<size_t, int64_t>, std::vector<std::vector<T>>> parts; /* of what the cells that turn get */
     std::mutex alone;
-    for (size_t v = 0; v < live_.size(); v++) {
-        const bool cells = live_[v] == stretch_.cells;
-        const at::Tensor &sum = cells ? image.cell_gradient : image.gradient;
-        const at::Tensor sums = as_features(sum, live_[v]);
-        const size_t major = cells ? cell_major_ : sparse_.major();
-        const int64_t axis = axis_of(major), n = cells ? stretch_.conv.in[major] : sparse_.majors();
+    for (size_t v = 0; v < readers_.size(); v++) {
+        const SparseConvolution<T> &sparse = readers_[v].sparse;
+        const T *summed = data<T>(image.gradient[v]);
+        const at::Tensor sums = as_features(image.gradient[v], readers_[v]);
+        const int64_t axis = axis_of(sparse.major());
         const at::Tensor given = gradients.empty() || !gradients[v].defined() ? at::Tensor() : by_place(gradients[v]);
-        over_parts(n, large, [&](int64_t first, int64_t last) {
-            std::vector<std::vector<T>> shares(to - from);
+        over_parts(sparse.majors(), large, [&](int64_t first, int64_t last) {
+            std::vector<std::vector<T>> shares;
             for (size_t k = from; k < to; k++) {
-                std::vector<T> &share = shares[k - from];
-                const std::vector<Turned> &turned = moves_[k].turned;
-                share.assign(turned.size(), 0);
-                if (cells) {
-                    const auto [begin, end] = in_range(turned, first, last);
-                    for (size_t i = begin; i < end; i++) {
-                        share[i] = data<T>(sum)[turned[i].place * channels_ + turned[i].channel];
-                    }
-                } else {
-                    sparse_.gradient(turned, first, last, data<T>(sum), share.data());
-                }
+                shares.emplace_back(moves_[k].turned.size(), T(0));
+                sparse.gradient(moves_[k].turned, first, last, summed, shares.back().data());
                 if (given.defined()) {
                     const auto row = static_cast<int64_t>(k);
                     sums.slice(axis, first, last).add_(given.slice(0, row, row + 1).slice(axis, first, last));
                 }
             }
             const std::lock_guard<std::mutex> guard(alone);
-            parts[static_cast<int64_t>(v) * n + first] = std::move(shares);
+            parts[{v, first}] = std::move(shares);
         });
     }
     T *sum = data<T>(image.sum);
-    over_parts(stretch_.conv.in[cell_major_], large && cells_.apart(), [&](int64_t first, int64_t last) {
+    over_parts(cells_.places(), large && cells_.apart(), [&](int64_t first, int64_t last) {
         for (size_t k = from; k < to; k++) {
             const std::vector<Turned> &turned = moves_[k].turned;
-            const auto [begin, end] = in_range(turned, first, last);
-            for (size_t i = begin; i < end; i++) {
+            auto i = static_cast<size_t>(first_at(turned, first) - turned.begin());
+            for (; i < turned.size() && turned[i].place < last; i++) {
                 const Turned &one = turned[i];
                 T all = 0;
                 for (const auto &part : parts) {

@@ -128,6 +128,11 @@ bool Windows3::apart() const {
     return apart;
 }
 
+std::vector<Turned>::const_iterator first_at(const std::vector<Turned> &cells, int64_t place) {
+    return std::lower_bound(cells.begin(), cells.end(), place,
+                            [](const Turned &one, int64_t other) { return one.place < other; });
+}
+
 /* ---- cells */
 
 /* The places of a window that are not beyond a border, and which of its places they are. */
@@ -330,7 +335,6 @@ inline void SparseConvolution<T>::at_each(const std::vector<Turned> &cells, int6
     low[major_] = from;
     high[major_] = to;
     auto first = cells.begin(), last = cells.end();
-    const auto comes_before = [](const Turned &one, int64_t place) { return one.place < place; };
     int64_t rest = w.places_in() / w.in[0], outer = w.in[0]; /* places in one of the major axis, and of all before it */
     for (std::size_t d = 1; d <= major_; d++) {
         outer *= w.in[d];
@@ -340,8 +344,8 @@ inline void SparseConvolution<T>::at_each(const std::vector<Turned> &cells, int6
         const int64_t begin = from * w.stride[major_] - w.padding[major_];
         const int64_t end =
             (to - 1) * w.stride[major_] - w.padding[major_] + w.dilation[major_] * (w.kernel[major_] - 1);
-        first = std::lower_bound(cells.begin(), cells.end(), begin * rest, comes_before);
-        last = std::lower_bound(first, cells.end(), (end + 1) * rest, comes_before);
+        first = first_at(cells, begin * rest);
+        last = first_at(cells, (end + 1) * rest);
     }
     for (; first != last; ++first) {
         const auto at = place_of(first->place, w.in);

@@ -41,6 +41,9 @@ struct Turned {
     Side before, now;
 };
 
+/* The first of cells, in order, that is not in front of a place. */
+std::vector<Turned>::const_iterator first_at(const std::vector<Turned> &cells, int64_t place);
+
 /*
  * Cells f(max over a window of start + alpha way), a maximum pool and a function of pieces: linear in alpha between kinks.
  * Values are (places, channels), as cells are.

@@ -156,6 +156,11 @@ struct Prefix {
 std::vector<at::Tensor> values_of(const Inputs &inputs, const at::Tensor &images, const std::vector<int> &wanted,
                                   size_t to, bool in_double = false);
 
+/* Where a sample is on the line from the baseline, 0, to the image, 1. */
+inline double point_of(const met_sample &s) {
+    return s.kind == MET_IDENTITY ? 1 : s.alpha;
+}
+
 /* Values at a cut, (images, ...) by live value, and what is added to them on the way to the images'. */
 struct Ends {
     std::vector<at::Tensor> baseline, way;

@@ -56,17 +56,13 @@ bool set_pool(const Node &node, const Sizes &in, const Sizes &out, Windows3 *w) 
         !are_fixed(node, {"kernel_size", "stride", "padding", "dilation"})) {
         return false;
     }
-    const Sizes kernel = integers_of(node, "kernel_size", n, 1);
-    Sizes stride = integers_of(node, "stride", n, 0);
-    for (size_t d = 0; d < n; d++) { /* none given: the kernel's size */
-        stride[d] = stride[d] == 0 ? kernel[d] : stride[d];
-    }
+    const PoolForm form = pool_form(node, n);
     w->in = three(in, n, 1);
     w->out = three(out, n, 1);
-    w->kernel = three(kernel, n, 1);
-    w->stride = three(stride, n, 1);
-    w->padding = three(integers_of(node, "padding", n, 0), n, 0);
-    w->dilation = three(integers_of(node, "dilation", n, 1), n, 1);
+    w->kernel = three(form.kernel, n, 1);
+    w->stride = three(form.stride, n, 1);
+    w->padding = three(form.padding, n, 0);
+    w->dilation = three(form.dilation, n, 1);
     return w->taps() <= 256;
 }
 

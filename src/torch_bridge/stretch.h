@@ -9,6 +9,7 @@
 
 namespace bridge {
 
+/* Its nodes and values, and how they are computed. */
 struct Stretch {
     size_t from = 0, stop = 0; /* the prefix is in front of `from`; what is run for each sample is behind `stop` */
     int before = -1;           /* value at `from` */

@@ -11,11 +11,10 @@ bool begins(const std::string &text, const char *with) {
 }
 
 /* A pool of two or three axes for one of any number of them. */
-struct Pool : Separable {
+struct Pool : Separable, PoolForm { /* along the spatial axes, which are the last ones */
     bool average = false, counts_padding = true;
     std::optional<int64_t> divisor;
-    Ints kernel, stride, padding, dilation; /* along the spatial axes, which are the last ones */
-    size_t first = 1;                       /* of the box's axes, that is spatial */
+    size_t first = 1; /* of the box's axes, that is spatial */
 
     double beyond() const override { return average ? 0 : -std::numeric_limits<double>::infinity(); }
 
@@ -101,6 +100,15 @@ size_t spatial_of(const std::string &name) {
 
 } // namespace
 
+PoolForm pool_form(const Node &node, size_t n) {
+    PoolForm form{integers_of(node, "kernel_size", n, 1), integers_of(node, "stride", n, 0),
+                  integers_of(node, "padding", n, 0), integers_of(node, "dilation", n, 1)};
+    for (size_t d = 0; d < n; d++) { /* none given */
+        form.stride[d] = form.stride[d] == 0 ? form.kernel[d] : form.stride[d];
+    }
+    return form;
+}
+
 std::unique_ptr<Rule> pool(const Program &p, const Node &node) {
     if (!begins(node.name, "max_pool") && !begins(node.name, "avg_pool")) {
         return nullptr;
@@ -113,13 +121,7 @@ std::unique_ptr<Rule> pool(const Program &p, const Node &node) {
     }
     auto rule = std::make_unique<Pool>();
     rule->average = begins(node.name, "avg_pool");
-    rule->kernel = integers_of(node, "kernel_size", n, 1);
-    rule->stride = integers_of(node, "stride", n, 0);
-    for (size_t d = 0; d < n; d++) { /* none given: the kernel's size */
-        rule->stride[d] = rule->stride[d] == 0 ? rule->kernel[d] : rule->stride[d];
-    }
-    rule->padding = integers_of(node, "padding", n, 0);
-    rule->dilation = integers_of(node, "dilation", n, 1);
+    static_cast<PoolForm &>(*rule) = pool_form(node, n);
     rule->counts_padding = flag_of(node, "count_include_pad", true);
     const c10::IValue divisor = fixed_of(node, "divisor_override");
     rule->divisor = divisor.isInt() ? std::optional<int64_t>(divisor.toInt()) : std::nullopt;

@@ -68,6 +68,12 @@ Ints integers_of(const Node &node, const char *name, size_t n, int64_t otherwise
 /* Axes, each from 0 on; empty where there are none. */
 Ints axes_of(const Node &node, const char *name, size_t rank);
 
+/* How the windows of a pool over n axes lie; no stride is that of the kernel's size. */
+struct PoolForm {
+    Ints kernel, stride, padding, dilation;
+};
+PoolForm pool_form(const Node &node, size_t n);
+
 /* ---- operands and results */
 
 /* A value as operand; nothing where its first axis is not that of the samples. */
