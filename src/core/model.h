@@ -159,6 +159,8 @@ typedef struct met_trial {
  *   program   what of the model's program is done how, and what that was planned to cost, for reports; as `name`, or NULL
  *   release   frees `p`
  *   spared    seconds of the last evaluation in which it was found what later ones need, and which these are spared; or NULL
+ *   together  how many samples are best given at once where the caller does not say, at no more memory than one takes; 0:
+ *             as many as the engine finds. May be NULL
  */
 typedef struct met_shortcut {
     size_t least_gradients;
@@ -171,6 +173,7 @@ typedef struct met_shortcut {
     const char *(*program)(const met_prepared *p);
     void (*release)(void *ctx, met_prepared *p);
     double (*spared)(const met_prepared *p);
+    size_t (*together)(const met_prepared *p);
 } met_shortcut;
 
 /* ---- what the core offers a provider */

@@ -233,6 +233,11 @@ static int run_faster(engine *e, size_t next, size_t end, met_tuner *tuner, met_
 
 /* Evaluate and fold all samples of the prepared images [from, to). */
 static int run_prepared(engine *e, size_t from, size_t to, met_tuner *tuner, met_tuner *plain) {
+    const met_shortcut *cut = e->model->shortcut;
+    const size_t together = cut->together != NULL ? cut->together(e->prepared) : 0;
+    if (together > 0 && e->options->max_batch_size == 0) {
+        met_tuner_start(tuner, together, together, false);
+    }
     met_spot_start(e, from, to);
     int status = run_faster(e, from * e->job->evaluations, to * e->job->evaluations, tuner, plain);
     status = status == MET_OK ? met_spot_finish(e) : status;

@@ -437,8 +437,10 @@ std::vector<at::Tensor> Between::of(const met_sample *s, const std::vector<int64
 } // namespace
 
 std::unique_ptr<Features> between_points(const Subject &subject) {
-    if (std::unique_ptr<Features> further = along_line(subject)) {
-        return further;
+    for (const auto &further : {along_pixels, along_line}) {
+        if (std::unique_ptr<Features> found = further(subject)) {
+            return found;
+        }
     }
     return std::make_unique<Between>(subject, affine_stop(subject, [](size_t) { return 0.0; }));
 }

@@ -73,10 +73,6 @@ template <class T> struct Reader {
     Sizes shape; /* (1, ...) */
 };
 
-template <class T> T *data(const at::Tensor &x) {
-    return x.data_ptr<T>();
-}
-
 /* Run body(from, to) over [0, n), on threads where it is enough work. */
 void over_parts(int64_t n, bool large, const std::function<void(int64_t, int64_t)> &body) {
     if (large) {
@@ -116,8 +112,7 @@ template <class T> class AlongLine : public Features {
     size_t end_of_run(size_t from) const;
     void add_run(size_t from, size_t to, const std::vector<at::Tensor> &gradients);
 
-    /* (1, ...) as (places, channels), and back. */
-    at::Tensor as_places(const at::Tensor &features) const;
+    /* (places, channels) as (1, ...) */
     at::Tensor as_features(const at::Tensor &places, const Reader<T> &reader) const;
     /* (n, ...) with an axis for the places: the spatial ones, or one for all where channels are last. */
     at::Tensor by_place(const at::Tensor &features) const;
@@ -136,14 +131,6 @@ template <class T> class AlongLine : public Features {
     std::vector<OneImage<T>> images_;
     std::vector<Move> moves_; /* of samples whose gradients have not come yet */
 };
-
-/* (groups, channels of a group, taps, outputs of a group) */
-template <class T> std::vector<T> rearranged(const ConvolutionForm &form) {
-    const at::Tensor &w = form.weight;
-    const at::Tensor found =
-        w.reshape({form.groups, w.size(0) / form.groups, w.size(1), -1}).permute({0, 2, 3, 1}).contiguous();
-    return std::vector<T>(data<T>(found), data<T>(found) + found.numel());
-}
 
 template <class T>
 AlongLine<T>::AlongLine(const Subject &subject, const Stretch &stretch, double seconds)
@@ -171,21 +158,16 @@ AlongLine<T>::AlongLine(const Subject &subject, const Stretch &stretch, double s
         const std::vector<T> ones(static_cast<size_t>(channels_), 1);
         readers_.push_back(v == stretch.cells ? Reader<T>{true, {same, ones, channels_, channels_, channels_}, shape}
                                               : Reader<T>{false,
-                                                          {stretch.conv, rearranged<T>(stretch.form), channels_,
+                                                          {stretch.conv, stretch.weights_of_cells<T>(), channels_,
                                                            outputs_, stretch.form.groups},
                                                           shape});
     }
     images_.resize(static_cast<size_t>(before_[0]));
     for (size_t i = 0; i < images_.size(); i++) {
         const auto row = static_cast<int64_t>(i);
-        images_[i].start = as_places(ends.baseline[0].slice(0, row, row + 1)).contiguous();
-        images_[i].way = as_places(ends.way[0].slice(0, row, row + 1)).contiguous();
+        images_[i].start = stretch_.as_places(ends.baseline[0].slice(0, row, row + 1)).contiguous();
+        images_[i].way = stretch_.as_places(ends.way[0].slice(0, row, row + 1)).contiguous();
     }
-}
-
-template <class T> at::Tensor AlongLine<T>::as_places(const at::Tensor &features) const {
-    const at::Tensor last = stretch_.channels_are_last ? features : features.movedim(1, -1);
-    return last.flatten(0, -2);
 }
 
 template <class T> at::Tensor AlongLine<T>::as_features(const at::Tensor &places, const Reader<T> &reader) const {
@@ -226,9 +208,10 @@ template <class T> at::Tensor AlongLine<T>::convolved(const at::Tensor &cells) c
     }
     const size_t n = f.stride.size();
     const at::Tensor x = spatial(cells.unsqueeze(0), stretch_.conv.in, n);
-    return as_places(packed_ ? (*packed_)(x)
-                             : at::convolution(x, f.weight, {}, f.stride, f.padding, f.dilation, false, Sizes(n, 0),
-                                               f.groups))
+    return stretch_
+        .as_places(
+            packed_ ? (*packed_)(x)
+                    : at::convolution(x, f.weight, {}, f.stride, f.padding, f.dilation, false, Sizes(n, 0), f.groups))
         .contiguous();
 }
 
@@ -264,15 +247,7 @@ template <class T> void AlongLine<T>::make_anew(OneImage<T> &image, double alpha
     T *values = data<T>(value), *slopes = data<T>(slope), *next = data<T>(image.next);
     over_parts(cells_.places(), cells_.count() > MANY, [&](int64_t from, int64_t to) {
         cells_.look(start, way, static_cast<T>(alpha), from, to, image.sides.data(), next);
-        for (int64_t place = from; place < to; place++) {
-            for (int64_t c = 0; c < channels_; c++) {
-                const int64_t cell = place * channels_ + c;
-                const Side side = image.sides[static_cast<size_t>(cell)];
-                const int64_t unit = cells_.unit(place, c, side);
-                values[cell] = cells_.slope(side) * start[unit] + cells_.offset(side);
-                slopes[cell] = cells_.slope(side) * way[unit];
-            }
-        }
+        cells_.lines(start, way, image.sides.data(), from, to, values, slopes);
     });
     image.value.clear();
     image.slope.clear();
@@ -304,14 +279,7 @@ std::vector<std::vector<T>> AlongLine<T>::turn(OneImage<T> &image, const std::ve
         for (size_t k = 0; k < n; k++) {
             cells_.turn(start, way, static_cast<T>(alphas[k]), from, to, image.sides.data(), data<T>(image.next),
                         &part.turned[k]);
-            for (const Turned &one : part.turned[k]) {
-                const int64_t before = cells_.unit(one.place, one.channel, one.before);
-                const int64_t now = cells_.unit(one.place, one.channel, one.now);
-                const T left = cells_.slope(one.before), taken = cells_.slope(one.now);
-                part.change[k].push_back(taken * start[now] + cells_.offset(one.now) - left * start[before] -
-                                         cells_.offset(one.before));
-                part.change[k].push_back(taken * way[now] - left * way[before]);
-            }
+            cells_.add_changes(start, way, part.turned[k], &part.change[k]);
         }
         const std::lock_guard<std::mutex> guard(alone);
         parts[from] = std::move(part);
@@ -393,15 +361,8 @@ template <class T>
 void AlongLine<T>::settle_cells(OneImage<T> &image, const std::vector<Side> &sides, const at::Tensor &of_cells) const {
     const T *gradients = data<T>(of_cells);
     T *sum = data<T>(image.sum);
-    over_parts(cells_.places(), cells_.apart() && cells_.count() > MANY, [&](int64_t from, int64_t to) {
-        for (int64_t place = from; place < to; place++) {
-            for (int64_t c = 0; c < channels_; c++) {
-                const int64_t cell = place * channels_ + c;
-                const Side side = sides[static_cast<size_t>(cell)];
-                sum[cells_.unit(place, c, side)] += cells_.slope(side) * gradients[cell];
-            }
-        }
-    });
+    over_parts(cells_.places(), cells_.apart() && cells_.count() > MANY,
+               [&](int64_t from, int64_t to) { cells_.give_back(sides.data(), gradients, from, to, sum); });
 }
 
 /* What was summed behind the convolution, for some images, goes to what cells follow. */
@@ -491,13 +452,11 @@ template <class T> void AlongLine<T>::add_run(size_t from, size_t to, const std:
             const std::vector<Turned> &turned = moves_[k].turned;
             auto i = static_cast<size_t>(first_at(turned, first) - turned.begin());
             for (; i < turned.size() && turned[i].place < last; i++) {
-                const Turned &one = turned[i];
                 T all = 0;
                 for (const auto &part : parts) {
                     all += part.second[k - from][i];
                 }
-                sum[cells_.unit(one.place, one.channel, one.before)] += cells_.slope(one.before) * all;
-                sum[cells_.unit(one.place, one.channel, one.now)] -= cells_.slope(one.now) * all;
+                cells_.give_back(turned[i], all, sum);
             }
         }
     });
@@ -538,7 +497,7 @@ template <class T> std::vector<at::Tensor> AlongLine<T>::summed() {
     for (size_t i = 0; i < images_.size(); i++) {
         if (images_[i].sum.defined()) {
             const auto row = static_cast<int64_t>(i);
-            as_places(sums.slice(0, row, row + 1)).copy_(images_[i].sum);
+            stretch_.as_places(sums.slice(0, row, row + 1)).copy_(images_[i].sum);
             images_[i].sum = at::Tensor();
         }
     }
@@ -553,16 +512,7 @@ std::unique_ptr<Features> along_line(const Subject &subject) {
     if (!subject.trial.gradient || !subject.model.device.is_cpu() || (dtype != at::kFloat && dtype != at::kDouble)) {
         return nullptr;
     }
-    std::optional<Stretch> found;
-    for (size_t i = 0; i < p.nodes.size() && !found; i++) {
-        const Node &node = p.nodes[i];
-        if (node.needed && node.dependent) {
-            if (!is_affine(p, node)) {
-                break;
-            }
-            found = stretch_from(p, i + 1);
-        }
-    }
+    const std::optional<Stretch> found = stretch_of(p);
     if (!found || p.values[static_cast<size_t>(found->before)].dtype != dtype) {
         return nullptr;
     }

@@ -1,18 +1,12 @@
 /* kinks.cpp - see kinks.h. */
 #include "kinks.h"
 
+#include "clones.h"
+
 #include <algorithm>
 #include <limits>
 
 namespace bridge {
-
-/* Compiled for several instruction sets, of which the loader takes the best. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2,fma", "default")))
-#else
-#define CLONES
-#endif
 
 #if defined(__GNUC__)
 #define FETCH(address) __builtin_prefetch(address, 1)
@@ -303,6 +297,44 @@ template <class T> int64_t Cells<T>::unit(int64_t place, int64_t channel, Side s
         found = found * w.in[d] + at[d] * w.stride[d] - w.padding[d] + in[d] * w.dilation[d];
     }
     return found * channels_ + channel;
+}
+
+template <class T>
+void Cells<T>::lines(const T *start, const T *way, const Side *sides, int64_t from, int64_t to, T *value,
+                     T *slopes) const {
+    for (int64_t place = from; place < to; place++) {
+        for (int64_t c = 0; c < channels_; c++) {
+            const int64_t cell = place * channels_ + c, followed = unit(place, c, sides[cell]);
+            value[cell] = slope(sides[cell]) * start[followed] + offset(sides[cell]);
+            slopes[cell] = slope(sides[cell]) * way[followed];
+        }
+    }
+}
+
+template <class T>
+void Cells<T>::add_changes(const T *start, const T *way, const std::vector<Turned> &turned,
+                           std::vector<T> *changes) const {
+    for (const Turned &one : turned) {
+        const int64_t before = unit(one.place, one.channel, one.before), now = unit(one.place, one.channel, one.now);
+        const T left = slope(one.before), taken = slope(one.now);
+        changes->push_back(taken * start[now] + offset(one.now) - left * start[before] - offset(one.before));
+        changes->push_back(taken * way[now] - left * way[before]);
+    }
+}
+
+template <class T>
+void Cells<T>::give_back(const Side *sides, const T *of_cells, int64_t from, int64_t to, T *sum) const {
+    for (int64_t place = from; place < to; place++) {
+        for (int64_t c = 0; c < channels_; c++) {
+            const int64_t cell = place * channels_ + c;
+            sum[unit(place, c, sides[cell])] += slope(sides[cell]) * of_cells[cell];
+        }
+    }
+}
+
+template <class T> void Cells<T>::give_back(const Turned &one, T of_cell, T *sum) const {
+    sum[unit(one.place, one.channel, one.before)] += slope(one.before) * of_cell;
+    sum[unit(one.place, one.channel, one.now)] -= slope(one.now) * of_cell;
 }
 
 /* ---- convolutions */

@@ -63,6 +63,14 @@ template <class T> class Cells {
     int64_t unit(int64_t place, int64_t channel, Side side) const;
     T slope(Side side) const { return slope_[side.piece]; }
     T offset(Side side) const { return offset_[side.piece]; }
+    /* What the cells at places [from, to) give, value + alpha slope, from the sides that they are on. */
+    void lines(const T *start, const T *way, const Side *sides, int64_t from, int64_t to, T *value, T *slope) const;
+    /* By how much the value and the slope of cells that turned change: two numbers for each, behind those that are there. */
+    void add_changes(const T *start, const T *way, const std::vector<Turned> &turned, std::vector<T> *changes) const;
+    /* Add the gradients of the cells at places [from, to) to those of what they follow. */
+    void give_back(const Side *sides, const T *of_cells, int64_t from, int64_t to, T *sum) const;
+    /* The gradient of a cell up to where it turned: to what it followed, and out of what it follows from there on. */
+    void give_back(const Turned &one, T of_cell, T *sum) const;
     /* Whether no two cells follow the same value. */
     bool apart() const { return apart_; }
 

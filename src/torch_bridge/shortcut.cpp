@@ -288,8 +288,13 @@ double spared(const met_prepared *p) {
     return p->features->learning;
 }
 
+size_t together(const met_prepared *p) {
+    return p->features->together();
+}
+
 } // namespace
 
-const met_shortcut recorded_program = {3, 16, prepare, forward, gradient, collect, name, program, release, spared};
+const met_shortcut recorded_program = {3,    16,      prepare, forward, gradient, collect,
+                                       name, program, release, spared,  together};
 
 } // namespace bridge

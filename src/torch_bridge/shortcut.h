@@ -78,6 +78,8 @@ class Features {
     virtual std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) = 0;
     /* Where sums of gradients are taken back to the images from: at the cut, or at one before it. */
     virtual size_t back() const { return stop; }
+    /* How many samples are best made at once, at no more memory than one; 0: as many as images would be. */
+    virtual size_t together() const { return 0; }
     /* Whether gradients of the samples of the last of() are summed here, and not at the cut by who asks for them. */
     virtual bool sums() const { return false; }
     /* Add weighted gradients at the cut of those samples, by live value (undefined: they do not depend on it). */
@@ -89,6 +91,7 @@ class Features {
 /* For each kind of samples; they throw Declined where nothing is gained. */
 std::unique_ptr<Features> between_points(const Subject &subject); /* MET_LERP: affine.cpp */
 std::unique_ptr<Features> along_line(const Subject &subject);    /* the same; NULL: it saves nothing (along_line.cpp) */
+std::unique_ptr<Features> along_pixels(const Subject &subject);  /* the same, pixel by pixel (along_pixels.cpp) */
 std::unique_ptr<Features> without_bands(const Subject &subject); /* MET_BANDS: bands.cpp */
 std::unique_ptr<Features> with_windows(const Subject &subject);  /* MET_BOX: windows.cpp */
 std::unique_ptr<Features> of_pixels(const Subject &subject);     /* the same, pixel by pixel: pixel_sums.cpp */

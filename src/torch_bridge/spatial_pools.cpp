@@ -155,11 +155,11 @@ void cut_at(const Program &program, size_t position, const std::vector<SpatialPo
 
 } // namespace
 
-PoolCut cut_at_pools(const Program &program) {
+PoolCut cut_at_pools(const Program &program, size_t from) {
     PoolCut cut;
     std::vector<SpatialPool> all;
     std::vector<int> pool_of_value(program.values.size(), -1);
-    for (size_t i = 0; i < program.nodes.size(); i++) {
+    for (size_t i = from; i < program.nodes.size(); i++) {
         const Node &node = program.nodes[i];
         if (!node.dependent || !node.needed) {
             continue;

@@ -26,8 +26,8 @@ struct PoolCut {
     std::vector<size_t> pool_of_live; /* which pool's numbers each of them holds, in their order */
 };
 
-/* The cut behind which only pools are read; throws Declined where there is none. */
-PoolCut cut_at_pools(const Program &program);
+/* The first cut behind which only pools are read, pools of nodes from `from` on; throws Declined where there is none. */
+PoolCut cut_at_pools(const Program &program, size_t from = 0);
 
 /*
  * The values in front of each pool, (samples, features, places), for samples (n, ...) of the images `origins`, in the user's

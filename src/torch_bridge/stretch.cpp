@@ -2,6 +2,7 @@
 #include "stretch.h"
 
 #include "region/rules.h"
+#include "shortcut.h"
 
 #include <algorithm>
 #include <set>
@@ -108,8 +109,7 @@ bool is_step(const Program &p, const Node &node) {
     return x.by_sample && y.by_sample && !x.overwritten && !y.overwritten && x.dtype == y.dtype && x.shape.size() >= 2;
 }
 
-} // namespace
-
+/* The stretch behind a cut at `from`, where what is live is affine in the input; nothing: there is none. */
 std::optional<Stretch> stretch_from(const Program &p, size_t from) {
     const std::vector<int> live = p.live(from);
     if (live.size() != 1 || !p.can_cut(from)) {
@@ -162,6 +162,27 @@ std::optional<Stretch> stretch_from(const Program &p, size_t from) {
         }
     }
     return s;
+}
+
+} // namespace
+
+at::Tensor Stretch::as_places(const at::Tensor &values) const {
+    const at::Tensor last = channels_are_last ? values : values.movedim(1, -1);
+    return last.flatten(0, -2);
+}
+
+std::optional<Stretch> stretch_of(const Program &p) {
+    std::optional<Stretch> found;
+    for (size_t i = 0; i < p.nodes.size() && !found; i++) {
+        const Node &node = p.nodes[i];
+        if (node.needed && node.dependent) {
+            if (!is_affine(p, node)) {
+                break;
+            }
+            found = stretch_from(p, i + 1);
+        }
+    }
+    return found;
 }
 
 } // namespace bridge

@@ -9,6 +9,10 @@
 
 namespace bridge {
 
+template <class T> T *data(const at::Tensor &x) {
+    return x.data_ptr<T>();
+}
+
 /* Its nodes and values, and how they are computed. */
 struct Stretch {
     size_t from = 0, stop = 0; /* the prefix is in front of `from`; what is run for each sample is behind `stop` */
@@ -22,10 +26,20 @@ struct Stretch {
     ConvolutionForm form; /* without bias; of a linear layer: only the weight, (outputs, channels) */
     at::Tensor bias;
     size_t convolution = 0; /* node */
+
+    /* Values (1, ...) as (places, channels). */
+    at::Tensor as_places(const at::Tensor &values) const;
+    /* The weights, (groups, channels of a group, taps, outputs of a group). */
+    template <class T> std::vector<T> weights_of_cells() const {
+        const at::Tensor &w = form.weight;
+        const at::Tensor found =
+            w.reshape({form.groups, w.size(0) / form.groups, w.size(1), -1}).permute({0, 2, 3, 1}).contiguous();
+        return std::vector<T>(data<T>(found), data<T>(found) + found.numel());
+    }
 };
 
-/* The stretch behind a cut at `from`, where what is live is affine in the input; nothing: there is none. */
-std::optional<Stretch> stretch_from(const Program &p, size_t from);
+/* The stretch behind what is affine in the input; nothing: there is none. */
+std::optional<Stretch> stretch_of(const Program &p);
 
 } // namespace bridge
 

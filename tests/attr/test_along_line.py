@@ -10,19 +10,11 @@ import torch
 from torch import nn
 
 import meteors_c as mt
-from benchmarks.models import give_statistics
-from meteors_c.attr import IntegratedGradients
+from tests.attr.lines import BANDS, attribute, image, make
 from tests.parity.reference import assert_close
-from tests.toys import METHODS, assert_shortcut, explainable
+from tests.toys import METHODS, assert_shortcut
 
-BANDS, ROWS, COLUMNS = 12, 13, 11
 NAME = "piecewise linear prefix"
-
-
-def image(seed: int = 0, dtype: torch.dtype = torch.float64, spread: float = 3.0) -> mt.HSI:
-    generator = torch.Generator().manual_seed(seed)
-    values = spread * torch.randn(BANDS, ROWS, COLUMNS, generator=generator, dtype=torch.float64)
-    return mt.HSI(image=values.to(dtype), wavelengths=list(range(400, 400 + BANDS)))
 
 
 def head(channels: int) -> list[nn.Module]:
@@ -53,7 +45,7 @@ class ByPixel(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = nn.functional.leaky_relu(self.first(x.permute(0, 2, 3, 1)), 0.2)
-        return self.last(torch.tanh(self.second(x))).mean((1, 2))
+        return self.last(torch.tanh(self.second(x))).amax((1, 2))
 
 
 class Spectrum(nn.Module):
@@ -105,21 +97,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "linear layers of pixels": ByPixel,
     "a spectrum": Spectrum,
 }  # fmt: skip
-
-
-def make(build: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(3)
-    model = build().double().eval()
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            give_statistics(layer)
-    return model
-
-
-def attribute(model: nn.Module, hsi: Any, shortcuts: bool | str = "always", **more: Any) -> Any:
-    given = {"target": 1, "baseline": 0.0, "n_steps": 30, **more}
-    with mt.options(shortcuts=shortcuts):
-        return IntegratedGradients(explainable(model)).attribute(hsi, **given)
 
 
 @pytest.mark.parametrize("batch", [None, 1, 7])

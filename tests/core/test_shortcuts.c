@@ -454,6 +454,26 @@ void test_shortcut_that_learns_is_not_slow(void) {
     }
 }
 
+/* A shortcut that makes many samples at once gets as many as it says, but for what the caller says. */
+void test_shortcut_says_how_many_samples_at_once(void) {
+    const size_t most[] = {0, 2}, wanted[] = {5, 2};
+    for (int gradient = 0; gradient < 2; gradient++) {
+        for (size_t i = 0; i < 2; i++) {
+            script m;
+            toy t;
+            met_report report = slow;
+            const met_options options = {.max_batch_size = most[i], .shortcuts = MET_SHORTCUTS_ALWAYS};
+            met_job job = begin(&m, &t, gradient, MET_LERP);
+            t.together = 5;
+            REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+            check_results(&m, &job, &t, gradient);
+            CHECK_INT(report.chunk_first, wanted[i]);
+            CHECK_INT(report.chunk_largest, wanted[i]);
+            check_finished(&report, &t);
+        }
+    }
+}
+
 /* In doubt, since a sample alone is believed to be fast: some samples are rendered, which takes longer, and the shortcut
  * goes on. */
 void test_shortcut_that_is_faster_after_all(void) {

@@ -257,6 +257,7 @@ struct met_prepared {
     double (*zb)[TOY_FEATURES];
     double (*sum)[TOY_FEATURES];
     double spared;
+    size_t together;
 };
 
 static void release(void *ctx, met_prepared *p) {
@@ -289,7 +290,7 @@ static int prepare(void *ctx, met_batch *x, met_batch *b, const met_trial *trial
         return status;
     }
     met_prepared *p = calloc(1, sizeof *p);
-    *p = (met_prepared){.n = x->n, .dtype = x->dtype};
+    *p = (met_prepared){.n = x->n, .dtype = x->dtype, .together = t->together};
     p->image = calloc(x->n * TOY_SIZE, sizeof(double));
     p->baseline = calloc(x->n * TOY_SIZE, sizeof(double));
     p->z = calloc(x->n, sizeof *p->z);
@@ -437,8 +438,12 @@ static double spared(const met_prepared *p) {
     return p->spared;
 }
 
-static const met_shortcut toy_shortcut = {3,       3,    prepare, shortcut_forward, shortcut_gradient,
-                                          collect, name, NULL,    release,          spared};
+static size_t together(const met_prepared *p) {
+    return p->together;
+}
+
+static const met_shortcut toy_shortcut = {3,    3,    prepare, shortcut_forward, shortcut_gradient, collect,
+                                          name, NULL, release, spared,           together};
 
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);

@@ -58,6 +58,7 @@ typedef struct toy {
     double seconds;                   /* what a call of the model takes at least ... */
     double seconds_a_sample;          /* ... and each sample of it ... */
     double shortcut_seconds_a_sample; /* ... and of a call of the shortcut */
+    size_t together;                  /* samples that the shortcut says are best given at once; 0: it does not say */
     size_t shortcut_learns;           /* so many calls of it find what later ones are spared, ... */
     double shortcut_seconds_learning; /* ... which takes so long each time */
     bool wrong;                       /* what the shortcut gives for the alpha ... */
