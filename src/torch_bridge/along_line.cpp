@@ -46,13 +46,11 @@ const size_t TOGETHER = 16;
 
 /* ---- values of one image, (places, channels) */
 
-template <class T> struct OneImage {
-    at::Tensor start, way;                /* of the prefix */
+template <class T> struct OneImage : Line {
     std::vector<Side> sides;              /* of the cells */
     at::Tensor next;                      /* alpha of their next kinks */
     std::vector<at::Tensor> value, slope; /* what is live behind the stretch, (places, channels) each */
     std::vector<at::Tensor> gradient;     /* of that, summed since the last settlement */
-    at::Tensor sum;                       /* settled, of the prefix's values */
     double alpha = 0;
     bool placed = false;
     int added = 0;
@@ -142,12 +140,8 @@ AlongLine<T>::AlongLine(const Subject &subject, const Stretch &stretch, double s
     if (subject.only_planned) {
         return;
     }
-    const Ends ends = ends_at(subject, stretch.from, this);
+    const std::vector<Line> lines = lines_of(subject, stretch, this, &before_);
     const at::NoGradGuard off;
-    before_ = ends.baseline[0].sizes().vec();
-    if (!ends.baseline[0].isfinite().all().item<bool>() || !ends.way[0].isfinite().all().item<bool>()) {
-        throw Declined(MET_DECLINE_STRUCTURE, "a value of the part that is affine in the input is not finite");
-    }
     if (!stretch.channels_are_last && PackedConvolution::takes(stretch.form.weight)) {
         packed_ = std::make_unique<PackedConvolution>(stretch.form);
     }
@@ -162,11 +156,9 @@ AlongLine<T>::AlongLine(const Subject &subject, const Stretch &stretch, double s
                                                            outputs_, stretch.form.groups},
                                                           shape});
     }
-    images_.resize(static_cast<size_t>(before_[0]));
-    for (size_t i = 0; i < images_.size(); i++) {
-        const auto row = static_cast<int64_t>(i);
-        images_[i].start = stretch_.as_places(ends.baseline[0].slice(0, row, row + 1)).contiguous();
-        images_[i].way = stretch_.as_places(ends.way[0].slice(0, row, row + 1)).contiguous();
+    for (const Line &line : lines) {
+        images_.emplace_back();
+        static_cast<Line &>(images_.back()) = line;
     }
 }
 
@@ -483,7 +475,6 @@ template <class T> std::vector<at::Tensor> AlongLine<T>::summed() {
     const at::NoGradGuard off;
     const ThreadsBeside threads;
     settle_moves();
-    at::Tensor sums = at::zeros(before_, images_[0].start.options());
     std::vector<Settled> open;
     for (size_t i = 0; i <= images_.size(); i++) {
         if (i < images_.size() && images_[i].added > 0) {
@@ -494,14 +485,11 @@ template <class T> std::vector<at::Tensor> AlongLine<T>::summed() {
             open.clear();
         }
     }
-    for (size_t i = 0; i < images_.size(); i++) {
-        if (images_[i].sum.defined()) {
-            const auto row = static_cast<int64_t>(i);
-            stretch_.as_places(sums.slice(0, row, row + 1)).copy_(images_[i].sum);
-            images_[i].sum = at::Tensor();
-        }
+    std::vector<Line *> lines;
+    for (OneImage<T> &image : images_) {
+        lines.push_back(&image);
     }
-    return {sums};
+    return {take_sums(stretch_, before_, lines)};
 }
 
 } // namespace
@@ -509,15 +497,8 @@ template <class T> std::vector<at::Tensor> AlongLine<T>::summed() {
 std::unique_ptr<Features> along_line(const Subject &subject) {
     const Program &p = subject.program;
     const at::ScalarType dtype = subject.images.scalar_type();
-    if (!subject.trial.gradient || !subject.model.device.is_cpu() || (dtype != at::kFloat && dtype != at::kDouble)) {
-        return nullptr;
-    }
-    const std::optional<Stretch> found = stretch_of(p);
-    if (!found || p.values[static_cast<size_t>(found->before)].dtype != dtype) {
-        return nullptr;
-    }
-    /* What was large in a sum leaves its rounding behind when it is taken out again. */
-    if (!subject.only_planned && !differences_keep_digits(subject.images, subject.baselines)) {
+    const std::optional<Stretch> found = stretch_of(subject);
+    if (!found) {
         return nullptr;
     }
     const double count = static_cast<double>(subject.trial.count), images = static_cast<double>(subject.images.size(0));

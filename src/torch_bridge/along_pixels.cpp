@@ -97,8 +97,9 @@ int lone_value(const Program &p, size_t position) {
     return live.size() == 1 && p.can_cut(position) ? live[0] : -1;
 }
 
-std::optional<Form> form_of(const Program &p) {
-    const std::optional<Stretch> line = stretch_of(p);
+std::optional<Form> form_of(const Subject &subject) {
+    const Program &p = subject.program;
+    const std::optional<Stretch> line = stretch_of(subject);
     if (!line || line->pool.taps() != 1 || line->conv.taps() != 1 || line->conv.in != line->conv.out ||
         line->form.groups != 1 || line->reads_cells) {
         return std::nullopt;
@@ -157,11 +158,6 @@ template <class T> class AlongPixels : public Features {
     std::vector<at::Tensor> summed() override;
 
   private:
-    struct OneImage {
-        at::Tensor start, way; /* of the prefix, (places, channels) */
-        at::Tensor sum;        /* of gradients of the prefix's values */
-    };
-
     /* The layer's values for some pixels at all points, (points, places, outputs), and how they came about. */
     struct Walk {
         at::Tensor values;
@@ -174,7 +170,7 @@ template <class T> class AlongPixels : public Features {
     at::Tensor by_place(const at::Tensor &values) const;
     int64_t tile(size_t points) const;
     void over_tiles(size_t points, const std::function<void(int64_t, int64_t, size_t)> &body) const;
-    Walk walk(const OneImage &image, const std::vector<double> &alpha, int64_t first, int64_t places) const;
+    Walk walk(const Line &image, const std::vector<double> &alpha, int64_t first, int64_t places) const;
     at::Tensor run(const at::Tensor &values, size_t row, size_t from, int given, size_t to, int wanted) const;
     at::Tensor sums_of(const Points &points) const;
     at::Tensor gradients_of_means(const Points &points, const at::Tensor &gradients) const;
@@ -186,7 +182,7 @@ template <class T> class AlongPixels : public Features {
     PixelLine<T> pixels_;
     Sizes before_; /* of the prefix's value, (images, ...) */
     size_t rank_;
-    std::vector<OneImage> images_;
+    std::vector<Line> images_;
     std::vector<Points> points_; /* of the last of() */
 };
 
@@ -202,17 +198,7 @@ AlongPixels<T>::AlongPixels(const Subject &subject, const Form &form, double sec
     if (subject.only_planned) {
         return;
     }
-    const Ends ends = ends_at(subject, form.line.from, this);
-    const at::NoGradGuard off;
-    before_ = ends.baseline[0].sizes().vec();
-    if (!ends.baseline[0].isfinite().all().item<bool>() || !ends.way[0].isfinite().all().item<bool>()) {
-        throw Declined(MET_DECLINE_STRUCTURE, "a value of the part that is affine in the input is not finite");
-    }
-    for (int64_t row = 0; row < before_[0]; row++) {
-        images_.push_back({form_.line.as_places(ends.baseline[0].slice(0, row, row + 1)).contiguous(),
-                           form_.line.as_places(ends.way[0].slice(0, row, row + 1)).contiguous(),
-                           {}});
-    }
+    images_ = lines_of(subject, form.line, this, &before_);
 }
 
 template <class T> at::Tensor AlongPixels<T>::spread(const at::Tensor &by_place) const {
@@ -256,8 +242,8 @@ void AlongPixels<T>::over_tiles(size_t points, const std::function<void(int64_t,
 }
 
 template <class T>
-typename AlongPixels<T>::Walk AlongPixels<T>::walk(const OneImage &image, const std::vector<double> &alpha,
-                                                   int64_t first, int64_t places) const {
+typename AlongPixels<T>::Walk AlongPixels<T>::walk(const Line &image, const std::vector<double> &alpha, int64_t first,
+                                                   int64_t places) const {
     const at::NoGradGuard off;
     const T *start = data<T>(image.start) + first * channels_, *way = data<T>(image.way) + first * channels_;
     const at::TensorOptions options = image.start.options();
@@ -368,7 +354,7 @@ void AlongPixels<T>::add(const std::vector<at::Tensor> &gradients, const std::ve
         if (!given.defined()) {
             break;
         }
-        OneImage &image = images_[points.row];
+        Line &image = images_[points.row];
         if (!image.sum.defined()) {
             image.sum = at::zeros_like(image.start);
         }
@@ -390,15 +376,11 @@ void AlongPixels<T>::add(const std::vector<at::Tensor> &gradients, const std::ve
 }
 
 template <class T> std::vector<at::Tensor> AlongPixels<T>::summed() {
-    at::Tensor sums = at::zeros(before_, images_[0].start.options());
-    for (size_t i = 0; i < images_.size(); i++) {
-        if (images_[i].sum.defined()) {
-            const auto row = static_cast<int64_t>(i);
-            form_.line.as_places(sums.slice(0, row, row + 1)).copy_(images_[i].sum);
-            images_[i].sum = at::Tensor();
-        }
+    std::vector<Line *> lines;
+    for (Line &image : images_) {
+        lines.push_back(&image);
     }
-    return {sums};
+    return {take_sums(form_.line, before_, lines)};
 }
 
 } // namespace
@@ -406,16 +388,8 @@ template <class T> std::vector<at::Tensor> AlongPixels<T>::summed() {
 std::unique_ptr<Features> along_pixels(const Subject &subject) {
     const Program &p = subject.program;
     const at::ScalarType dtype = subject.images.scalar_type();
-    if (!subject.trial.gradient || !subject.model.device.is_cpu() || (dtype != at::kFloat && dtype != at::kDouble)) {
-        return nullptr;
-    }
-    const std::optional<Form> found = form_of(p);
-    if (!found || p.values[static_cast<size_t>(found->line.before)].dtype != dtype ||
-        p.values[static_cast<size_t>(found->tail_value)].dtype != dtype) {
-        return nullptr;
-    }
-    /* What was large in a sum leaves its rounding behind when it is taken out again. */
-    if (!subject.only_planned && !differences_keep_digits(subject.images, subject.baselines)) {
+    const std::optional<Form> found = form_of(subject);
+    if (!found || p.values[static_cast<size_t>(found->tail_value)].dtype != dtype) {
         return nullptr;
     }
     const double images = static_cast<double>(subject.images.size(0));

@@ -2,7 +2,6 @@
 #include "stretch.h"
 
 #include "region/rules.h"
-#include "shortcut.h"
 
 #include <algorithm>
 #include <set>
@@ -171,8 +170,13 @@ at::Tensor Stretch::as_places(const at::Tensor &values) const {
     return last.flatten(0, -2);
 }
 
-std::optional<Stretch> stretch_of(const Program &p) {
+std::optional<Stretch> stretch_of(const Subject &subject) {
+    const Program &p = subject.program;
+    const at::ScalarType dtype = subject.images.scalar_type();
     std::optional<Stretch> found;
+    if (!subject.trial.gradient || !subject.model.device.is_cpu() || (dtype != at::kFloat && dtype != at::kDouble)) {
+        return found;
+    }
     for (size_t i = 0; i < p.nodes.size() && !found; i++) {
         const Node &node = p.nodes[i];
         if (node.needed && node.dependent) {
@@ -182,7 +186,37 @@ std::optional<Stretch> stretch_of(const Program &p) {
             found = stretch_from(p, i + 1);
         }
     }
-    return found;
+    const bool taken = found && p.values[static_cast<size_t>(found->before)].dtype == dtype &&
+                       (subject.only_planned || differences_keep_digits(subject.images, subject.baselines));
+    return taken ? found : std::nullopt;
+}
+
+std::vector<Line> lines_of(const Subject &subject, const Stretch &stretch, Features *features, Sizes *shape) {
+    const Ends ends = ends_at(subject, stretch.from, features);
+    const at::NoGradGuard off;
+    if (!ends.baseline[0].isfinite().all().item<bool>() || !ends.way[0].isfinite().all().item<bool>()) {
+        throw Declined(MET_DECLINE_STRUCTURE, "a value of the part that is affine in the input is not finite");
+    }
+    *shape = ends.baseline[0].sizes().vec();
+    std::vector<Line> lines;
+    for (int64_t row = 0; row < shape->at(0); row++) {
+        lines.push_back({stretch.as_places(ends.baseline[0].slice(0, row, row + 1)).contiguous(),
+                         stretch.as_places(ends.way[0].slice(0, row, row + 1)).contiguous(),
+                         {}});
+    }
+    return lines;
+}
+
+at::Tensor take_sums(const Stretch &stretch, const Sizes &shape, const std::vector<Line *> &lines) {
+    const at::Tensor sums = at::zeros(shape, lines[0]->start.options());
+    for (size_t i = 0; i < lines.size(); i++) {
+        if (lines[i]->sum.defined()) {
+            const auto row = static_cast<int64_t>(i);
+            stretch.as_places(sums.slice(0, row, row + 1)).copy_(lines[i]->sum);
+            lines[i]->sum = at::Tensor();
+        }
+    }
+    return sums;
 }
 
 } // namespace bridge

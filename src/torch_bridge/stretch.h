@@ -4,6 +4,7 @@
 
 #include "kinks.h"
 #include "packed.h"
+#include "shortcut.h"
 
 #include <optional>
 
@@ -38,8 +39,23 @@ struct Stretch {
     }
 };
 
-/* The stretch behind what is affine in the input; nothing: there is none. */
-std::optional<Stretch> stretch_of(const Program &p);
+/*
+ * The stretch behind what is affine in the input; nothing: there is none, or the samples are not to go through it: outputs
+ * alone are wanted, buffers can't be read, or sums would keep the rounding of large values that were taken out again.
+ */
+std::optional<Stretch> stretch_of(const Subject &subject);
+
+/* An image's values in front of a stretch, start + alpha way, and the sum of their gradients, (places, channels). */
+struct Line {
+    at::Tensor start, way, sum; /* sum: undefined at first */
+};
+
+/* The lines of a subject's images; throws Declined where values are not finite. `shape` becomes that of their values. */
+std::vector<Line> lines_of(const Subject &subject, const Stretch &stretch, Features *features,
+                           std::vector<int64_t> *shape);
+
+/* The sums of lines as the values have them, (images, ...); they begin anew. */
+at::Tensor take_sums(const Stretch &stretch, const std::vector<int64_t> &shape, const std::vector<Line *> &lines);
 
 } // namespace bridge
 

@@ -156,7 +156,7 @@ def test_a_large_image_is_shared_by_threads() -> None:
 
 
 def test_by_hand() -> None:
-    """y = mean of 3 relu(2 x - 1) over four pixels: the gradient is 6 / 4 behind the kink at a x = 1 / 2, 0 before it."""
+    """y = mean of 3 relu(2 x - 1) over four pixels: the gradient is 6 / 4 behind the kink at a x = 1 / 2."""
     first, second = nn.Conv2d(BANDS, 1, 1), nn.Conv2d(1, 1, 1)
     with torch.no_grad():
         first.weight.zero_()[0, 0] = 2
@@ -213,6 +213,10 @@ def test_float32_is_as_close_to_float64_as_the_plain_path() -> None:
     assert error[0] <= max(2 * error[1], 1e-6)
 
 
+def stem(kernel: int, **more: int) -> list[nn.Module]:
+    return [nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, kernel, **more)]
+
+
 class ByPosition(nn.Module):
     """A constant for each place is added behind the layer."""
 
@@ -252,14 +256,13 @@ class RowsAsChannels(nn.Module):
         ByPosition,
         Gated,
         RowsAsChannels,
-        lambda: nn.Sequential(nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 5, 3), nn.Tanh(), Mean(2, 3)),
-        lambda: nn.Sequential(nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 5, 1, stride=2), nn.Tanh(), Mean(2, 3)),
-        lambda: nn.Sequential(nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1, groups=2), nn.Tanh(), Mean(2, 3)),
-        lambda: nn.Sequential(nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Tanh(), nn.AdaptiveMaxPool2d(1),
-                              *head(4)),
-        lambda: nn.Sequential(nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Softmax(2), nn.SiLU(), Mean(2, 3)),
-        lambda: nn.Sequential(nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.GroupNorm(2, 4), Mean(2, 3)),
-        lambda: nn.Sequential(nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Tanh(), Mean(2), *head(44)),
+        lambda: nn.Sequential(*stem(3), nn.Tanh(), Mean(2, 3)),
+        lambda: nn.Sequential(*stem(1, stride=2), nn.Tanh(), Mean(2, 3)),
+        lambda: nn.Sequential(*stem(1, groups=2), nn.Tanh(), Mean(2, 3)),
+        lambda: nn.Sequential(*stem(1), nn.Tanh(), nn.AdaptiveMaxPool2d(1), *head(4)),
+        lambda: nn.Sequential(*stem(1), nn.Softmax(2), nn.SiLU(), Mean(2, 3)),
+        lambda: nn.Sequential(*stem(1), nn.GroupNorm(2, 4), Mean(2, 3)),
+        lambda: nn.Sequential(*stem(1), nn.Tanh(), Mean(2), *head(44)),
     ],
     ids=[
         "a constant for each place", "gated by the mean", "rows as channels", "neighbours behind", "stride", "groups",
