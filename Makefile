@@ -23,7 +23,7 @@ TORCH_INSTALLED := $(VENV)/.torch-$(subst /,_,$(TORCH))
 PEER := .venv-peer
 METEORS_PEER_PYTHON ?= $(PEER)/bin/python
 
-SOURCES := $(wildcard src/*/*.c src/*/*.cpp src/*/*.h)
+SOURCES := $(wildcard src/*/*.c src/*/*.cpp src/*/*.h src/*/*/*.cpp src/*/*/*.h)
 C_FILES := $(wildcard src/core/*.c tests/core/*.c)
 CXX_FILES := src/torch_bridge/schedule.cpp $(wildcard tests/torch_bridge/*.cpp)
 TESTED := $(C_FILES:.c=) $(CXX_FILES:.cpp=)

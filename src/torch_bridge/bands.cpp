@@ -30,9 +30,6 @@ bool differences_keep_digits(const at::Tensor &images, const at::Tensor &baselin
     return some.numel() == 0 || largest <= limit * some.median().item<double>();
 }
 
-namespace {
-
-/* Which bands of a sample take the baseline's values; none: it is a copy of its image. */
 std::vector<uint8_t> replaced_bands(const met_sample &s, int axis, int64_t bands) {
     std::vector<uint8_t> flags;
     if (s.kind == MET_BANDS) {
@@ -44,8 +41,6 @@ std::vector<uint8_t> replaced_bands(const met_sample &s, int axis, int64_t bands
     }
     return flags;
 }
-
-} // namespace
 
 at::Tensor without(const met_sample &s, int axis, const at::Tensor &image, const at::Tensor &baseline, int along) {
     const int64_t bands = image.size(along);
@@ -466,6 +461,9 @@ std::unique_ptr<Features> without_bands(const Subject &subject) {
     if (!subject.trial.gradient) {
         if (!digits) {
             throw Declined(MET_DECLINE_VALUES, "the values of the image range too widely to add differences to them");
+        }
+        if (std::unique_ptr<Features> pixels = bands_of_pixels(subject)) {
+            return pixels;
         }
         return std::make_unique<Bands>(subject);
     }

@@ -93,10 +93,11 @@ std::unique_ptr<Features> between_points(const Subject &subject); /* MET_LERP: a
 std::unique_ptr<Features> along_line(const Subject &subject);    /* the same; NULL: it saves nothing (along_line.cpp) */
 std::unique_ptr<Features> along_pixels(const Subject &subject);  /* the same, pixel by pixel (along_pixels.cpp) */
 std::unique_ptr<Features> without_bands(const Subject &subject); /* MET_BANDS: bands.cpp */
-std::unique_ptr<Features> with_windows(const Subject &subject);  /* MET_BOX: windows.cpp */
-std::unique_ptr<Features> of_pixels(const Subject &subject);     /* the same, pixel by pixel: pixel_sums.cpp */
-std::unique_ptr<Features> whole_points(const Subject &subject);  /* the same without a shared part */
-std::unique_ptr<Features> whole_samples(const Subject &subject); /* the others too: rendered.cpp */
+std::unique_ptr<Features> bands_of_pixels(const Subject &subject);  /* the same, NULL likewise (bands_of_pixels.cpp) */
+std::unique_ptr<Features> with_windows(const Subject &subject);     /* MET_BOX: windows.cpp */
+std::unique_ptr<Features> of_pixels(const Subject &subject);        /* the same, pixel by pixel: pixel_sums.cpp */
+std::unique_ptr<Features> whole_points(const Subject &subject);     /* the same without a shared part */
+std::unique_ptr<Features> whole_samples(const Subject &subject);    /* the others too: rendered.cpp */
 std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGMENTS: segment_sums.cpp */
 
 /* Whether a node computes an affine function of what depends on the input. */
@@ -127,6 +128,9 @@ at::Tensor segment_ids(const met_segments &segments, at::IntArrayRef image);
  * first is that of places in no segment.
  */
 at::Tensor flagged_places(const at::Tensor &flags, const met_segments &segments, const at::Tensor &image);
+
+/* Which bands of a sample take the baseline's values, as flags; none: it is a copy of its image. `axis`: of an image. */
+std::vector<uint8_t> replaced_bands(const met_sample &s, int axis, int64_t bands);
 
 /*
  * Values (1, ...) with the bands apart along axis `along`, as a sample that replaces bands has them. `axis`: of the bands in

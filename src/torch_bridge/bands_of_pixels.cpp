@@ -1,0 +1,149 @@
+/*
+ * bands_of_pixels.cpp - samples without some bands, for models that look at each pixel by itself from the image to a mean or
+ * sum over places.
+ *
+ * Behind the part that is affine in the input a pixel has its values for the image, and what the replaced bands change by
+ * times a matrix, which that part gives for pixels that hold one band each. So few pixels at a time are taken through all
+ * samples, while they lie in the cache (by_place.h).
+ */
+#include "by_place.h"
+#include "threads.h"
+
+#include <algorithm>
+
+namespace bridge {
+namespace {
+
+/* Samples that are made at once, with the default options. */
+const size_t TOGETHER = 64;
+/* Fewer values of pixels are not worth it: they lie in the cache as a whole. */
+const int64_t LEAST_VALUES = 1 << 16;
+/* More memory than this for one group of images is not worth it. */
+const double MOST_BYTES = 512 << 20;
+/* In the cache, evaluations take this part of what they take on whole images. */
+const double IN_CACHE = 0.6;
+
+class BandsOfPixels : public Features {
+  public:
+    BandsOfPixels(const Subject &subject, size_t cut, const ByPlace &rest, double seconds);
+    std::string name() const override { return "affine prefix, pixel by pixel"; }
+    size_t together() const override { return TOGETHER; }
+    std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
+
+  private:
+    at::Tensor mean_of(const std::vector<at::Tensor> &replaced, int64_t row) const;
+
+    const Inputs inputs_;
+    ByPlace rest_;
+    at::Tensor matrix_;              /* (bands, channels) */
+    std::vector<at::Tensor> images_; /* behind the affine part, (places, channels) each */
+};
+
+/* A value (1, channels, ...) as (places, channels). */
+at::Tensor as_places(const at::Tensor &value) {
+    return value.movedim(1, -1).flatten(0, -2);
+}
+
+BandsOfPixels::BandsOfPixels(const Subject &subject, size_t cut, const ByPlace &rest, double seconds)
+    : inputs_(subject), rest_(rest) {
+    stop = rest.stop();
+    planned = seconds;
+    if (subject.only_planned) {
+        return;
+    }
+    const at::NoGradGuard off;
+    const bool in_double = is_narrow(subject) && is_cheap_in_double(subject, cut, 1);
+    const std::vector<int> live{rest.value()};
+    const int64_t bands = inputs_.images.size(1);
+    const at::Tensor one_band_each = at::eye(bands, bands + 1, inputs_.images.options()).view({1, bands, bands + 1, 1});
+    const at::Tensor found = as_places(values_of(inputs_, one_band_each, live, cut, is_narrow(subject))[0]);
+    matrix_ = found.slice(0, 0, bands).sub(found.slice(0, bands)).to(inputs_.images.scalar_type()).contiguous();
+    const at::Tensor values =
+        narrowed(subject.program, values_of(inputs_, inputs_.images, live, cut, in_double), live)[0];
+    for (int64_t row = 0; row < values.size(0); row++) {
+        images_.push_back(as_places(values.slice(0, row, row + 1)).contiguous());
+    }
+}
+
+/* Of samples of one image, by the indices of the bands that are replaced: what is read in front of the mean, as that. */
+at::Tensor BandsOfPixels::mean_of(const std::vector<at::Tensor> &replaced, int64_t row) const {
+    const at::Tensor image = inputs_.images[row].flatten(1), baseline = inputs_.baselines[row].flatten(1);
+    const at::Tensor &values = images_[static_cast<size_t>(row)];
+    std::vector<at::Tensor> matrices;
+    for (const at::Tensor &bands : replaced) {
+        matrices.push_back(matrix_.index_select(0, bands));
+    }
+    const auto n = static_cast<int64_t>(replaced.size());
+    const size_t bytes = static_cast<size_t>(n) * values.nbytes() / static_cast<size_t>(values.size(0));
+    return rest_.mean_of(rest_.tile(bytes), [&](int64_t first, int64_t places) {
+        const at::NoGradGuard off;
+        const at::Tensor own = values.slice(0, first, first + places);
+        const at::Tensor change = baseline.slice(1, first, first + places) - image.slice(1, first, first + places);
+        const at::Tensor samples = at::empty({n, places, values.size(1)}, values.options());
+        for (int64_t k = 0; k < n; k++) {
+            const auto i = static_cast<size_t>(k);
+            at::Tensor sample = samples[k];
+            at::addmm_out(sample, own, change.index_select(0, replaced[i]).t(), matrices[i]);
+        }
+        return rest_.run(inputs_, inputs_.origins[static_cast<size_t>(row)], samples);
+    });
+}
+
+std::vector<at::Tensor> BandsOfPixels::of(const met_sample *s, const std::vector<int64_t> &rows) {
+    const at::NoGradGuard off;
+    const ThreadsBeside threads;
+    std::vector<at::Tensor> found;
+    for (size_t from = 0, to; from < rows.size(); from = to) {
+        std::vector<at::Tensor> replaced;
+        for (to = from; to < rows.size() && rows[to] == rows[from]; to++) {
+            std::vector<int64_t> bands;
+            const std::vector<uint8_t> flags = replaced_bands(s[to], inputs_.bands, inputs_.images.size(1));
+            for (size_t b = 0; b < flags.size(); b++) {
+                if (flags[b] != 0) {
+                    bands.push_back(static_cast<int64_t>(b));
+                }
+            }
+            replaced.push_back(at::tensor(bands, at::kLong));
+        }
+        found.push_back(
+            rest_.of_mean(inputs_, inputs_.origins[static_cast<size_t>(rows[from])], mean_of(replaced, rows[from])));
+    }
+    return live_values(inputs_.program, rest_.mean(), {at::cat(found)});
+}
+
+} // namespace
+
+std::unique_ptr<Features> bands_of_pixels(const Subject &subject) {
+    const Program &p = subject.program;
+    const at::ScalarType dtype = subject.images.scalar_type();
+    if (subject.trial.gradient || !subject.model.device.is_cpu() || subject.bands != 0 ||
+        (dtype != at::kFloat && dtype != at::kDouble) || !ByPlace::behind(p, 0, false)) {
+        return nullptr;
+    }
+    const auto bands = static_cast<double>(subject.images.size(1));
+    double replaced = 0;
+    for (size_t i = 0; i < subject.trial.batch.n; i++) {
+        const std::vector<uint8_t> flags =
+            replaced_bands(subject.trial.samples[i], subject.bands, subject.images.size(1));
+        replaced = std::max(replaced, static_cast<double>(std::count(flags.begin(), flags.end(), 1)) / bands);
+    }
+    size_t cut = 0;
+    try {
+        cut = affine_stop(subject, [&](size_t to) { return replaced * subject.cost(0, to); });
+    } catch (const Declined &) {
+        return nullptr;
+    }
+    const std::optional<ByPlace> rest = ByPlace::behind(p, cut, false);
+    if (!rest || p.values[static_cast<size_t>(rest->value())].dtype != dtype) {
+        return nullptr;
+    }
+    const double bytes = bytes_of(p.values[static_cast<size_t>(rest->value())]);
+    const double planned = IN_CACHE * (replaced * subject.cost(0, cut) + subject.cost(cut, rest->tail()));
+    const bool small = rest->places() * subject.images.size(1) < LEAST_VALUES && !subject.trial.always;
+    if (small || static_cast<double>(subject.images.size(0)) * bytes > MOST_BYTES) {
+        return nullptr;
+    }
+    return std::make_unique<BandsOfPixels>(subject, cut, *rest, planned);
+}
+
+} // namespace bridge
