@@ -4,7 +4,8 @@
  * Batches are an economy of the engine: the user asked for the output of each sample by itself. A model that divides
  * by the maximum of its whole input, or normalises over the batch, gives other numbers in company. So the first time
  * that the model has seen more than one sample, one of them is asked alone as well: the one that others should influence
- * most.
+ * most. Windows leave most samples the largest value of their image: where all of that batch had it, one is asked again when
+ * the first comes that may not.
  */
 #include "run.h"
 
@@ -120,9 +121,10 @@ static traits traits_of(met_dtype dtype, const void *values, size_t n) {
  * The sample that others should influence most: one whose largest |value| is not that of the batch, for models that
  * divide by it, and not constant, where that might not show; among such ones that whose mean is farthest from that of
  * all, for models that take off means: on a straight path from a baseline the sample in the middle is the mean of all. The
- * first sample comes last among equals, for models that take their scale from it.
+ * first sample comes last among equals, for models that take their scale from it. *below: its largest |value| is not the
+ * batch's.
  */
-static int most_influenced(const engine *e, size_t n, size_t *out) {
+static int most_influenced(const engine *e, size_t n, size_t *out, bool *below) {
     const uint8_t *samples = met_buffer_data(e->chunk);
     traits *each = met_allocate(n, sizeof *each);
     traits all = {0};
@@ -144,9 +146,52 @@ static int most_influenced(const engine *e, size_t n, size_t *out) {
             best = fit;
             farthest = apart;
             *out = j;
+            *below = exceeded > 0;
         }
     }
     met_deallocate(each);
+    return MET_OK;
+}
+
+static double magnitude(met_dtype dtype, const void *values, size_t i) {
+    return fabs(dtype == MET_FLOAT64 ? ((const double *)values)[i] : (double)((const float *)values)[i]);
+}
+
+/* The largest |value| of an image, and where it is. */
+static int find_summit(engine *e, size_t image, double *value) {
+    const int status = met_load_image(e, image);
+    if (status != MET_OK) {
+        return status;
+    }
+    if (e->summit_of != image) {
+        e->summit = 0;
+        for (size_t i = 1; i < e->size; i++) {
+            const bool larger =
+                magnitude(e->base.dtype, e->base.image, i) > magnitude(e->base.dtype, e->base.image, e->summit);
+            e->summit = larger ? i : e->summit;
+        }
+        e->summit_of = image;
+    }
+    *value = magnitude(e->base.dtype, e->base.image, e->summit);
+    return MET_OK;
+}
+
+int met_wants_verification(engine *e, size_t n, bool *wanted) {
+    const uint8_t *samples = n > 1 ? met_buffer_data(e->chunk) : NULL;
+    double of_first = 0;
+    *wanted = n > 1 && e->report->batching == MET_BATCHING_UNKNOWN;
+    if (n < 2 || e->report->batching != MET_BATCHING_FREE || !e->scale_unseen) {
+        return MET_OK;
+    }
+    for (size_t j = 0; j < n && !*wanted; j++) {
+        double summit = 0;
+        const int status = find_summit(e, e->image_of[j], &summit);
+        if (status != MET_OK) {
+            return status;
+        }
+        of_first = j == 0 ? summit : of_first;
+        *wanted = summit != of_first || magnitude(e->job->dtype, samples + j * e->bytes, e->summit) != summit;
+    }
     return MET_OK;
 }
 
@@ -271,8 +316,13 @@ static int ask_alone(engine *e, const void *sample, size_t j, size_t n, const ev
  */
 int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs *y) {
     const size_t width = y->width;
+    const bool first = e->report->batching == MET_BATCHING_UNKNOWN;
     size_t j = 0;
-    int status = most_influenced(e, n, &j);
+    bool below = false;
+    int status = most_influenced(e, n, &j, &below);
+    if (status == MET_OK && !first && !below) { /* nothing that the first look has not seen */
+        return MET_OK;
+    }
     const uint8_t *sample = (const uint8_t *)met_buffer_data(e->chunk) + j * e->bytes;
     const void *gradient = dx->data == NULL ? NULL : (const uint8_t *)dx->data + j * e->bytes;
     const evaluated in_batch = {y->value + j * width, gradient};
@@ -301,6 +351,7 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
         }
     }
     e->report->batching = are_alike(e, n) ? MET_BATCHING_UNKNOWN : MET_BATCHING_FREE;
+    e->scale_unseen = !below;
     if (influenced) {
         char why[sizeof e->report->one_at_a_time];
         snprintf(why, sizeof why,

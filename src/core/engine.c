@@ -220,9 +220,14 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
     met_batch x = met_batch_view(e, e->chunk, first, n);
     met_batch dx = {0};
     output_request request = met_request_outputs(e, first, n, &e->values, &e->values_capacity);
-    int status = met_evaluate(e, &x, &dx, &request.y, seconds);
+    bool verify = false;
+    int status = met_wants_verification(e, n, &verify);
+    if (status != MET_OK) {
+        return status;
+    }
+    status = met_evaluate(e, &x, &dx, &request.y, seconds);
     const size_t again = met_count_call(e, first, n, *seconds);
-    const bool verify = status == MET_OK && n > 1 && e->report->batching == MET_BATCHING_UNKNOWN;
+    verify = verify && status == MET_OK;
     if (x.modified && (status == MET_ESINGLE || verify || (status == MET_OK && e->job->reads_sample))) {
         const int restored = restore(e, in_chunk);
         status = restored != MET_OK ? restored : status;
@@ -447,7 +452,7 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     if (status != MET_OK) {
         return status;
     }
-    e.base_image = e.carrying = MET_NO_IMAGE;
+    e.base_image = e.carrying = e.summit_of = MET_NO_IMAGE;
     e.size = met_image_size(&job->inputs[0].image);
     e.bytes = e.size * met_dtype_size(job->dtype);
     e.remaining = met_allocate(job->images, sizeof *e.remaining);

@@ -77,6 +77,10 @@ typedef struct engine {
     met_base base; /* of image base_image */
     size_t base_image;
 
+    bool scale_unseen; /* all samples of the batch that was verified reached its largest |value| */
+    size_t summit_of;  /* an image, and where its largest |value| is; MET_NO_IMAGE: not known yet */
+    size_t summit;
+
     bool shortcut; /* which of the two paths samples take at the moment */
     reference *references;
     size_t reference_count;
@@ -178,7 +182,9 @@ void met_forget_carried(engine *e, size_t from, size_t to);
 int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds);
 void met_release_batch(met_batch *batch);
 
-/* batches.c: whether the n evaluated samples of the chunk may stand as they came from one batch. */
+/* batches.c: whether one of the n samples of the chunk, which are not evaluated yet, is to be asked alone as well. */
+int met_wants_verification(engine *e, size_t n, bool *wanted);
+/* Whether the n evaluated samples of the chunk may stand as they came from one batch. */
 int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
 /* From here on the model gets one sample at a time. */
 void met_note_single(engine *e, const char *why);

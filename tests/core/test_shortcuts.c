@@ -120,7 +120,7 @@ static void forward_declines(size_t limit, int shape) {
         if (shape < 2) {
             CHECK_INT(report.evaluations, IMAGES * SAMPLES - copies);
             const size_t spot = taken ? 1 : 0, batch = taken || limit == 1 ? 0 : 1; /* or it declined behind that */
-            CHECK(report.evaluations_verifying >= spot + batch && report.evaluations_verifying <= 1 + batch);
+            CHECK(report.evaluations_verifying >= spot + batch && report.evaluations_verifying <= 1 + 2 * batch);
         }
         if (shape == 0 && limit == 1 && !taken) { /* prepare() is the first call, each further one is one sample */
             CHECK_INT(report.evaluations_discarded, at < 2 ? 0 : at - 2);
