@@ -31,12 +31,24 @@ class BandsOfPixels : public Features {
     std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
 
   private:
-    at::Tensor mean_of(const std::vector<at::Tensor> &replaced, int64_t row) const;
+    /* A sample as the image without some bands, or as the baseline with some. */
+    struct Sample {
+        bool of_baseline;
+        at::Tensor bands;  /* indices of those that differ */
+        at::Tensor matrix; /* (those bands, channels) */
+    };
+
+    std::vector<at::Tensor> behind(const at::Tensor &images) const;
+    Sample sample_of(const met_sample &s) const;
+    at::Tensor mean_of(const std::vector<Sample> &samples, int64_t row) const;
 
     const Inputs inputs_;
     ByPlace rest_;
-    at::Tensor matrix_;              /* (bands, channels) */
-    std::vector<at::Tensor> images_; /* behind the affine part, (places, channels) each */
+    size_t cut_;
+    bool in_double_;
+    at::Tensor matrix_; /* (bands, channels) */
+    /* Behind the affine part, (places, channels) each; the baselines' are made when they are needed. */
+    std::vector<at::Tensor> images_, baselines_;
 };
 
 /* A value (1, channels, ...) as (places, channels). */
@@ -45,47 +57,63 @@ at::Tensor as_places(const at::Tensor &value) {
 }
 
 BandsOfPixels::BandsOfPixels(const Subject &subject, size_t cut, const ByPlace &rest, double seconds)
-    : inputs_(subject), rest_(rest) {
+    : inputs_(subject), rest_(rest), cut_(cut), in_double_(is_narrow(subject) && is_cheap_in_double(subject, cut, 1)) {
     stop = rest.stop();
     planned = seconds;
     if (subject.only_planned) {
         return;
     }
     const at::NoGradGuard off;
-    const bool in_double = is_narrow(subject) && is_cheap_in_double(subject, cut, 1);
     const std::vector<int> live{rest.value()};
     const int64_t bands = inputs_.images.size(1);
     const at::Tensor one_band_each = at::eye(bands, bands + 1, inputs_.images.options()).view({1, bands, bands + 1, 1});
     const at::Tensor found = as_places(values_of(inputs_, one_band_each, live, cut, is_narrow(subject))[0]);
     matrix_ = found.slice(0, 0, bands).sub(found.slice(0, bands)).to(inputs_.images.scalar_type()).contiguous();
-    const at::Tensor values =
-        narrowed(subject.program, values_of(inputs_, inputs_.images, live, cut, in_double), live)[0];
-    for (int64_t row = 0; row < values.size(0); row++) {
-        images_.push_back(as_places(values.slice(0, row, row + 1)).contiguous());
-    }
+    images_ = behind(inputs_.images);
 }
 
-/* Of samples of one image, by the indices of the bands that are replaced: what is read in front of the mean, as that. */
-at::Tensor BandsOfPixels::mean_of(const std::vector<at::Tensor> &replaced, int64_t row) const {
-    const at::Tensor image = inputs_.images[row].flatten(1), baseline = inputs_.baselines[row].flatten(1);
-    const at::Tensor &values = images_[static_cast<size_t>(row)];
-    std::vector<at::Tensor> matrices;
-    for (const at::Tensor &bands : replaced) {
-        matrices.push_back(matrix_.index_select(0, bands));
+std::vector<at::Tensor> BandsOfPixels::behind(const at::Tensor &images) const {
+    const std::vector<int> live{rest_.value()};
+    const at::Tensor values = narrowed(inputs_.program, values_of(inputs_, images, live, cut_, in_double_), live)[0];
+    std::vector<at::Tensor> found;
+    for (int64_t row = 0; row < values.size(0); row++) {
+        found.push_back(as_places(values.slice(0, row, row + 1)).contiguous());
     }
-    const auto n = static_cast<int64_t>(replaced.size());
-    const size_t bytes = static_cast<size_t>(n) * values.nbytes() / static_cast<size_t>(values.size(0));
+    return found;
+}
+
+BandsOfPixels::Sample BandsOfPixels::sample_of(const met_sample &s) const {
+    const int64_t all = inputs_.images.size(1);
+    const std::vector<uint8_t> replaced = replaced_bands(s, inputs_.bands, all);
+    const bool most = 2 * std::count(replaced.begin(), replaced.end(), 1) > all;
+    std::vector<int64_t> bands;
+    for (size_t b = 0; b < replaced.size(); b++) {
+        if ((replaced[b] != 0) != most) {
+            bands.push_back(static_cast<int64_t>(b));
+        }
+    }
+    const at::Tensor index = at::tensor(bands, at::kLong);
+    return {most, index, matrix_.index_select(0, index)};
+}
+
+/* Of samples of one image, what is read in front of the mean, as that. */
+at::Tensor BandsOfPixels::mean_of(const std::vector<Sample> &samples, int64_t row) const {
+    const auto at_row = static_cast<size_t>(row), channels = static_cast<size_t>(matrix_.size(1));
+    const at::Tensor image = inputs_.images[row].flatten(1), baseline = inputs_.baselines[row].flatten(1);
+    const size_t bytes = samples.size() * channels * matrix_.element_size();
     return rest_.mean_of(rest_.tile(bytes), [&](int64_t first, int64_t places) {
         const at::NoGradGuard off;
-        const at::Tensor own = values.slice(0, first, first + places);
         const at::Tensor change = baseline.slice(1, first, first + places) - image.slice(1, first, first + places);
-        const at::Tensor samples = at::empty({n, places, values.size(1)}, values.options());
-        for (int64_t k = 0; k < n; k++) {
-            const auto i = static_cast<size_t>(k);
-            at::Tensor sample = samples[k];
-            at::addmm_out(sample, own, change.index_select(0, replaced[i]).t(), matrices[i]);
+        const at::Tensor values =
+            at::empty({static_cast<int64_t>(samples.size()), places, matrix_.size(1)}, matrix_.options());
+        for (size_t k = 0; k < samples.size(); k++) {
+            const Sample &s = samples[k];
+            const at::Tensor &own = s.of_baseline ? baselines_[at_row] : images_[at_row];
+            at::Tensor out = values[static_cast<int64_t>(k)];
+            at::addmm_out(out, own.slice(0, first, first + places), change.index_select(0, s.bands).t(), s.matrix, 1,
+                          s.of_baseline ? -1 : 1);
         }
-        return rest_.run(inputs_, inputs_.origins[static_cast<size_t>(row)], samples);
+        return rest_.run(inputs_, inputs_.origins[at_row], values);
     });
 }
 
@@ -94,19 +122,15 @@ std::vector<at::Tensor> BandsOfPixels::of(const met_sample *s, const std::vector
     const ThreadsBeside threads;
     std::vector<at::Tensor> found;
     for (size_t from = 0, to; from < rows.size(); from = to) {
-        std::vector<at::Tensor> replaced;
+        std::vector<Sample> samples;
         for (to = from; to < rows.size() && rows[to] == rows[from]; to++) {
-            std::vector<int64_t> bands;
-            const std::vector<uint8_t> flags = replaced_bands(s[to], inputs_.bands, inputs_.images.size(1));
-            for (size_t b = 0; b < flags.size(); b++) {
-                if (flags[b] != 0) {
-                    bands.push_back(static_cast<int64_t>(b));
-                }
+            samples.push_back(sample_of(s[to]));
+            if (samples.back().of_baseline && baselines_.empty()) {
+                baselines_ = behind(inputs_.baselines);
             }
-            replaced.push_back(at::tensor(bands, at::kLong));
         }
-        found.push_back(
-            rest_.of_mean(inputs_, inputs_.origins[static_cast<size_t>(rows[from])], mean_of(replaced, rows[from])));
+        const int64_t origin = inputs_.origins[static_cast<size_t>(rows[from])];
+        found.push_back(rest_.of_mean(inputs_, origin, mean_of(samples, rows[from])));
     }
     return live_values(inputs_.program, rest_.mean(), {at::cat(found)});
 }
@@ -125,7 +149,8 @@ std::unique_ptr<Features> bands_of_pixels(const Subject &subject) {
     for (size_t i = 0; i < subject.trial.batch.n; i++) {
         const std::vector<uint8_t> flags =
             replaced_bands(subject.trial.samples[i], subject.bands, subject.images.size(1));
-        replaced = std::max(replaced, static_cast<double>(std::count(flags.begin(), flags.end(), 1)) / bands);
+        const double part = static_cast<double>(std::count(flags.begin(), flags.end(), 1)) / bands;
+        replaced = std::max(replaced, std::min(part, 1 - part));
     }
     size_t cut = 0;
     try {
