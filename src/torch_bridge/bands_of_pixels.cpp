@@ -20,6 +20,8 @@ const size_t TOGETHER = 64;
 const int64_t LEAST_VALUES = 1 << 16;
 /* More memory than this for one group of images is not worth it. */
 const double MOST_BYTES = 512 << 20;
+/* Taken where a sample is planned to take less than this part of an evaluation. */
+const double LARGEST_PART = 0.9;
 /* In the cache, evaluations take this part of what they take on whole images. */
 const double IN_CACHE = 0.6;
 
@@ -152,20 +154,30 @@ std::unique_ptr<Features> bands_of_pixels(const Subject &subject) {
         const double part = static_cast<double>(std::count(flags.begin(), flags.end(), 1)) / bands;
         replaced = std::max(replaced, std::min(part, 1 - part));
     }
+    /* As far as the program is affine: in the cache no values at the cut have to be written to memory and read again. */
     size_t cut = 0;
-    try {
-        cut = affine_stop(subject, [&](size_t to) { return replaced * subject.cost(0, to); });
-    } catch (const Declined &) {
-        return nullptr;
+    std::optional<ByPlace> rest;
+    for (size_t i = 0; i < p.nodes.size(); i++) {
+        const Node &node = p.nodes[i];
+        if (!node.needed || !node.dependent) {
+            continue;
+        }
+        if (!is_affine(p, node)) {
+            break;
+        }
+        if (std::optional<ByPlace> further = ByPlace::behind(p, i + 1, false)) {
+            cut = i + 1;
+            rest = further;
+        }
     }
-    const std::optional<ByPlace> rest = ByPlace::behind(p, cut, false);
     if (!rest || p.values[static_cast<size_t>(rest->value())].dtype != dtype) {
         return nullptr;
     }
     const double bytes = bytes_of(p.values[static_cast<size_t>(rest->value())]);
     const double planned = IN_CACHE * (replaced * subject.cost(0, cut) + subject.cost(cut, rest->tail()));
-    const bool small = rest->places() * subject.images.size(1) < LEAST_VALUES && !subject.trial.always;
-    if (small || static_cast<double>(subject.images.size(0)) * bytes > MOST_BYTES) {
+    const bool small = rest->places() * subject.images.size(1) < LEAST_VALUES;
+    const bool saves = !small && planned < LARGEST_PART * subject.cost(0, p.nodes.size());
+    if ((!saves && !subject.trial.always) || static_cast<double>(subject.images.size(0)) * bytes > MOST_BYTES) {
         return nullptr;
     }
     return std::make_unique<BandsOfPixels>(subject, cut, *rest, planned);
