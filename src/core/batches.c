@@ -48,6 +48,10 @@ typedef struct copies_of {
 /* A distance where only one of two values is finite: larger than any other, and a number to calculate with. */
 #define OTHERWISE 1e100
 
+static double value_at(met_dtype dtype, const void *values, size_t i) {
+    return dtype == MET_FLOAT64 ? ((const double *)values)[i] : (double)((const float *)values)[i];
+}
+
 /* max |a - b| over the outputs as a part of the largest of them. */
 static double output_distance(const double *a, const double *b, size_t width) {
     double largest = 0, distance = 0;
@@ -67,8 +71,7 @@ static double output_distance(const double *a, const double *b, size_t width) {
 static double gradient_distance(met_dtype dtype, const void *a, const void *b, size_t size) {
     double length_a = 0, length_b = 0, distance = 0;
     for (size_t i = 0; i < size; i++) {
-        const double x = dtype == MET_FLOAT64 ? ((const double *)a)[i] : (double)((const float *)a)[i];
-        const double y = dtype == MET_FLOAT64 ? ((const double *)b)[i] : (double)((const float *)b)[i];
+        const double x = value_at(dtype, a, i), y = value_at(dtype, b, i);
         if (isfinite(x) != isfinite(y)) {
             return OTHERWISE;
         }
@@ -109,7 +112,7 @@ typedef struct traits {
 static traits traits_of(met_dtype dtype, const void *values, size_t n) {
     double low = (double)INFINITY, high = -(double)INFINITY, sum = 0;
     for (size_t i = 0; i < n; i++) {
-        const double v = dtype == MET_FLOAT64 ? ((const double *)values)[i] : (double)((const float *)values)[i];
+        const double v = value_at(dtype, values, i);
         low = v < low ? v : low;
         high = v > high ? v : high;
         sum += v;
@@ -153,10 +156,6 @@ static int most_influenced(const engine *e, size_t n, size_t *out, bool *below) 
     return MET_OK;
 }
 
-static double magnitude(met_dtype dtype, const void *values, size_t i) {
-    return fabs(dtype == MET_FLOAT64 ? ((const double *)values)[i] : (double)((const float *)values)[i]);
-}
-
 /* The largest |value| of an image, and where it is. */
 static int find_summit(engine *e, size_t image, double *value) {
     const int status = met_load_image(e, image);
@@ -166,13 +165,13 @@ static int find_summit(engine *e, size_t image, double *value) {
     if (e->summit_of != image) {
         e->summit = 0;
         for (size_t i = 1; i < e->size; i++) {
-            const bool larger =
-                magnitude(e->base.dtype, e->base.image, i) > magnitude(e->base.dtype, e->base.image, e->summit);
+            const bool larger = fabs(value_at(e->base.dtype, e->base.image, i)) >
+                                fabs(value_at(e->base.dtype, e->base.image, e->summit));
             e->summit = larger ? i : e->summit;
         }
         e->summit_of = image;
     }
-    *value = magnitude(e->base.dtype, e->base.image, e->summit);
+    *value = fabs(value_at(e->base.dtype, e->base.image, e->summit));
     return MET_OK;
 }
 
@@ -190,7 +189,7 @@ int met_wants_verification(engine *e, size_t n, bool *wanted) {
             return status;
         }
         of_first = j == 0 ? summit : of_first;
-        *wanted = summit != of_first || magnitude(e->job->dtype, samples + j * e->bytes, e->summit) != summit;
+        *wanted = summit != of_first || fabs(value_at(e->job->dtype, samples + j * e->bytes, e->summit)) != summit;
     }
     return MET_OK;
 }

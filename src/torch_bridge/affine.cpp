@@ -171,6 +171,23 @@ bool is_affine(const Program &p, const Node &node) {
     return false;
 }
 
+std::vector<size_t> affine_positions(const Program &p) {
+    std::vector<size_t> found;
+    for (size_t i = 0; i < p.nodes.size(); i++) {
+        if (p.nodes[i].needed && p.nodes[i].dependent) {
+            if (!is_affine(p, p.nodes[i])) {
+                break;
+            }
+            found.push_back(i + 1);
+        }
+    }
+    return found;
+}
+
+at::Tensor as_places(const at::Tensor &value, bool features_last) {
+    return (features_last ? value : value.movedim(1, -1)).flatten(0, -2);
+}
+
 met_kind Subject::kind() const {
     for (size_t i = 0; i < trial.batch.n; i++) {
         if (trial.samples[i].kind != MET_IDENTITY) {

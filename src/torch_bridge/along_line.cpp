@@ -33,10 +33,6 @@ const double SECONDS_A_CELL = 6e-9;
 const double TURNING = 0.5;
 /* Seconds for each sample, whatever its size. */
 const double SECONDS_A_SAMPLE = 5e-5;
-/* Taken where so much of what is left is saved. */
-const double WORTH = 0.1;
-/* More memory than this for one group of images is not worth it. */
-const double MOST_BYTES = 512 << 20;
 /* Gradients that are added up in the model's own dtype before they go back through the convolution. */
 const int RECENT_MOST = 64;
 /* Fewer cells, of all samples together, stay on one thread. */
@@ -485,11 +481,7 @@ template <class T> std::vector<at::Tensor> AlongLine<T>::summed() {
             open.clear();
         }
     }
-    std::vector<Line *> lines;
-    for (OneImage<T> &image : images_) {
-        lines.push_back(&image);
-    }
-    return {take_sums(stretch_, before_, lines)};
+    return {take_sums(stretch_, before_, &images_)};
 }
 
 } // namespace
@@ -514,7 +506,7 @@ std::unique_ptr<Features> along_line(const Subject &subject) {
     const double instead = PASSES * subject.cost(found->from, found->stop) + 2 * SECONDS_A_BYTE * units;
     const double saved = instead - each - once / count;
     const double rest = PASSES * subject.cost(found->stop, p.nodes.size()) + each;
-    if (kept > MOST_BYTES || (saved < WORTH * rest && !subject.trial.always)) {
+    if (kept > MOST_KEPT_BYTES || (saved < WORTH * rest && !subject.trial.always)) {
         return nullptr;
     }
     const double planned = each + once / count;

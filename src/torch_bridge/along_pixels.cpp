@@ -23,16 +23,8 @@ namespace {
 
 using Sizes = std::vector<int64_t>;
 
-/* Points that are made at once, with the default options. */
-const size_t TOGETHER = 64;
-/* In the cache a pass takes about this part of what it takes on whole images. */
-const double IN_CACHE = 0.6;
 /* Seconds to look at a cell at one point, forward and back. */
 const double SECONDS_A_CELL = 4e-10;
-/* Taken where so much of what is left is saved. */
-const double WORTH = 0.1;
-/* More memory than this for one group of images is not worth it. */
-const double MOST_BYTES = 512 << 20;
 
 /* The ReLU and the layer behind the affine prefix, and the rest until the mean. */
 struct Form {
@@ -62,7 +54,7 @@ template <class T> class AlongPixels : public Features {
     AlongPixels(const Subject &subject, const Form &form, double seconds);
     std::string name() const override { return "piecewise linear prefix, pixel by pixel"; }
     size_t back() const override { return form_.line.from; }
-    size_t together() const override { return TOGETHER; }
+    size_t together() const override { return TOGETHER_BY_PLACE; }
     std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
     bool sums() const override { return true; }
     void add(const std::vector<at::Tensor> &gradients, const std::vector<int64_t> &rows) override;
@@ -210,11 +202,7 @@ void AlongPixels<T>::add(const std::vector<at::Tensor> &gradients, const std::ve
 }
 
 template <class T> std::vector<at::Tensor> AlongPixels<T>::summed() {
-    std::vector<Line *> lines;
-    for (Line &image : images_) {
-        lines.push_back(&image);
-    }
-    return {take_sums(form_.line, before_, lines)};
+    return {take_sums(form_.line, before_, &images_)};
 }
 
 } // namespace
@@ -235,7 +223,7 @@ std::unique_ptr<Features> along_pixels(const Subject &subject) {
     const double instead =
         PASSES * subject.cost(found->line.from, found->rest.mean().pools[0].node) + 2 * SECONDS_A_BYTE * units;
     const bool saves = instead - planned >= WORTH * planned;
-    if (3 * images * units > MOST_BYTES || (!saves && !subject.trial.always)) {
+    if (3 * images * units > MOST_KEPT_BYTES || (!saves && !subject.trial.always)) {
         return nullptr;
     }
     if (dtype == at::kFloat) {

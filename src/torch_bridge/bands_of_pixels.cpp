@@ -14,22 +14,16 @@
 namespace bridge {
 namespace {
 
-/* Samples that are made at once, with the default options. */
-const size_t TOGETHER = 64;
 /* Fewer values of pixels are not worth it: they lie in the cache as a whole. */
 const int64_t LEAST_VALUES = 1 << 16;
-/* More memory than this for one group of images is not worth it. */
-const double MOST_BYTES = 512 << 20;
 /* Taken where a sample is planned to take less than this part of an evaluation. */
 const double LARGEST_PART = 0.9;
-/* In the cache, evaluations take this part of what they take on whole images. */
-const double IN_CACHE = 0.6;
 
 class BandsOfPixels : public Features {
   public:
     BandsOfPixels(const Subject &subject, size_t cut, const ByPlace &rest, double seconds);
     std::string name() const override { return "affine prefix, pixel by pixel"; }
-    size_t together() const override { return TOGETHER; }
+    size_t together() const override { return TOGETHER_BY_PLACE; }
     std::vector<at::Tensor> of(const met_sample *s, const std::vector<int64_t> &rows) override;
 
   private:
@@ -53,11 +47,6 @@ class BandsOfPixels : public Features {
     std::vector<at::Tensor> images_, baselines_;
 };
 
-/* A value (1, channels, ...) as (places, channels). */
-at::Tensor as_places(const at::Tensor &value) {
-    return value.movedim(1, -1).flatten(0, -2);
-}
-
 BandsOfPixels::BandsOfPixels(const Subject &subject, size_t cut, const ByPlace &rest, double seconds)
     : inputs_(subject), rest_(rest), cut_(cut), in_double_(is_narrow(subject) && is_cheap_in_double(subject, cut, 1)) {
     stop = rest.stop();
@@ -69,7 +58,7 @@ BandsOfPixels::BandsOfPixels(const Subject &subject, size_t cut, const ByPlace &
     const std::vector<int> live{rest.value()};
     const int64_t bands = inputs_.images.size(1);
     const at::Tensor one_band_each = at::eye(bands, bands + 1, inputs_.images.options()).view({1, bands, bands + 1, 1});
-    const at::Tensor found = as_places(values_of(inputs_, one_band_each, live, cut, is_narrow(subject))[0]);
+    const at::Tensor found = as_places(values_of(inputs_, one_band_each, live, cut, is_narrow(subject))[0], false);
     matrix_ = found.slice(0, 0, bands).sub(found.slice(0, bands)).to(inputs_.images.scalar_type()).contiguous();
     images_ = behind(inputs_.images);
 }
@@ -79,7 +68,7 @@ std::vector<at::Tensor> BandsOfPixels::behind(const at::Tensor &images) const {
     const at::Tensor values = narrowed(inputs_.program, values_of(inputs_, images, live, cut_, in_double_), live)[0];
     std::vector<at::Tensor> found;
     for (int64_t row = 0; row < values.size(0); row++) {
-        found.push_back(as_places(values.slice(0, row, row + 1)).contiguous());
+        found.push_back(as_places(values.slice(0, row, row + 1), false).contiguous());
     }
     return found;
 }
@@ -157,16 +146,9 @@ std::unique_ptr<Features> bands_of_pixels(const Subject &subject) {
     /* As far as the program is affine: in the cache no values at the cut have to be written to memory and read again. */
     size_t cut = 0;
     std::optional<ByPlace> rest;
-    for (size_t i = 0; i < p.nodes.size(); i++) {
-        const Node &node = p.nodes[i];
-        if (!node.needed || !node.dependent) {
-            continue;
-        }
-        if (!is_affine(p, node)) {
-            break;
-        }
-        if (std::optional<ByPlace> further = ByPlace::behind(p, i + 1, false)) {
-            cut = i + 1;
+    for (size_t position : affine_positions(p)) {
+        if (std::optional<ByPlace> further = ByPlace::behind(p, position, false)) {
+            cut = position;
             rest = further;
         }
     }
@@ -177,7 +159,7 @@ std::unique_ptr<Features> bands_of_pixels(const Subject &subject) {
     const double planned = IN_CACHE * (replaced * subject.cost(0, cut) + subject.cost(cut, rest->tail()));
     const bool small = rest->places() * subject.images.size(1) < LEAST_VALUES;
     const bool saves = !small && planned < LARGEST_PART * subject.cost(0, p.nodes.size());
-    if ((!saves && !subject.trial.always) || static_cast<double>(subject.images.size(0)) * bytes > MOST_BYTES) {
+    if ((!saves && !subject.trial.always) || static_cast<double>(subject.images.size(0)) * bytes > MOST_KEPT_BYTES) {
         return nullptr;
     }
     return std::make_unique<BandsOfPixels>(subject, cut, *rest, planned);

@@ -11,6 +11,11 @@
 
 namespace bridge {
 
+/* Samples that are made at once, with the default options. */
+const size_t TOGETHER_BY_PLACE = 64;
+/* In the cache a pass takes about this part of what it takes on whole images. */
+const double IN_CACHE = 0.6;
+
 /*
  * The part behind a position at which one value is live. Some places at a time can be run through it, for many samples, while
  * they lie in the cache. What is affine in front of the mean is run on the mean, once for each sample.

@@ -103,6 +103,15 @@ std::unique_ptr<Features> without_segments(const Subject &subject); /* MET_SEGME
 /* Whether a node computes an affine function of what depends on the input. */
 bool is_affine(const Program &p, const Node &node);
 
+/* The positions behind each node that is affine and follows none that is not, in order. */
+std::vector<size_t> affine_positions(const Program &p);
+
+/* A value (1, ...) as (places, features); the features lie along the last axis, or along axis 1. */
+at::Tensor as_places(const at::Tensor &value, bool features_last);
+
+/* More memory than this for what is kept of one group of images is not worth it. */
+const double MOST_KEPT_BYTES = 512 << 20;
+
 /* Seconds to make, or to add, a byte of features: bound by memory. */
 const double SECONDS_A_BYTE = 4e-10;
 /* A pass forward and back takes about as long as so many forward. */

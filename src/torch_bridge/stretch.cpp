@@ -165,11 +165,6 @@ std::optional<Stretch> stretch_from(const Program &p, size_t from) {
 
 } // namespace
 
-at::Tensor Stretch::as_places(const at::Tensor &values) const {
-    const at::Tensor last = channels_are_last ? values : values.movedim(1, -1);
-    return last.flatten(0, -2);
-}
-
 std::optional<Stretch> stretch_of(const Subject &subject) {
     const Program &p = subject.program;
     const at::ScalarType dtype = subject.images.scalar_type();
@@ -177,14 +172,8 @@ std::optional<Stretch> stretch_of(const Subject &subject) {
     if (!subject.trial.gradient || !subject.model.device.is_cpu() || (dtype != at::kFloat && dtype != at::kDouble)) {
         return found;
     }
-    for (size_t i = 0; i < p.nodes.size() && !found; i++) {
-        const Node &node = p.nodes[i];
-        if (node.needed && node.dependent) {
-            if (!is_affine(p, node)) {
-                break;
-            }
-            found = stretch_from(p, i + 1);
-        }
+    for (size_t position : affine_positions(p)) {
+        found = found ? found : stretch_from(p, position);
     }
     const bool taken = found && p.values[static_cast<size_t>(found->before)].dtype == dtype &&
                        (subject.only_planned || differences_keep_digits(subject.images, subject.baselines));
@@ -205,18 +194,6 @@ std::vector<Line> lines_of(const Subject &subject, const Stretch &stretch, Featu
                          {}});
     }
     return lines;
-}
-
-at::Tensor take_sums(const Stretch &stretch, const Sizes &shape, const std::vector<Line *> &lines) {
-    const at::Tensor sums = at::zeros(shape, lines[0]->start.options());
-    for (size_t i = 0; i < lines.size(); i++) {
-        if (lines[i]->sum.defined()) {
-            const auto row = static_cast<int64_t>(i);
-            stretch.as_places(sums.slice(0, row, row + 1)).copy_(lines[i]->sum);
-            lines[i]->sum = at::Tensor();
-        }
-    }
-    return sums;
 }
 
 } // namespace bridge

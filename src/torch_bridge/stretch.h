@@ -29,7 +29,7 @@ struct Stretch {
     size_t convolution = 0; /* node */
 
     /* Values (1, ...) as (places, channels). */
-    at::Tensor as_places(const at::Tensor &values) const;
+    at::Tensor as_places(const at::Tensor &values) const { return bridge::as_places(values, channels_are_last); }
     /* The weights, (groups, channels of a group, taps, outputs of a group). */
     template <class T> std::vector<T> weights_of_cells() const {
         const at::Tensor &w = form.weight;
@@ -54,8 +54,23 @@ struct Line {
 std::vector<Line> lines_of(const Subject &subject, const Stretch &stretch, Features *features,
                            std::vector<int64_t> *shape);
 
-/* The sums of lines as the values have them, (images, ...); they begin anew. */
-at::Tensor take_sums(const Stretch &stretch, const std::vector<int64_t> &shape, const std::vector<Line *> &lines);
+/* The sums of images, each a Line, as their values have them, (images, ...); they begin anew. */
+template <class Image>
+at::Tensor take_sums(const Stretch &stretch, const std::vector<int64_t> &shape, std::vector<Image> *images) {
+    const at::Tensor sums = at::zeros(shape, images->front().start.options());
+    for (size_t i = 0; i < images->size(); i++) {
+        at::Tensor &sum = (*images)[i].sum;
+        if (sum.defined()) {
+            const auto row = static_cast<int64_t>(i);
+            stretch.as_places(sums.slice(0, row, row + 1)).copy_(sum);
+            sum = at::Tensor();
+        }
+    }
+    return sums;
+}
+
+/* A way along the line is taken where it saves so much of what is left. */
+const double WORTH = 0.1;
 
 } // namespace bridge
 

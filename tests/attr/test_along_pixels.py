@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import meteors_c as mt
-from tests.attr.lines import BANDS, attribute, image, make
+from tests.attr.lines import (
+    BANDS,
+    attribute,
+    check_float32,
+    check_on_threads,
+    check_several_images,
+    check_taken,
+    check_without_data,
+    image,
+    make,
+)
 from tests.parity.reference import assert_close
 from tests.toys import METHODS, assert_shortcut
 
@@ -108,52 +117,25 @@ def test_taken_and_equal(name: str, batch: int | None) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_each_rule_of_quadrature(method: str) -> None:
     """Points at both ends, and weights that differ."""
-    model = make(Block)
-    fast, plain = (attribute(model, image(), way, method=method) for way in ("always", False))
-    assert_shortcut(fast.report, NAME)
-    assert_close(fast.attributes, plain.attributes, 1e-12)
+    check_taken(make(Block), image(), NAME, method=method)
 
 
 @pytest.mark.parametrize("name", ["axes one by one, of three pieces", "linear layers"])
 def test_more_points_than_are_made_at_once(name: str) -> None:
-    model = make(NETWORKS[name])
-    fast, plain = (attribute(model, image(), way, n_steps=300) for way in ("always", False))
-    assert_shortcut(fast.report, NAME, 300)
+    fast = check_taken(make(NETWORKS[name]), image(), NAME, 300, n_steps=300)
     assert fast.report.chunk_largest < 300
-    assert_close(fast.attributes, plain.attributes, 1e-12)
 
 
 @pytest.mark.parametrize("batch", [None, 23])
 @pytest.mark.parametrize("name", ["a sum", "branches", "a spectrum"])
 def test_several_images(name: str, batch: int | None) -> None:
-    """Each has its own target and baseline; batches hold samples of two."""
-    model, images = make(NETWORKS[name]), [image(k, spread=0.3 * 4**k) for k in range(4)]
-    given: dict[str, Any] = {"target": [0, 1, 2, 1], "baseline": [0.0, 0.5, -1.0, images[0].image / 2]}
-    fast = attribute(model, images, internal_batch_size=batch, **given)
-    plain = attribute(model, images, shortcuts=False, **given)
-    for one, other in zip(fast, plain, strict=True):
-        assert_shortcut(one.report, NAME)
-        assert_close(one.attributes, other.attributes, 1e-12)
+    """Batches hold samples of two."""
+    check_several_images(make(NETWORKS[name]), NAME, batch)
 
 
 def test_a_large_image_is_shared_by_threads() -> None:
-    """Pixels in parts, of which the last is smaller, give bit for bit the same on any number of threads."""
-    generator = torch.Generator().manual_seed(2)
-    values = torch.randn(BANDS, 90, 81, generator=generator, dtype=torch.float64)
-    hsi = mt.HSI(image=values, wavelengths=list(range(400, 400 + BANDS)))
-    model = make(NETWORKS["a function last"])
-    threads = torch.get_num_threads()
-    found = []
-    try:
-        for n in (1, 2, 3):
-            torch.set_num_threads(n)
-            found.append(attribute(model, hsi, n_steps=12))
-            assert_shortcut(found[-1].report, NAME)
-    finally:
-        torch.set_num_threads(threads)
-    plain = attribute(model, hsi, shortcuts=False, n_steps=12).attributes
-    for one in found:
-        assert_close(one.attributes, plain, 1e-12)
+    """Pixels in parts, of which the last is smaller."""
+    check_on_threads(make(NETWORKS["a function last"]), NAME)
 
 
 def test_by_hand() -> None:
@@ -187,9 +169,7 @@ def test_ties(name: str) -> None:
     values = image().image.clone()
     values[:, 3:9, :6] = 0
     hsi = mt.HSI(image=values, wavelengths=list(range(400, 400 + BANDS)))
-    fast, plain = (attribute(model, hsi, way) for way in ("always", False))
-    assert_shortcut(fast.report, NAME)
-    assert_close(fast.attributes, plain.attributes, 1e-12)
+    check_taken(model, hsi, NAME)
 
 
 def test_completeness() -> None:
@@ -204,15 +184,7 @@ def test_completeness() -> None:
 
 
 def test_float32_is_as_close_to_float64_as_the_plain_path() -> None:
-    """But for single points that rounding takes to the other side of a kink: so the error is that of all pixels."""
-    model = make(NETWORKS["a linear layer last"])
-    exact = attribute(model, image(), shortcuts=False, n_steps=50).attributes
-    model = model.float()
-    hsi = image(dtype=torch.float32)
-    fast, plain = (attribute(model, hsi, way, n_steps=50) for way in ("always", False))
-    assert_shortcut(fast.report, NAME)
-    error = [float((one.attributes.double() - exact).norm() / exact.norm()) for one in (fast, plain)]
-    assert error[0] <= max(2 * error[1], 1e-6)
+    check_float32(make(NETWORKS["a linear layer last"]), NAME)
 
 
 def stem(kernel: int, **more: int) -> list[nn.Module]:
@@ -279,16 +251,4 @@ def test_others_are_not_taken_pixel_by_pixel(build: Callable[[], nn.Module]) -> 
 
 
 def test_pixels_without_data_do_not_cost_digits() -> None:
-    """Sums that -9999 was added to and taken from would keep its rounding: such images have the affine prefix."""
-    model = make(NETWORKS["a linear layer last"])
-    values = image().image.clone()
-    values[:, 4:9, 3:8] = -9999
-    wavelengths = list(range(400, 400 + BANDS))
-    exact = attribute(model, mt.HSI(image=values, wavelengths=wavelengths), shortcuts=False, n_steps=50).attributes
-    model = model.float()
-    hsi = mt.HSI(image=values.float(), wavelengths=wavelengths)
-    fast, plain = (attribute(model, hsi, way, n_steps=50) for way in ("always", False))
-    assert fast.report.shortcut not in (None, NAME)
-    data = values != -9999
-    error = [float((one.attributes.double() - exact)[data].norm() / exact[data].norm()) for one in (fast, plain)]
-    assert error[0] <= max(2 * error[1], 1e-6)
+    check_without_data(make(NETWORKS["a linear layer last"]), NAME)

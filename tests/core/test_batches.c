@@ -130,21 +130,28 @@ void test_batches_that_are_centered(void) {
     }
 }
 
+/* A model that divides by the largest value of its whole batch is asked for one sample at a time. */
+static void check_that_divides(bool gradient, met_kind kind, size_t limit, met_report *report) {
+    script m;
+    toy t;
+    const met_job job = gradient ? script_gradient_job(&m, kind) : script_job(&m, kind);
+    toy_init(&t, false);
+    t.coupling = TOY_DIVIDES;
+    check_run(&t, &job, limit, report, 1e-12);
+    CHECK_INT(report->batching, MET_BATCHING_SINGLE);
+    CHECK(report->one_at_a_time[0] != '\0');
+}
+
 /* A model that divides by the largest value of its whole input, on the way from a baseline of 0 to the image. */
 void test_batches_that_divide_by_their_maximum(void) {
     for (int gradient = 0; gradient < 2; gradient++) {
         for (size_t limit = 2; limit < 12; limit++) {
-            script m;
-            toy t;
             met_report report = {0};
             script_make_inputs();
             for (size_t s = 0; s < IMAGES * TOY_SIZE; s++) { /* almost 0, so that alpha = 0 has a maximum too */
                 script_baselines[s / TOY_SIZE][s % TOY_SIZE] = 1e-3 * toy_value(10, s);
             }
-            const met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
-            toy_init(&t, false);
-            t.coupling = TOY_DIVIDES;
-            check_run(&t, &job, limit, &report, 1e-12);
+            check_that_divides(gradient, MET_LERP, limit, &report);
             check_single(&report, limit);
         }
     }
@@ -155,19 +162,12 @@ void test_batches_that_divide_by_their_maximum_late(void) {
     static const size_t summits[IMAGES] = {24, 9, 44}; /* in the box of evaluation 4, 3 and 2 alone */
     for (int gradient = 0; gradient < 2; gradient++) {
         for (size_t limit = 2; limit < 12; limit++) {
-            script m;
-            toy t;
             met_report report = {0};
             script_make_inputs();
             for (size_t i = 0; i < IMAGES; i++) {
                 script_images[i][summits[i]] = 10;
             }
-            const met_job job = gradient ? script_gradient_job(&m, MET_BOX) : script_job(&m, MET_BOX);
-            toy_init(&t, false);
-            t.coupling = TOY_DIVIDES;
-            check_run(&t, &job, limit, &report, 1e-12);
-            CHECK_INT(report.batching, MET_BATCHING_SINGLE);
-            CHECK(report.one_at_a_time[0] != '\0');
+            check_that_divides(gradient, MET_BOX, limit, &report);
         }
     }
 }
