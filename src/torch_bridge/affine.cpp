@@ -220,6 +220,9 @@ std::vector<Evaluated> Prefix::of(const at::Tensor &images, const std::vector<in
             run.keep(v);
         }
         at::Tensor x = images.slice(0, from, end);
+        if (!gradient) {
+            run.expect_zeros();
+        }
         x = in_double ? x.to(at::kDouble) : x;
         x = gradient ? x.detach().clone().requires_grad_() : x;
         run.give(program.input, x);

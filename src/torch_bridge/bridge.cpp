@@ -10,8 +10,10 @@
 
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/grad_mode.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/variable.h>
 #include <torch/csrc/jit/python/pybind_utils.h>
 
 #include <algorithm>
@@ -305,9 +307,18 @@ std::vector<at::Tensor> gradients_of(const Model &model, const std::vector<at::T
                                      bool keep) {
     const BlockGradients blocks(model.own_kernels);
     auto found = torch::autograd::grad(ends, wanted, weights, keep, false, true);
-    if (blocks.taken()) {
-        model.by_blocks = true;
-    }
+    model.by_blocks = model.by_blocks || blocks.taken();
+    return found;
+}
+
+std::vector<at::Tensor> gradients_at(const Model &model, const at::Tensor &end,
+                                     const std::vector<torch::autograd::Edge> &places) {
+    const BlockGradients blocks(model.own_kernels);
+    TORCH_CHECK(end.requires_grad(), "the output has no gradient");
+    auto &engine = torch::autograd::Engine::get_default_engine();
+    auto found =
+        engine.execute({torch::autograd::impl::gradient_edge(end)}, {at::ones_like(end)}, false, false, false, places);
+    model.by_blocks = model.by_blocks || blocks.taken();
     return found;
 }
 

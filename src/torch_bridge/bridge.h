@@ -6,6 +6,7 @@
 
 #include <ATen/ATen.h>
 #include <torch/csrc/Exceptions.h>
+#include <torch/csrc/autograd/edge.h>
 #include <torch/csrc/jit/api/module.h>
 
 #include <atomic>
@@ -129,6 +130,10 @@ at::Tensor select_targets(const Model &model, const at::Tensor &y, const met_tar
 std::vector<at::Tensor> gradients_of(const Model &model, const std::vector<at::Tensor> &ends,
                                      const std::vector<at::Tensor> &wanted, const std::vector<at::Tensor> &weights = {},
                                      bool keep = false);
+
+/* The gradients of one number at places in its graph; undefined where it does not depend on them. */
+std::vector<at::Tensor> gradients_at(const Model &model, const at::Tensor &end,
+                                     const std::vector<torch::autograd::Edge> &places);
 
 /* Write the values of `selected` (n,) to y. */
 void write_values(const at::Tensor &selected, met_outputs *y);

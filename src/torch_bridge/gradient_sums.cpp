@@ -129,14 +129,21 @@ at::Tensor sum_gradients(met_prepared &p, const met_sample *s, const std::vector
     return selected.size() == 1 ? selected[0] : at::cat(selected);
 }
 
-at::Tensor gradient_sums(met_prepared &p) {
-    if (p.sum.empty() && !p.features->sums()) { /* no output was asked for */
-        return at::zeros_like(p.images);
+std::vector<at::Tensor> sums_at_cut(met_prepared &p) {
+    if (p.features->sums()) {
+        return p.features->summed();
     }
-    for (size_t row = 0; row < p.origins.size() && !p.features->sums(); row++) {
+    for (size_t row = 0; row < p.origins.size() && !p.sum.empty(); row++) {
         settle(p, row);
     }
-    const std::vector<at::Tensor> at_cut = p.features->sums() ? p.features->summed() : p.sum;
+    return p.sum;
+}
+
+at::Tensor gradient_sums(met_prepared &p) {
+    const std::vector<at::Tensor> at_cut = sums_at_cut(p);
+    if (at_cut.empty()) { /* no output was asked for */
+        return at::zeros_like(p.images);
+    }
     const std::vector<int> live = p.program->live(p.features->back());
     at::AutoGradMode on(true);
     const bool keep = !p.features->graph.empty();

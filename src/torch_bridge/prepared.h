@@ -40,6 +40,9 @@ at::Tensor outputs_of(const met_prepared &p, const std::vector<at::Tensor> &feat
 at::Tensor sum_gradients(met_prepared &p, const met_sample *s, const std::vector<int64_t> &rows,
                          const met_target *const *targets, const double *weight);
 
+/* The sums so far (images, ...) of the values that are live where they are taken back from; none: nothing was added. */
+std::vector<at::Tensor> sums_at_cut(met_prepared &p);
+
 /* The sums at the images, (images, ...). */
 at::Tensor gradient_sums(met_prepared &p);
 
@@ -48,20 +51,36 @@ at::Tensor gradient_sums(met_prepared &p);
 /* What the model gave for samples of the trial, (1, ...), by their place there. */
 using Known = std::map<int64_t, at::Tensor>;
 
-/* Outputs of the model and of the program, of the same samples. `wide`: in double. */
-void compare(const at::Tensor &model, const at::Tensor &program, bool wide, const char *what);
+/* Outputs of the model and of the program, of the same samples, some of `all` the model gives. `wide`: in double. */
+void compare(const at::Tensor &model, const at::Tensor &program, bool wide, const char *what,
+             const at::Tensor &all = {});
 
-/* The gradient of the trial's sample j, which its recorded run has by the model. */
-at::Tensor gradient_of(const met_prepared &p, const Recorded &run, const met_trial &trial, size_t j);
+/* The gradient of a sample, which its recorded run has by the model. */
+struct ModelGradient {
+    size_t position = 0;            /* in the program; 0: at the sample itself */
+    std::vector<at::Tensor> values; /* of each value that is live there; undefined: the output does not depend on it */
+    double seconds = 0;             /* that it took */
+};
 
-/* The program's gradient of the trial's sample j beside that of the model. */
-void compare_gradients(met_prepared &p, const met_trial &trial, size_t j, const at::Tensor &model, bool wide);
+/* That of the trial's sample j, whose run it is. */
+ModelGradient gradient_of(const Model &model, const Recorded &run, const met_trial &trial, size_t j);
 
 /*
- * The program's outputs for the trial's samples, the first `several` as one batch, beside those of the model. Of a batch of
- * which some are known, those are compared.
+ * The same where the features' gradients are taken back from, if that is in the part of the program that is affine in the
+ * input, and the run has its values; else at the sample.
  */
-void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, int64_t several, const Known &known);
+ModelGradient gradient_at_cut(const met_prepared &p, const Recorded &run, const met_trial &trial, size_t j);
+
+/* The program's output, beside the model's y, and gradient of the trial's sample j, beside that of the model. */
+void compare_gradients(met_prepared &p, const met_trial &trial, size_t j, const at::Tensor &y,
+                       const ModelGradient &model, bool wide);
+
+/*
+ * The program's outputs for the trial's samples from `from` on beside those of the model, up to `several` as one batch, then
+ * in batches as large as they may be. Of a batch of which some are known, those are compared.
+ */
+void verify(met_prepared &p, const met_trial &trial, const at::Tensor &samples, int64_t from, int64_t several,
+            const Known &known);
 
 } // namespace bridge
 

@@ -119,11 +119,14 @@ class Run {
     void keep(int value);
     /* Floating constants and numbers as double. */
     void in_double() { double_ = true; }
+    /* Look for zeros in what convolutions and linear layers are given: they make their biases of them. */
+    void expect_zeros() { zeros_ = true; }
     /* Run what is needed of the nodes [from, to). Autograd records as the thread's grad mode and the program's say. */
     void go(size_t from, size_t to);
     const at::Tensor &value(int value) const;
 
   private:
+    at::Tensor of_zeros(const Node &node) const;
     torch::jit::Stack results_of(const Node &node) const;
     void execute(size_t node);
     void store(int value, const at::Tensor &tensor, int reader);
@@ -138,7 +141,7 @@ class Run {
     std::vector<at::Tensor> kept_; /* by value, where they are kept */
     std::vector<bool> keeps_;
     size_t done_ = 0; /* nodes of which those that make no dependent value have run */
-    bool double_ = false;
+    bool double_ = false, zeros_ = false;
 };
 
 } // namespace bridge

@@ -40,6 +40,7 @@ std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, 
     recorded->trace = std::make_shared<Trace>(inputs, model.device);
     at::Tensor y = watched_call(model, *recorded->trace, x, entries);
     recorded->trace->stop(y);
+    recorded->edges = std::move(recorded->trace->edges); /* they hold the graph, which no later call needs */
     if (!recorded->trace->unreadable.empty()) {
         throw Declined(MET_DECLINE_STRUCTURE,
                        "an operator of the model can't be recorded (" + recorded->trace->unreadable + ")");

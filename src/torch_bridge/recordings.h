@@ -13,6 +13,7 @@ struct Recorded {
     std::shared_ptr<Trace> trace;
     at::Tensor y;
     at::Tensor x, graph; /* the same with autograd's graph, where gradients are recorded, and its leaf */
+    std::vector<torch::autograd::Edge> edges; /* the trace's */
 };
 
 /*
@@ -41,6 +42,7 @@ class Recordings {
     struct Entry {
         std::shared_ptr<const Trace> trace;
         std::vector<double> seconds; /* that each step takes, for one sample: the least that any call has measured */
+        double backward = 0; /* the same of a gradient at the image; 0: that of the program was compared with none */
     };
 
     /* An earlier run of this form; without a trace: there is none. */

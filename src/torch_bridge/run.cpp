@@ -3,9 +3,25 @@
 #include "packed.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <unordered_set>
 
 namespace bridge {
 namespace {
+
+/* Whether all values are +0, as far as that is told at once: of one value that is expanded, or in a block of memory. */
+bool is_zero(const at::Tensor &x) {
+    if (!x.device().is_cpu() || x.numel() == 0 || !at::isFloatingType(x.scalar_type())) {
+        return false;
+    }
+    const bool expanded = std::all_of(x.strides().begin(), x.strides().end(), [](int64_t s) { return s == 0; });
+    if (!expanded && !x.is_non_overlapping_and_dense()) {
+        return false;
+    }
+    const auto *bytes = static_cast<const uint8_t *>(x.const_data_ptr());
+    const size_t n = static_cast<size_t>(expanded ? 1 : x.numel()) * x.element_size();
+    return bytes[0] == 0 && std::equal(bytes + 1, bytes + n, bytes); /* each is what the one before it is */
+}
 
 bool is_dtype(const c10::Argument &argument) {
     c10::TypePtr type = argument.real_type();
@@ -91,8 +107,32 @@ void Run::store(int value, const at::Tensor &tensor, int reader) {
     }
 }
 
+/* What a convolution or linear layer makes of zeros; undefined: it is given others, or is another operator. */
+at::Tensor Run::of_zeros(const Node &node) const {
+    static const std::unordered_set<std::string> names = {"conv1d", "conv2d", "conv3d", "linear"};
+    const bool known = names.count(node.name) != 0 && !node.autocast && node.is_value(0) && node.is_constant(1) &&
+                       !node.is_value(2) && node.reads.size() == 1 &&
+                       program_.values[static_cast<size_t>(node.makes[0])].by_sample;
+    if (!known || !is_zero(value(node.reads[0])) || !node.constant(1).isfinite().all().item<bool>()) {
+        return {};
+    }
+    const Value &made = program_.values[static_cast<size_t>(node.makes[0])];
+    std::vector<int64_t> shape = made.shape, along(shape.size(), 1);
+    shape[0] = samples_;
+    along[node.name == "linear" ? shape.size() - 1 : 1] = -1;
+    const at::Tensor bias = node.constant(2);
+    at::Tensor y = at::zeros(shape, node.constant(1).options().dtype(double_ ? at::kDouble : made.dtype));
+    return bias.defined() ? y.copy_(bias.view(along)) : y;
+}
+
 /* What a node gives, by its operator or by what stands for it. */
 torch::jit::Stack Run::results_of(const Node &node) const {
+    if (zeros_) {
+        const at::Tensor y = of_zeros(node);
+        if (y.defined()) {
+            return {y};
+        }
+    }
     if (node.packed && !double_) {
         const Value &value = program_.values[static_cast<size_t>(node.reads[0])];
         const at::Tensor &x = slots_[static_cast<size_t>(value.slot)];

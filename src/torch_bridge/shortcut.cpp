@@ -131,9 +131,9 @@ std::string program_text(const met_prepared &p, const std::vector<double> &secon
  * model, on the trial's first samples; `known` has their outputs then. Makes the program.
  */
 Recordings::Entry second_run(met_prepared &p, const Recorded &first, const at::Tensor &samples, int64_t several,
-                             const met_trial &trial, const Recordings::Form &form, Known *known) {
+                             const met_trial &trial, const Recordings::Form &form, const Recordings::Entry &earlier,
+                             Known *known) {
     const Model &model = *p.model;
-    Recordings::Entry earlier = model.recordings->find(form);
     if (earlier.trace) {
         try {
             p.program = program_of(*first.trace, 1, *earlier.trace, several, trial.gradient);
@@ -153,7 +153,7 @@ Recordings::Entry second_run(met_prepared &p, const Recorded &first, const at::T
     for (int64_t i = 0; i < several; i++) {
         known->insert({i, recorded->y.slice(0, i, i + 1)});
     }
-    return {recorded->trace, seconds_of(*recorded->trace, several)};
+    return {recorded->trace, seconds_of(*recorded->trace, several), 0};
 }
 
 /*
@@ -175,18 +175,34 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     trial.tried->evaluated = 1;
     std::vector<double> seconds = seconds_of(*first->trace, 1);
     trial.tried->seconds_alone = std::accumulate(seconds.begin(), seconds.end(), 0.0);
-    const at::Tensor gradient = trial.gradient ? gradient_of(p, *first, trial, alone) : at::Tensor();
-    std::unique_ptr<Program> sketch = program_of(*first->trace, 1, *first->trace, 1, trial.gradient);
-    features_for({{model, *sketch, p.images, baselines, p.origins, bands, p.most}, trial, seconds, true});
     Recordings::Form form{samples.sizes().vec(), samples.scalar_type(), trial.gradient};
     form.shape[0] = several;
-    Known known{{row, first->y}};
-    Recordings::Entry second = second_run(p, *first, samples, several, trial, form, &known);
+    const Recordings::Entry earlier = model.recordings->find(form);
+    /*
+     * A gradient at the image is compared for each new program. In later calls on it, the part of the program that is affine
+     * in the input is the same matrix: gradients behind it are compared.
+     */
+    ModelGradient gradient;
+    gradient.seconds = earlier.backward;
+    if (trial.gradient && earlier.backward == 0) {
+        gradient = gradient_of(model, *first, trial, alone);
+    }
+    trial.tried->seconds_alone += gradient.seconds;
+    std::unique_ptr<Program> sketch = program_of(*first->trace, 1, *first->trace, 1, trial.gradient);
+    features_for({{model, *sketch, p.images, baselines, p.origins, bands, p.most}, trial, seconds, true});
+    const at::Tensor y = first->y;
+    Known known{{row, y}};
+    Recordings::Entry second = second_run(p, *first, samples, several, trial, form, earlier, &known);
+    if (trial.gradient && second.backward == 0 && gradient.values.empty()) {
+        gradient = gradient_of(model, *first, trial, alone);
+    }
     rewrite(p.program.get(), trial.gradient && !trial.replay);
     for (size_t i = 0; i < seconds.size(); i++) {
         seconds[i] = second.seconds[i] = std::min(seconds[i], second.seconds[i]);
     }
-    first.reset();
+    if (!gradient.values.empty()) {
+        first.reset();
+    }
     for (const bool channels_last : {true, false}) {
         lay_out_weights(p.program.get(), channels_last, trial.gradient);
         try {
@@ -197,9 +213,14 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
                               false});
             p.live = p.program->live(p.features->stop);
             attempt([&] {
-                verify(p, trial, samples, several, known);
+                if (trial.gradient && gradient.values.empty()) {
+                    gradient = gradient_at_cut(p, *first, trial, alone);
+                    first.reset();
+                }
+                /* The sample whose gradient is compared is the only one of its batch that may be known. */
+                verify(p, trial, samples, trial.gradient && known.size() == 1 ? several : 0, several, known);
                 if (trial.gradient) {
-                    compare_gradients(p, trial, alone, gradient, wide);
+                    compare_gradients(p, trial, alone, y, gradient, wide);
                 }
             });
             break;
@@ -210,6 +231,9 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
                 throw;
             }
         }
+    }
+    if (gradient.position == 0) {
+        second.backward = second.backward > 0 ? std::min(second.backward, gradient.seconds) : gradient.seconds;
     }
     model.recordings->keep(form, std::move(second));
     p.name = p.features->name();

@@ -207,6 +207,10 @@ void Trace::end(const std::vector<c10::IValue> &outputs) {
     for (const c10::IValue &value : outputs) {
         step.results.push_back(tape(value, [&](const at::Tensor &tensor) { return make(tensor); }));
     }
+    const bool lone = outputs.size() == 1 && outputs[0].isTensor() && outputs[0].toTensor().defined() &&
+                      outputs[0].toTensor().requires_grad();
+    edges.resize(steps.size());
+    edges.back() = lone ? torch::autograd::impl::gradient_edge(outputs[0].toTensor()) : torch::autograd::Edge();
 }
 
 std::unique_ptr<at::ObserverContext> Trace::on_start(const at::RecordFunction &function) {

@@ -7,6 +7,7 @@
 #include <ATen/record_function.h>
 #include <c10/core/StorageImpl.h>
 #include <c10/core/TensorImpl.h>
+#include <torch/csrc/autograd/edge.h>
 
 #include <chrono>
 #include <memory>
@@ -65,6 +66,7 @@ class Trace {
     void stop(const at::Tensor &y);
 
     std::vector<Step> steps;
+    std::vector<torch::autograd::Edge> edges; /* by step: its result in autograd's graph; invalid: it is no lone tensor there */
     std::vector<Taped> given;
     Taped output;
     std::string unreadable;      /* an operator whose tensors can't be looked at; empty: there is none */

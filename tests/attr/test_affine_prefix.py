@@ -161,6 +161,26 @@ def test_taken_and_equal(name, batch, hsi):
     assert fast.score == pytest.approx(plain.score, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_baseline_of_zeros(name, hsi):
+    """What convolutions and linear layers make of it is their biases."""
+    model = make(TAKEN[name])
+    fast, plain = (attribute(model, hsi, baseline=0, shortcuts=shortcuts) for shortcuts in ("always", False))
+    assert_shortcut(fast.report, "affine prefix", 9)
+    scale = plain.attributes.abs().max()
+    torch.testing.assert_close(fast.attributes, plain.attributes, rtol=0, atol=float(1e-12 * scale))
+    assert fast.score == pytest.approx(plain.score, abs=1e-12)
+
+
+def test_infinite_weights_make_no_bias_of_zeros(hsi):
+    model = make(TAKEN["conv2d"])
+    with torch.no_grad():
+        model[0].weight[0, 0, 1, 1] = torch.inf
+    fast, plain = (attribute(model, hsi, baseline=0, shortcuts=shortcuts) for shortcuts in ("always", False))
+    assert not plain.attributes.isfinite().all()
+    torch.testing.assert_close(fast.attributes, plain.attributes, rtol=0, atol=1e-12, equal_nan=True)
+
+
 def test_lists_share_one_prefix(hsi):
     """Images of a list, each with its own target and baseline, are prepared together."""
     model = make(TAKEN["conv2d"])

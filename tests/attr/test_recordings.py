@@ -31,13 +31,17 @@ class Net(nn.Module):
         self.activation: Callable[[torch.Tensor], torch.Tensor] = torch.tanh
         self.scale = 1.0
         self.flip = False
+        self.seen: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {}  # by place: what happens to a value there
         self.double().eval()
 
+    def at(self, place: str, y: torch.Tensor) -> torch.Tensor:
+        return self.seen[place](y) if place in self.seen else y
+
     def forward(self, x: torch.Tensor, shift: torch.Tensor | float = 0.0) -> torch.Tensor:
-        y = self.activation(self.norm(self.first(x)))
-        y = self.second(y) * self.scale + shift
+        y = self.activation(self.at("affine", self.norm(self.first(x))))
+        y = self.at("inside", self.second(y) * self.scale + shift)
         y = y.flip(1) if self.flip else y
-        return self.head(torch.tanh(y).mean((2, 3)))
+        return self.at("end", self.head(torch.tanh(y).mean((2, 3))))
 
 
 def scene(seed: int = 0, side: int = 6) -> mt.HSI:
@@ -130,6 +134,49 @@ def test_a_model_that_changes_between_calls(method: Callable[..., Any], change: 
         assert_shortcut(ours.report)
         assert_same(ours, plain)
     assert not np.array_equal(np.asarray(ours.attributes), np.asarray(before[0].attributes))
+
+
+class Tripled(torch.autograd.Function):
+    """The value itself, and three times its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, y: torch.Tensor) -> torch.Tensor:
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return 3 * gradients[0]
+
+
+def hooked(y: torch.Tensor) -> torch.Tensor:
+    if y.requires_grad:
+        y.register_hook(lambda gradient: 2 * gradient.clamp(min=0))
+    return y
+
+
+GRADIENTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "a hook": hooked,
+    "a function": Tripled.apply,
+    "a part that is cut off": lambda y: y[:, :1].detach() + y - y[:, :1],
+}
+
+
+@pytest.mark.parametrize("place", ["affine", "inside", "end"])
+@pytest.mark.parametrize("seen", GRADIENTS.values(), ids=GRADIENTS)
+@pytest.mark.parametrize("method", [METHODS["integrated gradients"], METHODS["tunnel"]], ids=["steps", "tunnel"])
+def test_gradients_that_change_between_calls(
+    method: Callable[..., Any], seen: Callable[[torch.Tensor], torch.Tensor], place: str
+) -> None:
+    """Outputs stay as they are, and only the first call on a program compares a gradient at the image."""
+    net = Net()
+    model = explainable(net)
+    before = [pair(method, model, scene())[0] for _ in range(2)][1]
+    assert_shortcut(before.report)
+    net.seen[place] = seen
+    for _ in range(2):
+        ours, plain = pair(method, model, scene())
+        assert_same(ours, plain)
+    assert not np.allclose(np.asarray(ours.attributes), np.asarray(before.attributes), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:the image is float64")
