@@ -61,6 +61,8 @@ class Box {
 
 Box hull(const Box &a, const Box &b);
 Box common(const Box &a, const Box &b);
+/* What is left of a box around one in it, as boxes. */
+std::vector<Box> frame(const Box &out, const Box &inner);
 
 /* What an operator reads: a value of the run, or a constant tensor (1, ...) that is as large as its values somewhere. */
 struct Operand {
@@ -99,6 +101,10 @@ class Rule {
     /* The part of operand k that is read for the part `out` of a result. Beyond the borders it has the value beyond(). */
     virtual Box reads(size_t k, const Box &out, size_t result) const = 0;
     virtual double beyond() const { return 0; }
+    /* The part of a result that reads no other places of operand k than those in the box; empty: unknown, too. */
+    virtual Box within(size_t, const Box &, size_t /* result */) const { return Box::nothing(); }
+    /* Whether it may be worth computing a part of the result in pieces. */
+    virtual bool has_pieces() const { return false; }
     /* Numbers that are the same for samples which may be computed together. */
     virtual void phase(const Changes &, const Box &, size_t, std::vector<int64_t> *) const {}
     /* The part `out` of a result, from one patch of each operand: what reads() named, (samples, ...). Constants that

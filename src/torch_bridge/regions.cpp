@@ -15,6 +15,8 @@ namespace {
 /* Seconds that a call of an operator costs beside its arithmetic, its share where samples are computed together, and
  * values that are copied in a second. */
 const double CALL = 10e-6, SHARE = 0.25, COPIED = 1e9;
+/* Thin pieces of a frame take so many times longer for each value, and so many calls each. */
+const double THIN = 1.5, CALLS_A_PIECE = 4;
 
 /* Values of a node's constant tensors. */
 double constants_of(const Node &node) {
@@ -29,9 +31,9 @@ double constants_of(const Node &node) {
 } // namespace
 
 Regions::Regions(const Program &program, const Model &model, const std::vector<Box> &examples,
-                 const std::vector<double> &seconds, bool differences, bool furthest)
-    : program_(program), model_(model), seconds_(seconds), differences_(differences),
-      place_(program.values.size(), -1) {
+                 const std::vector<double> &seconds, size_t samples, bool differences, bool furthest)
+    : program_(program), model_(model), seconds_(seconds), samples_(samples), differences_(differences),
+      furthest_(furthest), place_(program.values.size(), -1) {
     const at::NoGradGuard off;
     add_steps();
     std::vector<Route> routes;
@@ -97,8 +99,11 @@ Route Regions::route(const Box &box) const {
     Route found;
     found.changed.resize(steps_.size() + 1);
     found.changed[0] = box;
+    found.settled.assign(steps_.size() + 1, Box::nothing());
+    found.settled[0] = box;
     found.reads.resize(reads_);
     found.updates.resize(steps_.size());
+    found.framed.resize(steps_.size());
     found.key = box.sizes(0);
     Changes changed;
     for (size_t i = 0; i < steps_.size(); i++) {
@@ -136,8 +141,35 @@ Route Regions::route(const Box &box) const {
             }
         }
         step.rule->phase(changed, out, step.result, &found.key);
+        found.settled[i + 1] = settled(found, i, out);
+        found.framed[i] = is_framed(found, i);
+        found.key.push_back(found.framed[i]);
+        for (size_t d = 0; d < out.axes() && found.framed[i]; d++) {
+            found.key.push_back(found.settled[i + 1][d].first - out[d].first);
+            found.key.push_back(found.settled[i + 1][d].size());
+        }
     }
     return found;
+}
+
+/* Where a step reads nothing else of what depends on the image than what is settled. */
+Box Regions::settled(const Route &route, size_t i, const Box &out) const {
+    const Step &step = steps_[i];
+    Box found = out;
+    for (size_t k = 0; k < step.places.size() && !found.empty(); k++) {
+        if (step.rule->operands[k].dependent) {
+            const Box &known = route.settled[static_cast<size_t>(step.places[k])];
+            found = known.empty() ? Box::nothing() : common(found, step.rule->within(k, known, step.result));
+        }
+    }
+    return found.empty() ? Box::nothing() : found;
+}
+
+/* Whether a step is computed around what is settled, which is the baseline's, and has all channels. */
+bool Regions::is_framed(const Route &route, size_t i) const {
+    const Box &out = route.changed[i + 1], &inner = route.settled[i + 1];
+    const bool can = steps_[i].rule->has_pieces() && !route.updates[i] && !inner.empty() && inner[0] == out[0];
+    return can && (furthest_ || frame_seconds(route, i) < whole_seconds(route, i));
 }
 
 /* ---- what it costs */
@@ -157,12 +189,31 @@ bool Regions::needs_base(const Route &route, const Step &step, size_t k) const {
     return changed == nullptr || changed->empty() || !changed->holds(inside);
 }
 
+/* A frame's pieces, and what is settled, which is copied from what is found once for the baseline. */
+double Regions::frame_seconds(const Route &route, size_t i) const {
+    const Step &step = steps_[i];
+    const Box &out = route.changed[i + 1], &inner = route.settled[i + 1];
+    const double whole = static_cast<double>(size_of(step.value)), copied = static_cast<double>(inner.count());
+    double cost = CALL * SHARE + copied / COPIED, once = 0;
+    for (const Box &piece : frame(out, inner)) {
+        cost += CALLS_A_PIECE * CALL + THIN * seconds_[step.node] * static_cast<double>(piece.count()) / whole;
+        for (size_t k = 0; k < step.places.size(); k++) {
+            cost += static_cast<double>(step.rule->reads(k, piece, step.result).count()) / COPIED;
+        }
+    }
+    for (size_t j = 0; j <= step.node; j++) {
+        once += program_.nodes[j].needed ? seconds_[j] : 0;
+    }
+    return cost + once / static_cast<double>(std::max<size_t>(samples_, 1));
+}
+
 double Regions::step_seconds(const Route &route, size_t i) const {
+    return route.changed[i + 1].empty() ? 0 : route.framed[i] ? frame_seconds(route, i) : whole_seconds(route, i);
+}
+
+double Regions::whole_seconds(const Route &route, size_t i) const {
     const Step &step = steps_[i];
     const Box &out = route.changed[i + 1];
-    if (out.empty()) {
-        return 0;
-    }
     double cost = CALL * SHARE, part = static_cast<double>(out.count()) / static_cast<double>(size_of(step.value));
     if (route.updates[i]) {
         const Box &changed = route.changed[static_cast<size_t>(step.places[0])];

@@ -12,7 +12,9 @@ namespace bridge {
 struct Route {
     std::vector<Box> changed;  /* by place: the image, then what the steps compute; empty: unchanged */
     std::vector<Box> reads;    /* of all operands of the steps; undefined where a step computes nothing */
-    std::vector<bool> updates; /* by step: whether its result is updated */
+    std::vector<Box> settled;  /* by place: where it is what it is for the baseline */
+    std::vector<bool> updates; /* by step: whether its result is updated, */
+    std::vector<bool> framed;  /* or is computed around what is settled only */
     std::vector<int64_t> key;  /* the same for samples that can be computed together */
 };
 
@@ -28,11 +30,12 @@ class Regions {
     /*
      * Plans for samples such as `examples`, boxes of the image.
      *   seconds      of each node, for one sample
+     *   samples      of each image, that are to come
      *   differences  whether differences of the images' values keep their digits
      *   furthest     as far as there are rules, whatever it costs; else as far as it is cheapest
      */
     Regions(const Program &program, const Model &model, const std::vector<Box> &examples,
-            const std::vector<double> &seconds, bool differences, bool furthest);
+            const std::vector<double> &seconds, size_t samples, bool differences, bool furthest);
 
     /* Position of the cut; 0: nothing is gained. */
     size_t stop() const { return stop_; }
@@ -51,12 +54,10 @@ class Regions {
 
     /*
      * The values that are live at the cut, in the order of Program::live, for n samples.
-     *   changed  (n,) boxes of the image; empty: the image itself
+     *   changed  (n,) boxes of the image that take the baseline's values; empty: the image itself
      *   rows     (n,) which image each belongs to
-     *   fresh    nothing: the baseline's values; or for each sample values (1, sizes of its box)
      */
-    std::vector<at::Tensor> features(const std::vector<Box> &changed, const std::vector<int64_t> &rows,
-                                     const std::vector<at::Tensor> &fresh = {}) const;
+    std::vector<at::Tensor> features(const std::vector<Box> &changed, const std::vector<int64_t> &rows) const;
 
   private:
     struct Step {
@@ -73,11 +74,16 @@ class Regions {
         std::vector<const Route *> routes;
         std::vector<int64_t> rows;
         std::vector<at::Tensor> fresh; /* by place, (samples, sizes) */
+        bool all_fresh = true;         /* the image's place has its own; else they are read from the baselines */
     };
 
     void add_steps();
     Route route(const Box &box) const;
+    Box settled(const Route &route, size_t step, const Box &out) const;
+    bool is_framed(const Route &route, size_t step) const;
     bool needs_base(const Route &route, const Step &step, size_t k) const;
+    double whole_seconds(const Route &route, size_t step) const;
+    double frame_seconds(const Route &route, size_t step) const;
     double step_seconds(const Route &route, size_t step) const;
     double splice_seconds(const std::vector<Route> &routes, size_t position) const;
     void choose(const std::vector<Route> &routes, bool furthest);
@@ -86,17 +92,24 @@ class Regions {
     void find_wanted(const std::vector<Box> &examples);
 
     void compute(Group *group) const;
-    at::Tensor patch(const Group &group, const Step &step, size_t k) const;
+    bool reads_all_fresh(const Route &route) const;
+    at::Tensor fresh_part(const Group &group, const Step &step, size_t k, const std::vector<Box> &parts) const;
+    at::Tensor patch(const Group &group, const Step &step, size_t k, const std::vector<Box> &reads) const;
+    at::Tensor computed(const Group &group, size_t step, const std::vector<Box> &out) const;
+    at::Tensor framed(const Group &group, size_t step) const;
     at::Tensor updated(const Group &group, size_t step) const;
     at::Tensor gathered(const at::Tensor &base, const std::vector<Box> &at, const std::vector<int64_t> &rows) const;
+    at::Tensor made_now(const at::Tensor &images, int value) const;
     const at::Tensor &base_of(int value) const;
+    const at::Tensor &baseline_of(int value) const;
     at::Tensor before(size_t step) const;
     at::Tensor spliced(int value, const std::vector<Group> &groups, const std::vector<int64_t> &rows) const;
 
     const Program &program_;
     const Model &model_;
     const std::vector<double> seconds_;
-    const bool differences_;
+    const size_t samples_;
+    const bool differences_, furthest_;
     std::vector<std::unique_ptr<Rule>> rules_;
     std::vector<Step> steps_;
     std::vector<int> place_; /* by value: where it is in Route::changed; -1: it never changes, or has no rule */
@@ -108,6 +121,7 @@ class Regions {
     Images images_;
     mutable std::mutex mutex_;                  /* of what follows */
     mutable std::vector<at::Tensor> base_;      /* by value */
+    mutable std::vector<at::Tensor> baseline_;  /* the same for the baselines */
     mutable std::vector<at::Tensor> summaries_; /* by step */
 };
 

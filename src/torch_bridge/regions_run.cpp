@@ -40,27 +40,41 @@ void Regions::keep(const std::vector<at::Tensor> &values, Images images) {
     const at::NoGradGuard off;
     images_ = std::move(images);
     base_.assign(program_.values.size(), {});
+    baseline_.assign(program_.values.size(), {});
     summaries_.assign(steps_.size(), {});
     for (size_t i = 0; i < values.size(); i++) {
         base_[static_cast<size_t>(wanted_[i])] = values[i];
     }
 }
 
-/* A value for whole images; one that the examples did not tell is made now. */
+/* A value for whole images. */
+at::Tensor Regions::made_now(const at::Tensor &images, int value) const {
+    const auto made_by = program_.values[static_cast<size_t>(value)].made_by;
+    std::vector<at::Tensor> parts;
+    for (int64_t i = 0; i < images.size(0); i++) {
+        Run run(program_, model_, {images_.origins[static_cast<size_t>(i)]});
+        run.expect_zeros();
+        run.keep(value);
+        run.give(program_.input, images.narrow(0, i, 1));
+        run.go(0, static_cast<size_t>(made_by + 1));
+        parts.push_back(run.value(value));
+    }
+    return parts.size() == 1 ? parts[0] : at::cat(parts);
+}
+
+/* One that the examples did not tell is made now. */
 const at::Tensor &Regions::base_of(int value) const {
     const std::lock_guard<std::mutex> lock(mutex_);
     at::Tensor &base = base_[static_cast<size_t>(value)];
-    if (!base.defined()) {
-        std::vector<at::Tensor> parts;
-        for (int64_t i = 0; i < images_.images.size(0); i++) {
-            Run run(program_, model_, {images_.origins[static_cast<size_t>(i)]});
-            run.keep(value);
-            run.give(program_.input, images_.images.narrow(0, i, 1));
-            run.go(0, stop_);
-            parts.push_back(run.value(value));
-        }
-        base = parts.size() == 1 ? parts[0] : at::cat(parts);
-    }
+    base = base.defined() ? base : made_now(images_.images, value);
+    return base;
+}
+
+/* The same for the baselines, laid out as for the images. */
+const at::Tensor &Regions::baseline_of(int value) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    at::Tensor &base = baseline_[static_cast<size_t>(value)];
+    base = base.defined() ? base : made_now(images_.baselines, value);
     return base;
 }
 
@@ -102,36 +116,93 @@ at::Tensor Regions::gathered(const at::Tensor &base, const std::vector<Box> &at,
     return parts.index_select(0, index).permute(back);
 }
 
-/* What a step reads of operand k, (samples, ...). */
-at::Tensor Regions::patch(const Group &group, const Step &step, size_t k) const {
+/* Parts of what changed of operand k, one for each sample. */
+at::Tensor Regions::fresh_part(const Group &group, const Step &step, size_t k, const std::vector<Box> &parts) const {
+    const auto place = static_cast<size_t>(step.places[k]);
+    if (place == 0 && !group.all_fresh) {
+        return gathered(images_.baselines, parts, group.rows);
+    }
+    const Box &changed = group.routes[0]->changed[place];
+    return changed == parts[0] ? group.fresh[place] : cut(group.fresh[place], parts[0], changed);
+}
+
+/* What a step reads of operand k, (samples, ...): `reads` of each sample. */
+at::Tensor Regions::patch(const Group &group, const Step &step, size_t k, const std::vector<Box> &reads) const {
     const Operand &operand = step.rule->operands[k];
-    const Route &first = *group.routes[0];
-    const Box &reads = first.reads[step.first_read + k], all = Box::all(operand.shape), inside = common(reads, all);
-    if (reads.empty()) {
+    const Box all = Box::all(operand.shape);
+    if (reads[0].empty()) {
         return {};
     }
-    if (operand.value < 0 && reads == all) {
+    if (operand.value < 0 && reads[0] == all) {
         return operand.constant;
     }
-    const Box *changed = step.places[k] >= 0 ? &first.changed[static_cast<size_t>(step.places[k])] : nullptr;
-    const bool any = changed != nullptr && !changed->empty();
-    if (any && changed->holds(inside)) {
-        const at::Tensor &fresh = group.fresh[static_cast<size_t>(step.places[k])];
-        return pad(*changed == inside ? fresh : cut(fresh, inside, *changed), outside(reads, inside),
-                   step.rule->beyond());
+    std::vector<Box> inside, part;
+    for (size_t j = 0; j < reads.size(); j++) {
+        inside.push_back(common(reads[j], all));
+        part.push_back(step.places[k] < 0
+                           ? Box::nothing()
+                           : common(inside[j], group.routes[j]->changed[static_cast<size_t>(step.places[k])]));
     }
-    std::vector<Box> at;
+    at::Tensor x;
+    if (!part[0].empty() && part[0] == inside[0]) {
+        x = fresh_part(group, step, k, part);
+    } else {
+        const bool constant = operand.value < 0;
+        const std::vector<int64_t> zeros(constant ? group.rows.size() : 0, 0);
+        x = gathered(constant ? operand.constant : base_of(operand.value), inside, constant ? zeros : group.rows);
+        if (!part[0].empty()) {
+            cut(x, part[0], inside[0]).copy_(fresh_part(group, step, k, part));
+        }
+    }
+    return pad(x, outside(reads[0], inside[0]), step.rule->beyond());
+}
+
+/* A part of a step's result, for each sample. */
+at::Tensor Regions::computed(const Group &group, size_t i, const std::vector<Box> &out) const {
+    const Step &step = steps_[i];
+    std::vector<at::Tensor> patches;
+    for (size_t k = 0; k < step.places.size(); k++) {
+        std::vector<Box> reads;
+        for (const Box &part : out) {
+            reads.push_back(step.rule->reads(k, part, step.result));
+        }
+        patches.push_back(patch(group, step, k, reads));
+    }
+    return step.rule->compute(patches, out[0], step.result);
+}
+
+/* What a step gives where it is settled is the baseline's; the rest is computed. */
+at::Tensor Regions::framed(const Group &group, size_t i) const {
+    const Box &out = group.routes[0]->changed[i + 1];
+    const at::Tensor &baseline = baseline_of(steps_[i].value);
+    const Box all = Box::all(program_.values[static_cast<size_t>(steps_[i].value)].shape);
+    std::vector<Box> inner;
+    std::vector<std::vector<Box>> pieces; /* by sample */
     for (const Route *route : group.routes) {
-        at.push_back(common(route->reads[step.first_read + k], all));
+        inner.push_back(route->settled[i + 1]);
+        pieces.push_back(frame(route->changed[i + 1], inner.back()));
     }
-    const bool constant = operand.value < 0;
-    const std::vector<int64_t> zeros(constant ? group.rows.size() : 0, 0);
-    at::Tensor x = gathered(constant ? operand.constant : base_of(operand.value), at, constant ? zeros : group.rows);
-    const Box part = any ? common(*changed, inside) : Box::nothing();
-    if (!part.empty()) {
-        cut(x, part, inside).copy_(cut(group.fresh[static_cast<size_t>(step.places[k])], part, *changed));
+    if (pieces[0].empty()) {
+        return gathered(baseline, inner, group.rows);
     }
-    return pad(x, outside(reads, inside), step.rule->beyond());
+    at::Tensor y;
+    for (size_t piece = 0; piece < pieces[0].size(); piece++) {
+        std::vector<Box> at;
+        for (const std::vector<Box> &of_sample : pieces) {
+            at.push_back(of_sample[piece]);
+        }
+        const at::Tensor found = computed(group, i, at);
+        if (!y.defined()) {
+            const auto n = static_cast<int64_t>(group.samples.size());
+            y = at::empty(out.sizes(n), found.options().memory_format(found.suggest_memory_format()));
+        }
+        cut(y, at[0], out).copy_(found);
+    }
+    for (size_t j = 0; j < inner.size(); j++) {
+        const at::Tensor known = baseline.narrow(0, group.rows[j], 1);
+        cut(y.narrow(0, static_cast<int64_t>(j), 1), inner[0], out).copy_(cut(known, inner[j], all));
+    }
+    return y;
 }
 
 at::Tensor Regions::updated(const Group &group, size_t i) const {
@@ -145,6 +216,16 @@ at::Tensor Regions::updated(const Group &group, size_t i) const {
     const at::Tensor &base = base_of(step.rule->operands[0].value);
     const at::Tensor old = gathered(base, changed, group.rows);
     return step.rule->update({group.fresh[place], old, changed[0], gathered(before(i), out, group.rows)}, out[0]);
+}
+
+/* Whether more of what changed in the image is read than around what is settled. */
+bool Regions::reads_all_fresh(const Route &route) const {
+    bool found = std::count(live_.begin(), live_.end(), program_.input) > 0;
+    for (size_t i = 0; i < steps_.size() && steps_[i].node < stop_; i++) {
+        const bool reads = std::count(steps_[i].places.begin(), steps_[i].places.end(), 0) > 0;
+        found = found || (reads && !route.framed[i] && !route.changed[i + 1].empty());
+    }
+    return found;
 }
 
 void Regions::compute(Group *group) const {
@@ -161,12 +242,14 @@ void Regions::compute(Group *group) const {
             at::Tensor y;
             if (group->routes[0]->updates[i]) {
                 y = updated(*group, i);
+            } else if (group->routes[0]->framed[i]) {
+                y = framed(*group, i);
             } else {
-                std::vector<at::Tensor> patches;
-                for (size_t k = 0; k < step.places.size(); k++) {
-                    patches.push_back(patch(*group, step, k));
+                std::vector<Box> parts;
+                for (const Route *route : group->routes) {
+                    parts.push_back(route->changed[i + 1]);
                 }
-                y = step.rule->compute(patches, out, step.result);
+                y = computed(*group, i, parts);
             }
             group->fresh[i + 1] = y.to(program_.values[static_cast<size_t>(step.value)].dtype);
         }
@@ -214,8 +297,7 @@ at::Tensor Regions::spliced(int value, const std::vector<Group> &groups, const s
     return x;
 }
 
-std::vector<at::Tensor> Regions::features(const std::vector<Box> &changed, const std::vector<int64_t> &rows,
-                                          const std::vector<at::Tensor> &fresh) const {
+std::vector<at::Tensor> Regions::features(const std::vector<Box> &changed, const std::vector<int64_t> &rows) const {
     const at::NoGradGuard off;
     std::vector<Route> routes;
     std::map<std::vector<int64_t>, size_t> known;
@@ -237,15 +319,14 @@ std::vector<at::Tensor> Regions::features(const std::vector<Box> &changed, const
         if (group.routes[0]->changed[0].empty()) {
             continue;
         }
-        std::vector<at::Tensor> values;
         std::vector<Box> boxes;
         for (size_t i : group.samples) {
             boxes.push_back(changed[i]);
-            if (!fresh.empty()) {
-                values.push_back(fresh[i]);
-            }
         }
-        group.fresh[0] = fresh.empty() ? gathered(images_.baselines, boxes, group.rows) : at::cat(values);
+        group.all_fresh = reads_all_fresh(*group.routes[0]);
+        if (group.all_fresh) {
+            group.fresh[0] = gathered(images_.baselines, boxes, group.rows);
+        }
         compute(&group);
     }
     std::vector<at::Tensor> found;

@@ -25,7 +25,7 @@ Box box_of(const met_sample &s) {
 class Windows : public Features {
   public:
     explicit Windows(const Subject &subject)
-        : regions_(subject.program, subject.model, examples(subject), subject.seconds,
+        : regions_(subject.program, subject.model, examples(subject), subject.seconds, subject.trial.count,
                    !subject.only_planned && differences_keep_digits(subject.images, subject.baselines),
                    subject.trial.always),
           operators_(subject.program.count(0, subject.program.nodes.size())) {

@@ -229,10 +229,11 @@ DEEP: dict[str, Callable[[], Body]] = {
     "bands merged with channels": lambda: nn.Sequential(nn.Flatten(1, 2), nn.Conv2d(CHANNELS * BANDS, 4, 3)),
     "trilinear": of(lambda z: F.interpolate(z[:, :2], scale_factor=(1, 2, 1), mode="trilinear")),
 }
-# Windows by bands, rows and columns, and strides: boxes, single pixels, single bands.
+# Windows by bands, rows and columns, and strides: boxes, single pixels, single bands, and pixels enough for convolutions
+# to have places that read nothing but the baseline's values.
 WINDOWS = {
     "boxes": ((2, 2, 3), (2, 2, 2)), "pixels": ((BANDS, 1, 1), (BANDS, 1, 1)), "bands": ((1, 3, 2), (1, 3, 2)),
-    "large": ((BANDS, 7, 6), (BANDS, 4, 4)),
+    "large": ((BANDS, 7, 6), (BANDS, 4, 4)), "half": ((BANDS, 12, 11), (BANDS, 3, 3)),
 }  # fmt: skip
 
 
@@ -294,13 +295,14 @@ NET = seq(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("window", [((4, 5, 4), (3, 4, 3)), ((BANDS, 11, 9), (BANDS, 4, 3))])
 @pytest.mark.parametrize("most", [1, 7, 64, None])
-def test_windows_of_several_shapes_and_images_share_a_batch(most: int | None) -> None:
+def test_windows_of_several_shapes_and_images_share_a_batch(most: int | None, window: Any) -> None:
     """The last windows of a row are cut at the border, and a batch holds windows of two images."""
     model, images = make(NET), [image(0), image(1), image(2)]
     given: dict[str, Any] = {"perturbations_per_eval": most, "baseline": [0.0, image(7).image, None]}
-    fast = occlude(model, images, (4, 5, 4), (3, 4, 3), **given)
-    plain = occlude(model, images, (4, 5, 4), (3, 4, 3), shortcuts=False, **given)
+    fast = occlude(model, images, *window, **given)
+    plain = occlude(model, images, *window, shortcuts=False, **given)
     for one, other in zip(fast, plain, strict=True):
         followed(one)
         assert_same(one, other)

@@ -76,6 +76,21 @@ Box common(const Box &a, const Box &b) {
     return box;
 }
 
+std::vector<Box> frame(const Box &out, const Box &inner) {
+    std::vector<Box> pieces;
+    Box left = out;
+    for (size_t d = 0; d < out.axes(); d++) {
+        for (const Range &range : {Range{out[d].first, inner[d].first}, Range{inner[d].last, out[d].last}}) {
+            if (!range.empty()) {
+                pieces.push_back(left);
+                pieces.back()[d] = range;
+            }
+        }
+        left[d] = inner[d];
+    }
+    return pieces;
+}
+
 at::Tensor pad(const at::Tensor &x, const std::vector<std::pair<int64_t, int64_t>> &around, double value) {
     std::vector<int64_t> amounts;
     for (size_t d = around.size(); d-- > 0;) { /* the last axis comes first */
@@ -183,6 +198,22 @@ Range Axis::reads(const Range &at) const {
     return clips ? common(found, all) : found;
 }
 
+Range Axis::within(const Range &in) const {
+    const Range all{0, out_size};
+    if (in.holds({0, in_size})) {
+        return all;
+    }
+    if (kind == Kind::window) {
+        return {in.first <= 0 ? 0 : std::max<int64_t>(0, ceiling_of(in.first + padding, stride)),
+                in.last >= in_size ? out_size
+                                   : std::min(out_size, floor_of(in.last - 1 - wide + padding, stride) + 1)};
+    }
+    if (kind == Kind::blocks) {
+        return common({ceiling_of(in.first, in_block) * out_block, in.last / in_block * out_block}, all);
+    }
+    return {};
+}
+
 Box Separable::reach(const Changes &changed, size_t result) const {
     Box found = Box::nothing();
     const Box all = Box::all(shapes[result]);
@@ -212,6 +243,21 @@ Box Separable::reads(size_t k, const Box &out, size_t result) const {
         box[d] = along[d].reads(along[d].out >= 0 ? out[static_cast<size_t>(along[d].out)] : Range{0, 1});
     }
     return box;
+}
+
+Box Separable::within(size_t k, const Box &in, size_t result) const {
+    Box box = Box::all(shapes[result]);
+    const std::vector<Axis> &along = of(k, result);
+    for (size_t d = 0; d < along.size(); d++) {
+        const Range range = along[d].within(in[d]);
+        if (along[d].out >= 0) {
+            Range &there = box[static_cast<size_t>(along[d].out)];
+            there = common(there, range);
+        } else if (range.empty()) {
+            return Box::nothing();
+        }
+    }
+    return box.empty() ? Box::nothing() : box;
 }
 
 void Separable::add_alike(const Operand &operand, const Ints &out_shape) {

@@ -60,6 +60,8 @@ struct Convolution : Separable {
         return at::convolution(x, weight, bias, form.stride, padding, form.dilation, form.transposed, zeros, groups);
     }
 
+    bool has_pieces() const override { return !form.transposed; }
+
     void phase(const Changes &changed, const Box &out, size_t, Ints *key) const override {
         key->push_back(out[0].first);
         key->push_back(

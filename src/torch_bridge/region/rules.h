@@ -34,6 +34,8 @@ struct Axis {
 
     Range reach(const Range &in) const;
     Range reads(const Range &at) const;
+    /* Places that read nothing else than `in`, or what is beyond the borders. */
+    Range within(const Range &in) const;
 };
 
 /* A rule whose axes are independent of each other. */
@@ -41,6 +43,7 @@ class Separable : public Rule {
   public:
     Box reach(const Changes &changed, size_t result) const override;
     Box reads(size_t k, const Box &out, size_t result) const override;
+    Box within(size_t k, const Box &in, size_t result) const override;
 
     std::vector<std::vector<Axis>> axes; /* of each operand, for each result: [result * operands + k] */
     std::vector<Ints> shapes;            /* of each result, (1, ...) */
