@@ -137,6 +137,11 @@ at::Tensor ByPlace::run(const Inputs &inputs, int64_t origin, const at::Tensor &
     return run(inputs, origin, values, from_, value_, tail_, tail_value_);
 }
 
+at::Tensor ByPlace::source(const Inputs &inputs, int64_t origin, const at::Tensor &values) const {
+    const SpatialPool &pool = mean_.pools[0];
+    return run(inputs, origin, values, from_, value_, pool.node, pool.source);
+}
+
 at::Tensor ByPlace::of_mean(const Inputs &inputs, int64_t origin, const at::Tensor &mean) const {
     const SpatialPool &pool = mean_.pools[0];
     const at::Tensor y = run(inputs, origin, mean.unsqueeze(1), tail_, tail_value_, pool.node, pool.source);

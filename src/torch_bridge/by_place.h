@@ -38,6 +38,8 @@ class ByPlace {
 
     /* What samples of one image give up to there: values (samples, places, features), of any places, and so is the result. */
     at::Tensor run(const Inputs &inputs, int64_t origin, const at::Tensor &values) const;
+    /* The same in front of the mean. */
+    at::Tensor source(const Inputs &inputs, int64_t origin, const at::Tensor &values) const;
     /* What the mean or sum gives, (samples, features), from the mean over all places of what run() gives, likewise. */
     at::Tensor of_mean(const Inputs &inputs, int64_t origin, const at::Tensor &mean) const;
 

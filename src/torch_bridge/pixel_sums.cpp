@@ -3,11 +3,12 @@
  *
  * Each place in front of the pool depends on one pixel, so in a sample it has the value that it has for the image, or that
  * for the image with the window's bands replaced everywhere. One evaluation of that kind for each range of bands serves all
- * windows, whatever the part in front of the pool computes.
+ * windows, whatever the part in front of the pool computes. Where it begins with an affine part, that of the replaced bands
+ * is all that is new there (pixels_without_bands.h).
  */
+#include "pixels_without_bands.h"
 #include "segment_reach.h"
-#include "shortcut.h"
-#include "spatial_pools.h"
+#include "threads.h"
 
 #include <algorithm>
 #include <array>
@@ -53,12 +54,14 @@ class PixelSums : public Features {
     using Key = std::array<int64_t, 3>;
 
     at::Tensor position_along(size_t pool, int64_t axis) const;
+    std::vector<at::Tensor> evaluated(int64_t row, int64_t from, int64_t to);
     const Table &table(const Key &key);
     at::Tensor pooled(size_t pool, const Table &image, const Table &changed, const met_sample &s) const;
 
     const Inputs inputs_;
     int rows_ = -1, columns_ = -1; /* axes of an image */
     PoolCut cut_;
+    std::optional<PixelsWithoutBands> pixels_; /* nothing: whole images are evaluated */
     SegmentReach reach_;
     std::vector<at::Tensor> row_, column_; /* by pool: (places,) of the pixel that each place looks at */
     std::map<Key, Table> known_;
@@ -84,8 +87,12 @@ PixelSums::PixelSums(const Subject &subject)
     }
     count_ = std::max<size_t>(subject.trial.count, 1);
     whole_ = bands == all;
-    const int64_t needed = 1 + (whole_ ? 1 : 2 * (all / std::max<int64_t>(bands, 1))); /* if ranges overlap by half */
-    planned = WINDOW_SECONDS + subject.cost(0, stop) * static_cast<double>(needed) / static_cast<double>(count_);
+    const int64_t needed = whole_ ? 1 : 2 * (all / std::max<int64_t>(bands, 1)); /* if ranges overlap by half */
+    auto form = PixelsWithoutBands::form_of(subject);
+    form = form && form->rest.stop() == stop ? form : std::nullopt;
+    const double part = static_cast<double>(bands) / static_cast<double>(all);
+    const double each = form ? PixelsWithoutBands::seconds(subject, *form, part) : subject.cost(0, stop);
+    planned = WINDOW_SECONDS + (subject.cost(0, stop) + static_cast<double>(needed) * each) / static_cast<double>(count_);
     double bytes = 0;
     for (const SpatialPool &pool : cut_.pools) {
         bytes += bytes_of(inputs_.program.values[static_cast<size_t>(pool.source)]);
@@ -95,6 +102,9 @@ PixelSums::PixelSums(const Subject &subject)
     }
     if (bytes > TABLE_BYTES) {
         throw Declined(MET_DECLINE_STRUCTURE, "what the model takes together over places takes too much memory");
+    }
+    if (form && !subject.only_planned && differences_keep_digits(subject.images, subject.baselines)) {
+        pixels_.emplace(subject, *form, false);
     }
     for (size_t k = 0; k < cut_.pools.size() && !subject.only_planned; k++) {
         row_.push_back(position_along(k, rows_));
@@ -124,6 +134,32 @@ at::Tensor PixelSums::position_along(size_t k, int64_t axis) const {
     return at::where(set.logical_or(clear).any(0), found, -1).to(inputs_.images.device());
 }
 
+/* The values in front of each pool, (features, places), for an image in which bands [from, to) take the baseline's values. */
+std::vector<at::Tensor> PixelSums::evaluated(int64_t row, int64_t from, int64_t to) {
+    const int64_t origin = inputs_.origins[static_cast<size_t>(row)], axis = inputs_.bands + 1;
+    std::vector<at::Tensor> found;
+    if (!pixels_) {
+        at::Tensor x = inputs_.images.slice(0, row, row + 1).clone();
+        x.slice(axis, from, to).copy_(inputs_.baselines.slice(0, row, row + 1).slice(axis, from, to));
+        for (const at::Tensor &values : before_pools(inputs_.program, inputs_.model, cut_, x, {origin})) {
+            found.push_back(values.squeeze(0).contiguous());
+        }
+        return found;
+    }
+    std::vector<uint8_t> replaced(static_cast<size_t>(inputs_.images.size(axis)), 0);
+    std::fill(replaced.begin() + from, replaced.begin() + to, 1);
+    const std::vector<PixelsWithoutBands::Sample> samples{pixels_->sample_of(replaced)};
+    const ByPlace &rest = pixels_->rest();
+    const int64_t tile = pixels_->tile(1);
+    found.resize(static_cast<size_t>((rest.places() + tile - 1) / tile));
+    const ThreadsBeside threads;
+    rest.over_tiles(tile, [&](int64_t first, int64_t places, size_t i) {
+        const at::NoGradGuard off;
+        found[i] = rest.source(inputs_, origin, pixels_->values(samples, row, first, places)).squeeze(0).t();
+    });
+    return {at::cat(found, 1)};
+}
+
 const PixelSums::Table &PixelSums::table(const Key &key) {
     const auto found = known_.find(key);
     if (found != known_.end()) {
@@ -131,14 +167,10 @@ const PixelSums::Table &PixelSums::table(const Key &key) {
     }
     const Learning timed(&learning);
     const auto [row, from, to] = key;
-    const int64_t axis = inputs_.bands + 1;
-    at::Tensor x = inputs_.images.slice(0, row, row + 1).clone();
-    x.slice(axis, from, to).copy_(inputs_.baselines.slice(0, row, row + 1).slice(axis, from, to));
     Table made;
     double bytes = 0;
-    const int64_t origin = inputs_.origins[static_cast<size_t>(row)];
-    for (const at::Tensor &values : before_pools(inputs_.program, inputs_.model, cut_, x, {origin})) {
-        made.values.push_back(values.squeeze(0).contiguous());
+    for (const at::Tensor &values : evaluated(row, from, to)) {
+        made.values.push_back(values);
         made.sums.push_back(made.values.back().sum(at::IntArrayRef{1}, false, at::kDouble));
         bytes += static_cast<double>(made.values.back().nbytes());
     }
