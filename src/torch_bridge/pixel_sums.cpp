@@ -92,7 +92,8 @@ PixelSums::PixelSums(const Subject &subject)
     form = form && form->rest.stop() == stop ? form : std::nullopt;
     const double part = static_cast<double>(bands) / static_cast<double>(all);
     const double each = form ? PixelsWithoutBands::seconds(subject, *form, part) : subject.cost(0, stop);
-    planned = WINDOW_SECONDS + (subject.cost(0, stop) + static_cast<double>(needed) * each) / static_cast<double>(count_);
+    planned =
+        WINDOW_SECONDS + (subject.cost(0, stop) + static_cast<double>(needed) * each) / static_cast<double>(count_);
     double bytes = 0;
     for (const SpatialPool &pool : cut_.pools) {
         bytes += bytes_of(inputs_.program.values[static_cast<size_t>(pool.source)]);

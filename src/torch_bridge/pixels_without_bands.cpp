@@ -25,8 +25,7 @@ std::optional<PixelsWithoutBands::Form> PixelsWithoutBands::form_of(const Subjec
 }
 
 double PixelsWithoutBands::seconds(const Subject &subject, const Form &form, double part) {
-    return IN_CACHE *
-           (std::min(part, 1 - part) * subject.cost(0, form.cut) + subject.cost(form.cut, form.rest.tail()));
+    return IN_CACHE * (std::min(part, 1 - part) * subject.cost(0, form.cut) + subject.cost(form.cut, form.rest.tail()));
 }
 
 PixelsWithoutBands::PixelsWithoutBands(const Subject &subject, const Form &form, bool in_double)
@@ -35,8 +34,7 @@ PixelsWithoutBands::PixelsWithoutBands(const Subject &subject, const Form &form,
     const std::vector<int> live{form.rest.value()};
     const int64_t bands = inputs_.images.size(1);
     const at::Tensor one_band_each = at::eye(bands, bands + 1, inputs_.images.options()).view({1, bands, bands + 1, 1});
-    const at::Tensor found =
-        as_places(values_of(inputs_, one_band_each, live, form.cut, is_narrow(subject))[0], false);
+    const at::Tensor found = as_places(values_of(inputs_, one_band_each, live, form.cut, is_narrow(subject))[0], false);
     matrix_ = found.slice(0, 0, bands).sub(found.slice(0, bands)).to(inputs_.images.scalar_type()).contiguous();
     images_ = behind(inputs_.images);
 }
@@ -71,9 +69,7 @@ PixelsWithoutBands::Sample PixelsWithoutBands::sample_of(const std::vector<uint8
 at::Tensor PixelsWithoutBands::values(const std::vector<Sample> &samples, int64_t row, int64_t first,
                                       int64_t places) const {
     const auto at_row = static_cast<size_t>(row);
-    const auto some = [&](const at::Tensor &images) {
-        return images[row].flatten(1).slice(1, first, first + places);
-    };
+    const auto some = [&](const at::Tensor &images) { return images[row].flatten(1).slice(1, first, first + places); };
     const at::Tensor change = some(inputs_.baselines) - some(inputs_.images);
     at::Tensor found = at::empty({static_cast<int64_t>(samples.size()), places, matrix_.size(1)}, matrix_.options());
     for (size_t k = 0; k < samples.size(); k++) {

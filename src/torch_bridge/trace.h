@@ -66,7 +66,8 @@ class Trace {
     void stop(const at::Tensor &y);
 
     std::vector<Step> steps;
-    std::vector<torch::autograd::Edge> edges; /* by step: its result in autograd's graph; invalid: it is no lone tensor there */
+    std::vector<torch::autograd::Edge>
+        edges; /* by step: its result in autograd's graph; invalid: it is no lone tensor there */
     std::vector<Taped> given;
     Taped output;
     std::string unreadable;      /* an operator whose tensors can't be looked at; empty: there is none */

@@ -229,8 +229,8 @@ DEEP: dict[str, Callable[[], Body]] = {
     "bands merged with channels": lambda: nn.Sequential(nn.Flatten(1, 2), nn.Conv2d(CHANNELS * BANDS, 4, 3)),
     "trilinear": of(lambda z: F.interpolate(z[:, :2], scale_factor=(1, 2, 1), mode="trilinear")),
 }
-# Windows by bands, rows and columns, and strides: boxes, single pixels, single bands, and pixels enough for convolutions
-# to have places that read nothing but the baseline's values.
+# Windows by bands, rows and columns, and strides: boxes, single pixels, single bands, and so many pixels that some
+# places behind convolutions read nothing but the baseline's values.
 WINDOWS = {
     "boxes": ((2, 2, 3), (2, 2, 2)), "pixels": ((BANDS, 1, 1), (BANDS, 1, 1)), "bands": ((1, 3, 2), (1, 3, 2)),
     "large": ((BANDS, 7, 6), (BANDS, 4, 4)), "half": ((BANDS, 12, 11), (BANDS, 3, 3)),

@@ -205,8 +205,7 @@ Range Axis::within(const Range &in) const {
     }
     if (kind == Kind::window) {
         return {in.first <= 0 ? 0 : std::max<int64_t>(0, ceiling_of(in.first + padding, stride)),
-                in.last >= in_size ? out_size
-                                   : std::min(out_size, floor_of(in.last - 1 - wide + padding, stride) + 1)};
+                in.last >= in_size ? out_size : std::min(out_size, floor_of(in.last - 1 - wide + padding, stride) + 1)};
     }
     if (kind == Kind::blocks) {
         return common({ceiling_of(in.first, in_block) * out_block, in.last / in_block * out_block}, all);
