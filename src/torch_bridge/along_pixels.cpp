@@ -16,6 +16,7 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 
 namespace bridge {
@@ -23,6 +24,8 @@ namespace {
 
 using Sizes = std::vector<int64_t>;
 
+/* How pixels went through the points is kept for the way back up to so many bytes. */
+const size_t WAYS_BYTES = 64 << 20;
 /* Seconds to look at a cell at one point, forward and back. */
 const double SECONDS_A_CELL = 4e-10;
 
@@ -61,17 +64,16 @@ template <class T> class AlongPixels : public Features {
     std::vector<at::Tensor> summed() override;
 
   private:
-    /* The layer's values for some pixels at all points, (points, places, outputs), and how they came about. */
-    struct Walk {
-        at::Tensor values;
-        typename PixelLine<T>::Way way;
-    };
+    using Way = typename PixelLine<T>::Way;
+    /* Those of the tiles of an image, where they are kept. */
+    using Ways = std::vector<std::optional<Way>>;
 
-    Walk walk(const Line &image, const std::vector<double> &alpha, int64_t first, int64_t places) const;
+    at::Tensor walk(const Line &image, const std::vector<double> &alpha, int64_t first, int64_t places,
+                    std::optional<Way> *way) const;
     int64_t tile(size_t points) const { return form_.rest.tile(points * static_cast<size_t>(outputs_) * sizeof(T)); }
     int64_t origin(const Points &points) const { return inputs_.origins[points.row]; }
     at::Tensor gradients_of_means(const Points &points, const at::Tensor &gradients) const;
-    void settle(const Walk &walk, const at::Tensor &gradients, int64_t first, T *sum) const;
+    void settle(const Way &way, const at::Tensor &gradients, int64_t first, T *sum) const;
 
     const Inputs inputs_;
     Form form_;
@@ -80,6 +82,7 @@ template <class T> class AlongPixels : public Features {
     Sizes before_; /* of the prefix's value, (images, ...) */
     std::vector<Line> images_;
     std::vector<Points> points_; /* of the last of() */
+    std::vector<Ways> ways_;     /* of each of them */
 };
 
 template <class T>
@@ -95,28 +98,38 @@ AlongPixels<T>::AlongPixels(const Subject &subject, const Form &form, double sec
     images_ = lines_of(subject, form.line, this, &before_);
 }
 
+/*
+ * The layer's values for some pixels at all points, (points, places, outputs), and how they came about, which is found
+ * where it is not known.
+ */
 template <class T>
-typename AlongPixels<T>::Walk AlongPixels<T>::walk(const Line &image, const std::vector<double> &alpha, int64_t first,
-                                                   int64_t places) const {
+at::Tensor AlongPixels<T>::walk(const Line &image, const std::vector<double> &alpha, int64_t first, int64_t places,
+                                std::optional<Way> *gone) const {
     const at::NoGradGuard off;
     const T *start = data<T>(image.start) + first * channels_, *way = data<T>(image.way) + first * channels_;
     const at::TensorOptions options = image.start.options();
     const auto points = static_cast<int64_t>(alpha.size());
-    Walk walk{at::empty({points, places, outputs_}, options), {}};
+    at::Tensor values = at::empty({points, places, outputs_}, options);
     const std::vector<T> line(alpha.begin(), alpha.end());
     at::Tensor value = at::empty({places, channels_}, options), slope = at::empty_like(value);
     pixels_.lines(start, way, line[0], places, data<T>(value), data<T>(slope));
     const at::Tensor &weight = form_.line.form.weight;
     value = at::linear(value, weight, form_.line.bias);
     slope = at::linear(slope, weight);
-    walk.way = pixels_.through(start, way, line, places, data<T>(value), data<T>(slope), data<T>(walk.values));
-    return walk;
+    if (*gone) {
+        pixels_.again(**gone, start, way, line, places, data<T>(value), data<T>(slope), data<T>(values));
+    } else {
+        *gone = pixels_.through(start, way, line, places, data<T>(value), data<T>(slope), data<T>(values));
+    }
+    return values;
 }
 
 template <class T> std::vector<at::Tensor> AlongPixels<T>::of(const met_sample *s, const std::vector<int64_t> &rows) {
     const at::NoGradGuard off;
     const ThreadsBeside threads;
     points_.clear();
+    ways_.clear();
+    std::atomic<size_t> kept = 0;
     std::vector<at::Tensor> found;
     for (size_t from = 0, to; from < rows.size(); from = to) {
         to = from;
@@ -133,9 +146,17 @@ template <class T> std::vector<at::Tensor> AlongPixels<T>::of(const met_sample *
             places.data_ptr<int64_t>()[points.order[k] - from] = static_cast<int64_t>(k);
         }
         const ByPlace &rest = form_.rest;
-        const at::Tensor mean = rest.mean_of(tile(to - from), [&](int64_t first, int64_t n) {
-            return rest.run(inputs_, origin(points), walk(images_[points.row], points.alpha, first, n).values);
+        const int64_t step = tile(to - from);
+        Ways ways(static_cast<size_t>((rest.places() + step - 1) / step));
+        const at::Tensor mean = rest.mean_of(step, [&](int64_t first, int64_t n) {
+            std::optional<Way> &way = ways[static_cast<size_t>(first / step)];
+            const at::Tensor values = walk(images_[points.row], points.alpha, first, n, &way);
+            if ((kept += way->bytes()) > WAYS_BYTES) {
+                way.reset();
+            }
+            return rest.run(inputs_, origin(points), values);
         });
+        ways_.push_back(std::move(ways));
         found.push_back(rest.of_mean(inputs_, origin(points), mean).index_select(0, places));
         points_.push_back(std::move(points));
     }
@@ -158,13 +179,13 @@ at::Tensor AlongPixels<T>::gradients_of_means(const Points &points, const at::Te
  * turns, what was summed up to there goes to what it has followed, and is taken from what it follows from then on.
  */
 template <class T>
-void AlongPixels<T>::settle(const Walk &walk, const at::Tensor &gradients, int64_t first, T *sum) const {
-    const int64_t places = walk.values.size(1);
+void AlongPixels<T>::settle(const Way &way, const at::Tensor &gradients, int64_t first, T *sum) const {
+    const int64_t places = gradients.size(1);
     const at::Tensor summed = at::empty({places, outputs_}, gradients.options());
     sum += first * channels_;
-    pixels_.back(walk.way, static_cast<size_t>(gradients.size(0)), places, data<T>(gradients), data<T>(summed), sum);
+    pixels_.back(way, static_cast<size_t>(gradients.size(0)), places, data<T>(gradients), data<T>(summed), sum);
     const at::Tensor of_cells = summed.mm(form_.line.form.weight);
-    pixels_.back_at_last(walk.way, places, data<T>(of_cells), sum);
+    pixels_.back_at_last(way, places, data<T>(of_cells), sum);
 }
 
 template <class T>
@@ -178,10 +199,8 @@ void AlongPixels<T>::add(const std::vector<at::Tensor> &gradients, const std::ve
             given = given.defined() ? given + flat : flat;
         }
     }
-    for (const Points &points : points_) {
-        if (!given.defined()) {
-            break;
-        }
+    for (size_t p = 0; p < points_.size() && given.defined(); p++) {
+        const Points &points = points_[p];
         Line &image = images_[points.row];
         if (!image.sum.defined()) {
             image.sum = at::zeros_like(image.start);
@@ -189,16 +208,19 @@ void AlongPixels<T>::add(const std::vector<at::Tensor> &gradients, const std::ve
         const std::vector<int64_t> order(points.order.begin(), points.order.end());
         const at::Tensor of_mean = gradients_of_means(points, given.index_select(0, at::tensor(order, at::kLong)));
         T *sum = data<T>(image.sum);
-        form_.rest.over_tiles(tile(points.alpha.size()), [&](int64_t first, int64_t places, size_t) {
-            const Walk found = walk(image, points.alpha, first, places);
+        form_.rest.over_tiles(tile(points.alpha.size()), [&](int64_t first, int64_t places, size_t i) {
+            std::optional<Way> &way = ways_[p][i];
+            const at::Tensor values = walk(image, points.alpha, first, places, &way);
             at::AutoGradMode on(true);
-            const at::Tensor leaf = found.values.detach().requires_grad_();
+            const at::Tensor leaf = values.detach().requires_grad_();
             const at::Tensor y = form_.rest.run(inputs_, origin(points), leaf);
             const at::Tensor back = gradients_of(inputs_.model, {y}, {leaf}, {of_mean.expand({-1, places, -1})})[0];
-            settle(found, back.contiguous(), first, sum);
+            settle(*way, back.contiguous(), first, sum);
+            way.reset();
         });
     }
     points_.clear();
+    ways_.clear();
 }
 
 template <class T> std::vector<at::Tensor> AlongPixels<T>::summed() {

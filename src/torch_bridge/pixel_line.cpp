@@ -38,6 +38,25 @@ INSIDE void lines_of(const BentLayer<T> &f, const T *start, const T *way, T alph
     }
 }
 
+/* What a channel of a pixel gives from a turn on. */
+template <class T, class Turn>
+INSIDE void turn_over(const BentLayer<T> &f, const Turn &turn, const T *start, const T *way, T *value, T *slope) {
+    const T by = f.slope[turn.now] - f.slope[turn.before], *w = f.weight + turn.channel * f.outputs;
+    const T of_value = by * start[turn.channel] + f.offset[turn.now] - f.offset[turn.before];
+    const T of_slope = by * way[turn.channel];
+    for (int64_t o = 0; o < f.outputs; o++) {
+        value[o] += of_value * w[o];
+        slope[o] += of_slope * w[o];
+    }
+}
+
+template <class T>
+INSIDE void write_results(const BentLayer<T> &f, T alpha, const T *value, const T *slope, T *__restrict result) {
+    for (int64_t o = 0; o < f.outputs; o++) {
+        result[o] = value[o] + alpha * slope[o];
+    }
+}
+
 /* One pixel at all points; results of one point lie `apart` from those of the next. piece: (2, channels and a word). */
 template <class T, class Turn>
 INSIDE void go(const BentLayer<T> &f, const T *start, const T *way, const T *alpha, std::size_t points, T *value,
@@ -55,22 +74,26 @@ INSIDE void go(const BentLayer<T> &f, const T *start, const T *way, const T *alp
             for (int64_t c = word; c < word + WORD; c++) {
                 const uint8_t left = piece[c], taken = other[c];
                 if (left != taken) {
-                    const T by = f.slope[taken] - f.slope[left], *w = f.weight + c * f.outputs;
-                    const T of_value = by * start[c] + f.offset[taken] - f.offset[left], of_slope = by * way[c];
-                    for (int64_t o = 0; o < f.outputs; o++) {
-                        value[o] += of_value * w[o];
-                        slope[o] += of_slope * w[o];
-                    }
-                    turns->push_back({static_cast<uint32_t>(k), static_cast<uint32_t>(c), left, taken});
+                    const Turn turn{static_cast<uint32_t>(k), static_cast<uint32_t>(c), left, taken};
+                    turn_over(f, turn, start, way, value, slope);
+                    turns->push_back(turn);
                     piece[c] = taken;
                 }
             }
         }
-        const T at = alpha[k];
-        T *result = results + static_cast<int64_t>(k) * apart;
-        for (int64_t o = 0; o < f.outputs; o++) {
-            result[o] = value[o] + at * slope[o];
+        write_results(f, alpha[k], value, slope, results + static_cast<int64_t>(k) * apart);
+    }
+}
+
+/* The same where the turns are known. */
+template <class T, class Turn>
+INSIDE void go_known(const BentLayer<T> &f, const Turn *turn, const Turn *end, const T *start, const T *way,
+                     const T *alpha, std::size_t points, T *value, T *slope, T *results, int64_t apart) {
+    for (std::size_t k = 0; k < points; k++) {
+        for (; turn < end && turn->point == k; turn++) {
+            turn_over(f, *turn, start, way, value, slope);
         }
+        write_results(f, alpha[k], value, slope, results + static_cast<int64_t>(k) * apart);
     }
 }
 
@@ -113,6 +136,11 @@ INSIDE void come_back(const BentLayer<T> &f, const Turn *turn, const Turn *end, 
                                      std::size_t points, T *value, T *slope, T *results, int64_t apart, \
                                      uint8_t *piece, uint8_t *other, std::vector<PixelLine<T>::Turn> *turns) { \
         go(f, start, way, alpha, points, value, slope, results, apart, piece, other, turns); \
+    } \
+    CLONES_FOR_BYTES void go_again(const BentLayer<T> &f, const PixelLine<T>::Turn *turn, \
+                                   const PixelLine<T>::Turn *end, const T *start, const T *way, const T *alpha, \
+                                   std::size_t points, T *value, T *slope, T *results, int64_t apart) { \
+        go_known(f, turn, end, start, way, alpha, points, value, slope, results, apart); \
     } \
     CLONES void go_back(const BentLayer<T> &f, const PixelLine<T>::Turn *turn, const PixelLine<T>::Turn *end, \
                         std::size_t points, const T *gradients, int64_t apart, T *summed, T *sum) { \
@@ -158,6 +186,18 @@ typename PixelLine<T>::Way PixelLine<T>::through(const T *start, const T *way, c
         std::copy_n(pieces.begin(), channels, found.last.begin() + place * channels);
     }
     return found;
+}
+
+template <class T>
+void PixelLine<T>::again(const Way &gone, const T *start, const T *way, const std::vector<T> &alpha, int64_t places,
+                         T *value, T *slope, T *results) const {
+    const int64_t channels = layer_.channels, outputs = layer_.outputs;
+    for (int64_t place = 0; place < places; place++) {
+        const std::size_t first = place == 0 ? 0 : gone.ends[static_cast<std::size_t>(place) - 1];
+        go_again(layer_, gone.turns.data() + first, gone.turns.data() + gone.ends[static_cast<std::size_t>(place)],
+                 start + place * channels, way + place * channels, alpha.data(), alpha.size(), value + place * outputs,
+                 slope + place * outputs, results + place * outputs, places * outputs);
+    }
 }
 
 template <class T>

@@ -35,6 +35,10 @@ template <class T> class PixelLine {
         std::vector<Turn> turns;       /* of one pixel after the other, by point */
         std::vector<std::size_t> ends; /* of each pixel's, among them */
         std::vector<uint8_t> last;     /* pieces at the last point, (places, channels) */
+
+        std::size_t bytes() const {
+            return turns.size() * sizeof(Turn) + ends.size() * sizeof(std::size_t) + last.size();
+        }
     };
 
     /* f(start + alpha way) at one point, as value + alpha slope. */
@@ -45,6 +49,9 @@ template <class T> class PixelLine {
      */
     Way through(const T *start, const T *way, const std::vector<T> &alpha, int64_t places, T *value, T *slope,
                 T *results) const;
+    /* The same numbers, of pixels that have gone that way. */
+    void again(const Way &gone, const T *start, const T *way, const std::vector<T> &alpha, int64_t places, T *value,
+               T *slope, T *results) const;
     /*
      * Add to `sum` (places, channels) what the gradients of the results at all points are at start + alpha way, for those
      * pieces that channels have left; `summed` (places, outputs) becomes the sum of the gradients.
