@@ -3,12 +3,15 @@
  *
  * A call of the model has a fixed price (dispatch) and a price a sample that rises once a batch leaves the caches.
  * So the cost of a sample falls with the chunk size and then rises again: climb by doubling while it falls by
- * more than the noise, turn around if growing did not pay at all, rest at the best.
+ * more than the noise, turn around if growing did not pay at all, rest at the best. Where calls are short, one size that
+ * does not pay is passed over: samples that share work (windows of one shape, say) may need more of them in a batch.
  */
 #include "tuner.h"
 
 /* A step must pay by this much: timings vary by a few per cent. */
 #define GAIN 0.95
+/* Calls that take less are short. */
+#define SHORT_SECONDS 0.02
 /* Timings of a chunk size before it is judged: the first one warms caches and code. */
 #define TIMINGS 2
 
@@ -42,6 +45,11 @@ size_t met_tuner_next(met_tuner *t, size_t n, double seconds) {
     if (t->best_cost == 0 || t->cost < GAIN * t->best_cost) {
         t->best = t->chunk;
         t->best_cost = t->cost;
+        t->passed = false;
+    } else if (t->direction > 0 && !t->passed && t->chunk < t->limit && t->cost * (double)n < SHORT_SECONDS) {
+        t->passed = true;
+        t->chunk = t->chunk > t->limit / 2 ? t->limit : 2 * t->chunk;
+        return t->chunk;
     } else {
         bool turn = t->direction > 0 && t->best == t->first && t->first > 1;
         t->direction = turn ? -1 : 0;

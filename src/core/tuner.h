@@ -15,6 +15,7 @@ typedef struct met_tuner {
     double cheapest;   /* the same of all chunks; 0: there was none */
     unsigned measured; /* timings in `cost` */
     int direction;     /* +1 climbing, -1 descending, 0 at rest */
+    bool passed;       /* the size before `chunk` did not pay */
 } met_tuner;
 
 void met_tuner_start(met_tuner *t, size_t first, size_t limit, bool may_grow);

@@ -93,11 +93,22 @@ static double cache(size_t n) { /* beyond 16 samples each costs three times as m
 static double paging(size_t n) { /* every sample is dearer the more there are */
     return 1e-4 * (double)n * (double)n;
 }
+static double shared(size_t n) { /* samples share nothing until there are 64 of them */
+    return 1e-4 * (double)(n < 64 ? n : 8 + n / 4);
+}
+static double shared_slowly(size_t n) { /* the same of samples that take their time */
+    return 100 * shared(n);
+}
 void test_tuner_climbs_turns_and_rests(void) {
     size_t largest;
     CHECK_INT(rest(4, 100, true, dispatch, &largest), 100);
     CHECK_INT(rest(4, 1000, true, cache, &largest), 16);
-    CHECK_INT(largest, 32);
+    CHECK_INT(largest, 64);
+    CHECK_INT(rest(16, 1000, true, shared, &largest), 512); /* 32 does not pay, 64 does */
+    CHECK_INT(rest(16, 48, true, shared, &largest), 16);    /* nothing does */
+    CHECK_INT(largest, 48);
+    CHECK_INT(rest(16, 1000, true, shared_slowly, &largest), 16);
+    CHECK_INT(largest, 32); /* what takes long is not tried for the sake of it */
     CHECK_INT(rest(8, 1000, true, paging, &largest), 1);
     CHECK_INT(largest, 16);
     CHECK_INT(rest(64, 64, false, paging, &largest), 1); /* a given bound: the first size, and only less */
