@@ -23,10 +23,14 @@ void met_tuner_start(met_tuner *t, size_t first, size_t limit, bool may_grow) {
     t->direction = may_grow && t->first < t->limit ? 1 : t->first > 1 ? -1 : 0;
 }
 
+static size_t doubled(const met_tuner *t, size_t size) {
+    return size > t->limit / 2 ? t->limit : 2 * size;
+}
+
 /* The next size to try from the best one, or the best one itself where there is none. */
 static size_t next_size(const met_tuner *t) {
     if (t->direction > 0) {
-        return t->best > t->limit / 2 ? t->limit : 2 * t->best;
+        return doubled(t, t->best);
     }
     return t->best > 1 ? t->best / 2 : 1;
 }
@@ -48,7 +52,7 @@ size_t met_tuner_next(met_tuner *t, size_t n, double seconds) {
         t->passed = false;
     } else if (t->direction > 0 && !t->passed && t->chunk < t->limit && t->cost * (double)n < SHORT_SECONDS) {
         t->passed = true;
-        t->chunk = t->chunk > t->limit / 2 ? t->limit : 2 * t->chunk;
+        t->chunk = doubled(t, t->chunk);
         return t->chunk;
     } else {
         bool turn = t->direction > 0 && t->best == t->first && t->first > 1;

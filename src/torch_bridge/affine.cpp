@@ -343,8 +343,8 @@ double windows_bytes(const Program &p, const Node &node) {
 
 } // namespace
 
-bool is_narrow(const Subject &subject) {
-    return subject.images.scalar_type() == at::kFloat && subject.model.device.is_cpu();
+bool is_narrow(const Inputs &inputs) {
+    return inputs.images.scalar_type() == at::kFloat && inputs.model.device.is_cpu();
 }
 
 /* Torch has no fast convolutions in double, and is slowest over windows that overlap. */

@@ -45,13 +45,6 @@ std::optional<Form> form_of(const Subject &subject) {
     return rest ? std::optional<Form>({*line, *rest}) : std::nullopt;
 }
 
-/* Samples of one image, in the order of their points. */
-struct Points {
-    size_t row;
-    std::vector<size_t> order; /* which sample each of them is */
-    std::vector<double> alpha;
-};
-
 template <class T> class AlongPixels : public Features {
   public:
     AlongPixels(const Subject &subject, const Form &form, double seconds);
@@ -65,8 +58,13 @@ template <class T> class AlongPixels : public Features {
 
   private:
     using Way = typename PixelLine<T>::Way;
-    /* Those of the tiles of an image, where they are kept. */
-    using Ways = std::vector<std::optional<Way>>;
+    /* Samples of one image, in the order of their points. */
+    struct Points {
+        size_t row;
+        std::vector<size_t> order; /* which sample each of them is */
+        std::vector<double> alpha;
+        std::vector<std::optional<Way>> ways; /* of the tiles, where they are kept */
+    };
 
     at::Tensor walk(const Line &image, const std::vector<double> &alpha, int64_t first, int64_t places,
                     std::optional<Way> *way) const;
@@ -82,7 +80,6 @@ template <class T> class AlongPixels : public Features {
     Sizes before_; /* of the prefix's value, (images, ...) */
     std::vector<Line> images_;
     std::vector<Points> points_; /* of the last of() */
-    std::vector<Ways> ways_;     /* of each of them */
 };
 
 template <class T>
@@ -128,7 +125,6 @@ template <class T> std::vector<at::Tensor> AlongPixels<T>::of(const met_sample *
     const at::NoGradGuard off;
     const ThreadsBeside threads;
     points_.clear();
-    ways_.clear();
     std::atomic<size_t> kept = 0;
     std::vector<at::Tensor> found;
     for (size_t from = 0, to; from < rows.size(); from = to) {
@@ -136,7 +132,7 @@ template <class T> std::vector<at::Tensor> AlongPixels<T>::of(const met_sample *
         while (to < rows.size() && rows[to] == rows[from]) {
             to++;
         }
-        Points points{static_cast<size_t>(rows[from]), std::vector<size_t>(to - from), {}};
+        Points points{static_cast<size_t>(rows[from]), std::vector<size_t>(to - from), {}, {}};
         std::iota(points.order.begin(), points.order.end(), from);
         std::stable_sort(points.order.begin(), points.order.end(),
                          [&](size_t a, size_t b) { return point_of(s[a]) < point_of(s[b]); });
@@ -147,16 +143,15 @@ template <class T> std::vector<at::Tensor> AlongPixels<T>::of(const met_sample *
         }
         const ByPlace &rest = form_.rest;
         const int64_t step = tile(to - from);
-        Ways ways(static_cast<size_t>((rest.places() + step - 1) / step));
-        const at::Tensor mean = rest.mean_of(step, [&](int64_t first, int64_t n) {
-            std::optional<Way> &way = ways[static_cast<size_t>(first / step)];
+        points.ways.resize(rest.tiles(step));
+        const at::Tensor mean = rest.mean_of(step, [&](int64_t first, int64_t n, size_t i) {
+            std::optional<Way> &way = points.ways[i];
             const at::Tensor values = walk(images_[points.row], points.alpha, first, n, &way);
             if ((kept += way->bytes()) > WAYS_BYTES) {
                 way.reset();
             }
             return rest.run(inputs_, origin(points), values);
         });
-        ways_.push_back(std::move(ways));
         found.push_back(rest.of_mean(inputs_, origin(points), mean).index_select(0, places));
         points_.push_back(std::move(points));
     }
@@ -199,8 +194,10 @@ void AlongPixels<T>::add(const std::vector<at::Tensor> &gradients, const std::ve
             given = given.defined() ? given + flat : flat;
         }
     }
-    for (size_t p = 0; p < points_.size() && given.defined(); p++) {
-        const Points &points = points_[p];
+    for (Points &points : points_) {
+        if (!given.defined()) {
+            break;
+        }
         Line &image = images_[points.row];
         if (!image.sum.defined()) {
             image.sum = at::zeros_like(image.start);
@@ -209,7 +206,7 @@ void AlongPixels<T>::add(const std::vector<at::Tensor> &gradients, const std::ve
         const at::Tensor of_mean = gradients_of_means(points, given.index_select(0, at::tensor(order, at::kLong)));
         T *sum = data<T>(image.sum);
         form_.rest.over_tiles(tile(points.alpha.size()), [&](int64_t first, int64_t places, size_t i) {
-            std::optional<Way> &way = ways_[p][i];
+            std::optional<Way> &way = points.ways[i];
             const at::Tensor values = walk(image, points.alpha, first, places, &way);
             at::AutoGradMode on(true);
             const at::Tensor leaf = values.detach().requires_grad_();
@@ -220,7 +217,6 @@ void AlongPixels<T>::add(const std::vector<at::Tensor> &gradients, const std::ve
         });
     }
     points_.clear();
-    ways_.clear();
 }
 
 template <class T> std::vector<at::Tensor> AlongPixels<T>::summed() {

@@ -47,7 +47,7 @@ std::vector<at::Tensor> BandsOfPixels::of(const met_sample *s, const std::vector
         for (to = from; to < rows.size() && rows[to] == row; to++) {
             samples.push_back(pixels_->sample_of(replaced_bands(s[to], inputs_.bands, inputs_.images.size(1))));
         }
-        const at::Tensor mean = rest.mean_of(pixels_->tile(samples.size()), [&](int64_t first, int64_t places) {
+        const at::Tensor mean = rest.mean_of(pixels_->tile(samples.size()), [&](int64_t first, int64_t places, size_t) {
             const at::NoGradGuard on_this_thread;
             return rest.run(inputs_, origin, pixels_->values(samples, row, first, places));
         });

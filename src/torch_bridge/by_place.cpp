@@ -153,24 +153,25 @@ int64_t ByPlace::tile(size_t bytes) const {
 }
 
 void ByPlace::over_tiles(int64_t tile, const std::function<void(int64_t, int64_t, size_t)> &body) const {
-    const auto tiles = static_cast<size_t>((places_ + tile - 1) / tile);
+    const size_t count = tiles(tile);
     const auto some = [&](size_t from, size_t to) {
         for (size_t i = from; i < to; i++) {
             const int64_t first = static_cast<int64_t>(i) * tile;
             body(first, std::min(tile, places_ - first), i);
         }
     };
-    if (tiles > 1) {
-        run_over_threads(tiles, some);
+    if (count > 1) {
+        run_over_threads(count, some);
     } else {
-        some(0, tiles);
+        some(0, count);
     }
 }
 
-at::Tensor ByPlace::mean_of(int64_t tile, const std::function<at::Tensor(int64_t, int64_t)> &of) const {
-    std::vector<at::Tensor> parts(static_cast<size_t>((places_ + tile - 1) / tile));
-    over_tiles(tile,
-               [&](int64_t first, int64_t places, size_t i) { parts[i] = of(first, places).sum(at::IntArrayRef{1}); });
+at::Tensor ByPlace::mean_of(int64_t tile, const std::function<at::Tensor(int64_t, int64_t, size_t)> &of) const {
+    std::vector<at::Tensor> parts(tiles(tile));
+    over_tiles(tile, [&](int64_t first, int64_t places, size_t i) {
+        parts[i] = of(first, places, i).sum(at::IntArrayRef{1});
+    });
     const at::Tensor sums = at::stack(parts).sum(at::IntArrayRef{0}, false, at::kDouble);
     return sums.div_(static_cast<double>(places_)).to(parts[0].scalar_type());
 }

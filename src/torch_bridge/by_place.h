@@ -45,10 +45,12 @@ class ByPlace {
 
     /* Places that are run at a time where each takes so many bytes. */
     int64_t tile(size_t bytes) const;
+    /* How many tiles of so many places there are. */
+    size_t tiles(int64_t tile) const { return static_cast<size_t>((places_ + tile - 1) / tile); }
     /* body(first place, places, number of the tile) for all tiles, on torch's threads. */
     void over_tiles(int64_t tile, const std::function<void(int64_t, int64_t, size_t)> &body) const;
-    /* The mean over all places, (samples, features), of what `of` gives for some: (samples, places, features). */
-    at::Tensor mean_of(int64_t tile, const std::function<at::Tensor(int64_t, int64_t)> &of) const;
+    /* The mean over all places, (samples, features), of what `of` gives for a tile: (samples, places, features). */
+    at::Tensor mean_of(int64_t tile, const std::function<at::Tensor(int64_t, int64_t, size_t)> &of) const;
 
   private:
     at::Tensor run(const Inputs &inputs, int64_t origin, const at::Tensor &values, size_t from, int given, size_t to,

@@ -193,10 +193,9 @@ void PixelLine<T>::again(const Way &gone, const T *start, const T *way, const st
                          T *value, T *slope, T *results) const {
     const int64_t channels = layer_.channels, outputs = layer_.outputs;
     for (int64_t place = 0; place < places; place++) {
-        const std::size_t first = place == 0 ? 0 : gone.ends[static_cast<std::size_t>(place) - 1];
-        go_again(layer_, gone.turns.data() + first, gone.turns.data() + gone.ends[static_cast<std::size_t>(place)],
-                 start + place * channels, way + place * channels, alpha.data(), alpha.size(), value + place * outputs,
-                 slope + place * outputs, results + place * outputs, places * outputs);
+        go_again(layer_, gone.begin(place), gone.begin(place + 1), start + place * channels, way + place * channels,
+                 alpha.data(), alpha.size(), value + place * outputs, slope + place * outputs,
+                 results + place * outputs, places * outputs);
     }
 }
 
@@ -206,9 +205,8 @@ void PixelLine<T>::back(const Way &of, std::size_t points, int64_t places, const
     const int64_t outputs = layer_.outputs;
     std::fill_n(summed, places * outputs, T(0));
     for (int64_t place = 0; place < places; place++) {
-        const std::size_t first = place == 0 ? 0 : of.ends[static_cast<std::size_t>(place) - 1];
-        go_back(layer_, of.turns.data() + first, of.turns.data() + of.ends[static_cast<std::size_t>(place)], points,
-                gradients + place * outputs, places * outputs, summed + place * outputs, sum + place * layer_.channels);
+        go_back(layer_, of.begin(place), of.begin(place + 1), points, gradients + place * outputs, places * outputs,
+                summed + place * outputs, sum + place * layer_.channels);
     }
 }
 

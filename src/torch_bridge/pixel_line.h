@@ -36,6 +36,10 @@ template <class T> class PixelLine {
         std::vector<std::size_t> ends; /* of each pixel's, among them */
         std::vector<uint8_t> last;     /* pieces at the last point, (places, channels) */
 
+        /* Where a pixel's turns begin; those of the one before end there. */
+        const Turn *begin(int64_t place) const {
+            return turns.data() + (place == 0 ? 0 : ends[static_cast<std::size_t>(place) - 1]);
+        }
         std::size_t bytes() const {
             return turns.size() * sizeof(Turn) + ends.size() * sizeof(std::size_t) + last.size();
         }

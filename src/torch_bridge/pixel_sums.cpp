@@ -61,7 +61,8 @@ class PixelSums : public Features {
     const Inputs inputs_;
     int rows_ = -1, columns_ = -1; /* axes of an image */
     PoolCut cut_;
-    std::optional<PixelsWithoutBands> pixels_; /* nothing: whole images are evaluated */
+    std::optional<PixelsWithoutBands::Form> form_; /* nothing: whole images are evaluated */
+    std::optional<PixelsWithoutBands> pixels_;     /* made when an image is first evaluated */
     SegmentReach reach_;
     std::vector<at::Tensor> row_, column_; /* by pool: (places,) of the pixel that each place looks at */
     std::map<Key, Table> known_;
@@ -105,7 +106,7 @@ PixelSums::PixelSums(const Subject &subject)
         throw Declined(MET_DECLINE_STRUCTURE, "what the model takes together over places takes too much memory");
     }
     if (form && !subject.only_planned && differences_keep_digits(subject.images, subject.baselines)) {
-        pixels_.emplace(subject, *form, false);
+        form_ = form;
     }
     for (size_t k = 0; k < cut_.pools.size() && !subject.only_planned; k++) {
         row_.push_back(position_along(k, rows_));
@@ -139,7 +140,7 @@ at::Tensor PixelSums::position_along(size_t k, int64_t axis) const {
 std::vector<at::Tensor> PixelSums::evaluated(int64_t row, int64_t from, int64_t to) {
     const int64_t origin = inputs_.origins[static_cast<size_t>(row)], axis = inputs_.bands + 1;
     std::vector<at::Tensor> found;
-    if (!pixels_) {
+    if (!form_) {
         at::Tensor x = inputs_.images.slice(0, row, row + 1).clone();
         x.slice(axis, from, to).copy_(inputs_.baselines.slice(0, row, row + 1).slice(axis, from, to));
         for (const at::Tensor &values : before_pools(inputs_.program, inputs_.model, cut_, x, {origin})) {
@@ -147,12 +148,15 @@ std::vector<at::Tensor> PixelSums::evaluated(int64_t row, int64_t from, int64_t 
         }
         return found;
     }
+    if (!pixels_) {
+        pixels_.emplace(inputs_, *form_, false);
+    }
     std::vector<uint8_t> replaced(static_cast<size_t>(inputs_.images.size(axis)), 0);
     std::fill(replaced.begin() + from, replaced.begin() + to, 1);
     const std::vector<PixelsWithoutBands::Sample> samples{pixels_->sample_of(replaced)};
     const ByPlace &rest = pixels_->rest();
     const int64_t tile = pixels_->tile(1);
-    found.resize(static_cast<size_t>((rest.places() + tile - 1) / tile));
+    found.resize(rest.tiles(tile));
     const ThreadsBeside threads;
     rest.over_tiles(tile, [&](int64_t first, int64_t places, size_t i) {
         const at::NoGradGuard off;

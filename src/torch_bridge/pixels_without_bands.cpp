@@ -28,13 +28,13 @@ double PixelsWithoutBands::seconds(const Subject &subject, const Form &form, dou
     return IN_CACHE * (std::min(part, 1 - part) * subject.cost(0, form.cut) + subject.cost(form.cut, form.rest.tail()));
 }
 
-PixelsWithoutBands::PixelsWithoutBands(const Subject &subject, const Form &form, bool in_double)
-    : inputs_(subject), form_(form), in_double_(in_double) {
+PixelsWithoutBands::PixelsWithoutBands(const Inputs &inputs, const Form &form, bool in_double)
+    : inputs_(inputs), form_(form), in_double_(in_double) {
     const at::NoGradGuard off;
     const std::vector<int> live{form.rest.value()};
     const int64_t bands = inputs_.images.size(1);
     const at::Tensor one_band_each = at::eye(bands, bands + 1, inputs_.images.options()).view({1, bands, bands + 1, 1});
-    const at::Tensor found = as_places(values_of(inputs_, one_band_each, live, form.cut, is_narrow(subject))[0], false);
+    const at::Tensor found = as_places(values_of(inputs_, one_band_each, live, form.cut, is_narrow(inputs_))[0], false);
     matrix_ = found.slice(0, 0, bands).sub(found.slice(0, bands)).to(inputs_.images.scalar_type()).contiguous();
     images_ = behind(inputs_.images);
 }

@@ -28,7 +28,7 @@ class PixelsWithoutBands {
     static double seconds(const Subject &subject, const Form &form, double part);
 
     /* `in_double`: what images give behind the affine part. */
-    PixelsWithoutBands(const Subject &subject, const Form &form, bool in_double);
+    PixelsWithoutBands(const Inputs &inputs, const Form &form, bool in_double);
 
     /* A sample as the image without some bands, or as the baseline with some. */
     struct Sample {

@@ -32,16 +32,17 @@ double constants_of(const Node &node) {
 
 Regions::Regions(const Program &program, const Model &model, const std::vector<Box> &examples,
                  const std::vector<double> &seconds, size_t samples, bool differences, bool furthest)
-    : program_(program), model_(model), seconds_(seconds), samples_(samples), differences_(differences),
-      furthest_(furthest), place_(program.values.size(), -1) {
+    : program_(program), model_(model), seconds_(seconds), differences_(differences), furthest_(furthest),
+      place_(program.values.size(), -1) {
     const at::NoGradGuard off;
     add_steps();
+    for (size_t i = 0; i < program.nodes.size(); i++) {
+        full_ += program.nodes[i].needed ? seconds_[i] : 0;
+        once_.push_back(full_ / static_cast<double>(std::max<size_t>(samples, 1)));
+    }
     std::vector<Route> routes;
     for (const Box &example : examples) {
         routes.push_back(route(example));
-    }
-    for (size_t i = 0; i < program.nodes.size(); i++) {
-        full_ += program.nodes[i].needed ? seconds_[i] : 0;
     }
     planned_ = full_;
     if (!routes.empty()) {
@@ -194,17 +195,14 @@ double Regions::frame_seconds(const Route &route, size_t i) const {
     const Step &step = steps_[i];
     const Box &out = route.changed[i + 1], &inner = route.settled[i + 1];
     const double whole = static_cast<double>(size_of(step.value)), copied = static_cast<double>(inner.count());
-    double cost = CALL * SHARE + copied / COPIED, once = 0;
+    double cost = CALL * SHARE + copied / COPIED + once_[step.node];
     for (const Box &piece : frame(out, inner)) {
         cost += CALLS_A_PIECE * CALL + THIN * seconds_[step.node] * static_cast<double>(piece.count()) / whole;
         for (size_t k = 0; k < step.places.size(); k++) {
             cost += static_cast<double>(step.rule->reads(k, piece, step.result).count()) / COPIED;
         }
     }
-    for (size_t j = 0; j <= step.node; j++) {
-        once += program_.nodes[j].needed ? seconds_[j] : 0;
-    }
-    return cost + once / static_cast<double>(std::max<size_t>(samples_, 1));
+    return cost;
 }
 
 double Regions::step_seconds(const Route &route, size_t i) const {

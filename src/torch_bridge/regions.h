@@ -73,8 +73,8 @@ class Regions {
         std::vector<size_t> samples;
         std::vector<const Route *> routes;
         std::vector<int64_t> rows;
-        std::vector<at::Tensor> fresh; /* by place, (samples, sizes) */
-        bool all_fresh = true;         /* the image's place has its own; else they are read from the baselines */
+        std::vector<at::Tensor>
+            fresh; /* by place, (samples, sizes); undefined for the image: read from the baselines */
     };
 
     void add_steps();
@@ -99,7 +99,7 @@ class Regions {
     at::Tensor framed(const Group &group, size_t step) const;
     at::Tensor updated(const Group &group, size_t step) const;
     at::Tensor gathered(const at::Tensor &base, const std::vector<Box> &at, const std::vector<int64_t> &rows) const;
-    at::Tensor made_now(const at::Tensor &images, int value) const;
+    const at::Tensor &made_once(std::vector<at::Tensor> *known, const at::Tensor &images, int value) const;
     const at::Tensor &base_of(int value) const;
     const at::Tensor &baseline_of(int value) const;
     at::Tensor before(size_t step) const;
@@ -108,7 +108,7 @@ class Regions {
     const Program &program_;
     const Model &model_;
     const std::vector<double> seconds_;
-    const size_t samples_;
+    std::vector<double> once_; /* by node: the share that one of the samples has in a run up to there */
     const bool differences_, furthest_;
     std::vector<std::unique_ptr<Rule>> rules_;
     std::vector<Step> steps_;

@@ -47,8 +47,13 @@ void Regions::keep(const std::vector<at::Tensor> &values, Images images) {
     }
 }
 
-/* A value for whole images. */
-at::Tensor Regions::made_now(const at::Tensor &images, int value) const {
+/* A value for whole images, made when it is first asked for. */
+const at::Tensor &Regions::made_once(std::vector<at::Tensor> *known, const at::Tensor &images, int value) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    at::Tensor &made = (*known)[static_cast<size_t>(value)];
+    if (made.defined()) {
+        return made;
+    }
     const auto made_by = program_.values[static_cast<size_t>(value)].made_by;
     std::vector<at::Tensor> parts;
     for (int64_t i = 0; i < images.size(0); i++) {
@@ -59,23 +64,17 @@ at::Tensor Regions::made_now(const at::Tensor &images, int value) const {
         run.go(0, static_cast<size_t>(made_by + 1));
         parts.push_back(run.value(value));
     }
-    return parts.size() == 1 ? parts[0] : at::cat(parts);
+    made = parts.size() == 1 ? parts[0] : at::cat(parts);
+    return made;
 }
 
-/* One that the examples did not tell is made now. */
+/* Most are known before: those that the examples have told. */
 const at::Tensor &Regions::base_of(int value) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    at::Tensor &base = base_[static_cast<size_t>(value)];
-    base = base.defined() ? base : made_now(images_.images, value);
-    return base;
+    return made_once(&base_, images_.images, value);
 }
 
-/* The same for the baselines, laid out as for the images. */
 const at::Tensor &Regions::baseline_of(int value) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    at::Tensor &base = baseline_[static_cast<size_t>(value)];
-    base = base.defined() ? base : made_now(images_.baselines, value);
-    return base;
+    return made_once(&baseline_, images_.baselines, value);
 }
 
 /* What the result of a step is updated from. */
@@ -119,7 +118,7 @@ at::Tensor Regions::gathered(const at::Tensor &base, const std::vector<Box> &at,
 /* Parts of what changed of operand k, one for each sample. */
 at::Tensor Regions::fresh_part(const Group &group, const Step &step, size_t k, const std::vector<Box> &parts) const {
     const auto place = static_cast<size_t>(step.places[k]);
-    if (place == 0 && !group.all_fresh) {
+    if (place == 0 && !group.fresh[0].defined()) {
         return gathered(images_.baselines, parts, group.rows);
     }
     const Box &changed = group.routes[0]->changed[place];
@@ -323,8 +322,7 @@ std::vector<at::Tensor> Regions::features(const std::vector<Box> &changed, const
         for (size_t i : group.samples) {
             boxes.push_back(changed[i]);
         }
-        group.all_fresh = reads_all_fresh(*group.routes[0]);
-        if (group.all_fresh) {
+        if (reads_all_fresh(*group.routes[0])) {
             group.fresh[0] = gathered(images_.baselines, boxes, group.rows);
         }
         compute(&group);

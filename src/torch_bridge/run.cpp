@@ -9,18 +9,14 @@
 namespace bridge {
 namespace {
 
-/* Whether all values are +0, as far as that is told at once: of one value that is expanded, or in a block of memory. */
+/* Whether all values are +0, as far as that is told at once, in a block of memory. */
 bool is_zero(const at::Tensor &x) {
-    if (!x.device().is_cpu() || x.numel() == 0 || !at::isFloatingType(x.scalar_type())) {
-        return false;
-    }
-    const bool expanded = std::all_of(x.strides().begin(), x.strides().end(), [](int64_t s) { return s == 0; });
-    if (!expanded && !x.is_non_overlapping_and_dense()) {
+    if (!x.device().is_cpu() || x.numel() == 0 || !at::isFloatingType(x.scalar_type()) ||
+        !x.is_non_overlapping_and_dense()) {
         return false;
     }
     const auto *bytes = static_cast<const uint8_t *>(x.const_data_ptr());
-    const size_t n = static_cast<size_t>(expanded ? 1 : x.numel()) * x.element_size();
-    return bytes[0] == 0 && std::equal(bytes + 1, bytes + n, bytes); /* each is what the one before it is */
+    return bytes[0] == 0 && std::equal(bytes + 1, bytes + x.nbytes(), bytes); /* each is what the one before it is */
 }
 
 bool is_dtype(const c10::Argument &argument) {

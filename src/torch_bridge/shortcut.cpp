@@ -232,7 +232,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
             }
         }
     }
-    if (gradient.position == 0) {
+    if (trial.gradient && gradient.position == 0) {
         second.backward = second.backward > 0 ? std::min(second.backward, gradient.seconds) : gradient.seconds;
     }
     model.recordings->keep(form, std::move(second));

@@ -192,7 +192,7 @@ std::vector<at::Tensor> joined(const std::vector<Evaluated> &parts);
 std::vector<at::Tensor> narrowed(const Program &p, std::vector<at::Tensor> values, const std::vector<int> &of);
 
 /* Whether parts of a run may be made in double, which tells more than the run itself. */
-bool is_narrow(const Subject &subject);
+bool is_narrow(const Inputs &inputs);
 
 /* What one sample takes in double up to node `to`; infinite where that is not to be had, or takes much memory. */
 double seconds_in_double(const Subject &subject, size_t to);

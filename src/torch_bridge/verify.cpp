@@ -16,9 +16,9 @@ double largest(const at::Tensor &values) {
     return values.numel() == 0 ? 0 : values.abs().max().item<double>();
 }
 
-/* The sum of squares. */
+/* The sum of squares; of nothing: 0. */
 double squares(const at::Tensor &values) {
-    const double norm = values.norm().item<double>();
+    const double norm = values.defined() ? values.norm().item<double>() : 0;
     return norm * norm;
 }
 
@@ -87,10 +87,9 @@ void compare_gradients(met_prepared &p, const met_trial &trial, size_t j, const 
     for (size_t v = 0; v < model.values.size(); v++) {
         const at::Tensor &of_model = model.values[v];
         const at::Tensor of_program = v < sums.size() ? sums[v].slice(0, row, row + 1) : at::Tensor();
-        scale += of_model.defined() ? squares(of_model) : 0;
-        error += !of_program.defined() ? (of_model.defined() ? squares(of_model) : 0)
-                 : of_model.defined()  ? squares(of_model - of_program)
-                                       : squares(of_program);
+        const bool both = of_model.defined() && of_program.defined();
+        scale += squares(of_model);
+        error += both ? squares(of_model - of_program) : squares(of_model) + squares(of_program);
     }
     /* In float32 values near the kink of a ReLU or a tie of a pool take another side, and single entries differ by all. */
     if (!(std::sqrt(error) <= (wide ? 1e-8 : 0.1) * std::sqrt(scale))) {
