@@ -196,13 +196,14 @@ static int restore(engine *e, size_t n) {
 
 int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds) {
     const met_model *model = e->model;
+    const bool gradient = e->job->gradient && dx != NULL;
     const double start = met_seconds();
-    int status = e->job->gradient ? model->gradient(model->ctx, x, dx, y) : model->forward(model->ctx, x, y);
+    int status = gradient ? model->gradient(model->ctx, x, dx, y) : model->forward(model->ctx, x, y);
     *seconds = met_seconds() - start;
     if (status == MET_OK && y->value == NULL) {
         status = met_fail(MET_EMODEL, "the model answered without outputs");
     }
-    if (status == MET_OK && e->job->gradient && dx->data == NULL) {
+    if (status == MET_OK && gradient && dx->data == NULL) {
         status = met_fail(MET_EMODEL, "the model answered without a gradient");
     }
     return status;
@@ -220,14 +221,13 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
     met_batch x = met_batch_view(e, e->chunk, first, n);
     met_batch dx = {0};
     output_request request = met_request_outputs(e, first, n, &e->values, &e->values_capacity);
-    bool verify = false;
-    int status = met_wants_verification(e, n, &verify);
-    if (status != MET_OK) {
-        return status;
+    const bool watched = met_wants_verification(e, n);
+    if (watched) {
+        met_watch(e, true);
     }
-    status = met_evaluate(e, &x, &dx, &request.y, seconds);
+    int status = met_evaluate(e, &x, &dx, &request.y, seconds);
     const size_t again = met_count_call(e, first, n, *seconds);
-    verify = verify && status == MET_OK;
+    const bool verify = watched && status == MET_OK;
     if (x.modified && (status == MET_ESINGLE || verify || (status == MET_OK && e->job->reads_sample))) {
         const int restored = restore(e, in_chunk);
         status = restored != MET_OK ? restored : status;
@@ -236,6 +236,9 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
         met_note_single(e, "the model gives one number for a whole batch");
     } else if (status == MET_OK && verify) {
         status = met_verify_batch(e, n, &dx, &request.y);
+    }
+    if (watched) {
+        met_watch(e, false);
     }
     if (status == MET_ESINGLE) { /* nothing of it is used */
         e->report->evaluations -= n - again;
@@ -452,7 +455,7 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
     if (status != MET_OK) {
         return status;
     }
-    e.base_image = e.carrying = e.summit_of = MET_NO_IMAGE;
+    e.base_image = e.carrying = MET_NO_IMAGE;
     e.size = met_image_size(&job->inputs[0].image);
     e.bytes = e.size * met_dtype_size(job->dtype);
     e.remaining = met_allocate(job->images, sizeof *e.remaining);

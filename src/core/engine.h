@@ -103,6 +103,8 @@ typedef struct met_options {
      */
     int (*progress)(void *ctx, size_t done, size_t total);
     void *progress_ctx;
+    /* Drop the exception of the host language that a call in vain has left pending, unless it is to end the run. NULL: all are. */
+    bool (*forgive)(void);
     size_t evaluations_before; /* of runs that went before this one, and of those to come, for progress */
     size_t evaluations_after;
 } met_options;

@@ -44,6 +44,7 @@ typedef struct entry {
 struct met_experience {
     atomic_flag taken;
     size_t count, next;
+    size_t company; /* calls until samples are asked in company again */
     entry entries[FORMS];
 };
 
@@ -140,6 +141,25 @@ double met_experience_alone(met_experience *experience, const met_job *job) {
     }
     unlock(experience);
     return alone;
+}
+
+bool met_experience_knows_company(met_experience *experience) {
+    bool known = false;
+    if (experience != NULL) {
+        lock(experience);
+        known = experience->company > 0;
+        experience->company -= known ? 1 : 0;
+        unlock(experience);
+    }
+    return known;
+}
+
+void met_experience_note_company(met_experience *experience) {
+    if (experience != NULL) {
+        lock(experience);
+        experience->company = LONGEST_PAUSE;
+        unlock(experience);
+    }
 }
 
 /* Render the next `calls` calls. */

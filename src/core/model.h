@@ -73,6 +73,8 @@ struct met_shortcut;
  *   shortcut  NULL, or evaluation from descriptions
  *   kernels   what the provider has computed so far by kernels of its own, which round otherwise than the model's, in
  *             words; NULL: nothing. May itself be NULL
+ *   watch     look at how the model computes in the calls that follow, or with `on` false no longer: then whether calls of
+ *             two sizes have shown that no sample of a batch influences another. NULL: the provider does not see that
  */
 typedef struct met_model {
     void *ctx;
@@ -80,6 +82,7 @@ typedef struct met_model {
     int (*gradient)(void *ctx, met_batch *x, met_batch *dx, met_outputs *y);
     const struct met_shortcut *shortcut;
     const char *(*kernels)(void *ctx);
+    bool (*watch)(void *ctx, bool on);
 } met_model;
 
 /* Why a shortcut was not taken. The Python enumeration has the same names in lower case. */
@@ -187,7 +190,7 @@ typedef struct met_host {
     int (*target_resolve)(const met_target *target, const int64_t *shape, int axes, size_t *flat);
 } met_host;
 
-#define MET_HOST_VERSION 2
+#define MET_HOST_VERSION 3
 #define MET_HOST_CAPSULE "meteors_c._core.host"
 #define MET_MODEL_CAPSULE "meteors_c.model"
 #define MET_PARALLEL_CAPSULE "meteors_c.parallel"

@@ -77,10 +77,6 @@ typedef struct engine {
     met_base base; /* of image base_image */
     size_t base_image;
 
-    bool scale_unseen; /* all samples of the batch that was verified reached its largest |value| */
-    size_t summit_of;  /* an image, and where its largest |value| is; MET_NO_IMAGE: not known yet */
-    size_t summit;
-
     bool shortcut; /* which of the two paths samples take at the moment */
     reference *references;
     size_t reference_count;
@@ -178,12 +174,14 @@ int met_carry(engine *e, size_t image, size_t k, const void *gradient, double we
 void met_add_to_carried(engine *e, size_t image, const void *gradients);
 void met_forget_carried(engine *e, size_t from, size_t to);
 
-/* Call the model; no outputs, or no gradient where one is wanted, is an error. */
+/* Call the model, for gradients too where the job has them and dx is not NULL; what is wanted and missing is an error. */
 int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds);
 void met_release_batch(met_batch *batch);
 
 /* batches.c: whether one of the n samples of the chunk, which are not evaluated yet, is to be asked alone as well. */
-int met_wants_verification(engine *e, size_t n, bool *wanted);
+bool met_wants_verification(const engine *e, size_t n);
+/* Let the provider look at how the model computes, or no longer: then whether it saw that no sample influences another. */
+bool met_watch(const engine *e, bool on);
 /* Whether the n evaluated samples of the chunk may stand as they came from one batch. */
 int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs *y);
 /* From here on the model gets one sample at a time. */

@@ -41,6 +41,17 @@ static int show_progress(void *ctx, size_t done, size_t total) {
     return failed ? MET_ECALLBACK : MET_OK;
 }
 
+/* Without the GIL: drop an exception that is none of the interpreter's own, such as an interrupt. */
+static bool forgive(void) {
+    const PyGILState_STATE gil = PyGILState_Ensure();
+    const bool forgiven = PyErr_ExceptionMatches(PyExc_Exception) != 0;
+    if (forgiven) {
+        PyErr_Clear();
+    }
+    PyGILState_Release(gil);
+    return forgiven;
+}
+
 /* ---- arguments */
 
 /* An optional entry of a dict, borrowed; NULL where it is missing or None. */
@@ -75,7 +86,8 @@ static int read_options(met_py_call *c, PyObject *options) {
     static const char *const uses[] = {"off", "where faster", "always", "replay", NULL};
     static const char *const dtypes[] = {"float32", "float64", NULL};
     PyObject *item;
-    c->options = (met_options){.shortcuts = MET_SHORTCUTS_WHERE_FASTER, .progress = show_progress, .progress_ctx = c};
+    c->options = (met_options){
+        .shortcuts = MET_SHORTCUTS_WHERE_FASTER, .progress = show_progress, .progress_ctx = c, .forgive = forgive};
     if (!PyDict_Check(options)) {
         PyErr_SetString(PyExc_TypeError, "options must be a dict");
         return -1;

@@ -6,6 +6,7 @@
  * those of parameters are neither computed nor modified.
  */
 #include "bridge.h"
+#include "apart.h"
 #include "block_gradients.h"
 
 #include <c10/util/Exception.h>
@@ -331,6 +332,12 @@ void refuse_lone(const at::Tensor &outputs, size_t n) {
     }
 }
 
+/* The model's outputs for a batch. */
+at::Tensor call_model(const Model &model, const met_batch &batch, const at::Tensor &x) {
+    const std::vector<at::Tensor> entries = entries_of(model, images_of(batch));
+    return model.watch ? model.watch->call(model, x, entries) : call(model, x, entries);
+}
+
 int forward(void *ctx, met_batch *batch, met_outputs *y) {
     auto &model = *static_cast<Model *>(ctx);
     return guarded(model.host, [&] {
@@ -339,7 +346,7 @@ int forward(void *ctx, met_batch *batch, met_outputs *y) {
         at::NoGradGuard off;
         at::Tensor x = batch_tensor(*batch);
         auto version = x._version();
-        at::Tensor outputs = call(model, to_model(model, x), entries_of(model, images_of(*batch)));
+        at::Tensor outputs = call_model(model, *batch, to_model(model, x));
         batch->modified = x._version() != version;
         refuse_lone(outputs, batch->n);
         write_outputs(model, outputs, batch->n, y);
@@ -370,7 +377,7 @@ int gradient(void *ctx, met_batch *batch, met_batch *dx, met_outputs *y) {
         at::Tensor source = batch_tensor(*batch);
         auto version = source._version();
         at::Tensor x = to_model(model, source.detach()).requires_grad_();
-        at::Tensor outputs = call(model, x, entries_of(model, images_of(*batch)));
+        at::Tensor outputs = call_model(model, *batch, x);
         batch->modified = source._version() != version;
         refuse_lone(outputs, batch->n);
         at::Tensor selected = select_targets(model, outputs, y->targets, batch->n);
@@ -384,11 +391,23 @@ const char *kernels(void *ctx) {
     return static_cast<Model *>(ctx)->by_blocks ? "gradients of convolutions by blocks" : nullptr;
 }
 
+bool watch(void *ctx, bool on) {
+    auto &model = *static_cast<Model *>(ctx);
+    bool apart = false;
+    try {
+        apart = !on && model.watch && model.watch->shows_apart();
+        model.watch = on ? std::make_shared<Watch>() : nullptr;
+    } catch (const std::exception &) { /* nothing was seen then */
+        model.watch.reset();
+    }
+    return apart;
+}
+
 } // namespace
 
 met_model torch_table(Model *model) {
     /* Half precision is not exact enough for a shortcut. */
-    return {model, forward, gradient, model->dtype ? nullptr : &recorded_program, kernels};
+    return {model, forward, gradient, model->dtype ? nullptr : &recorded_program, kernels, watch};
 }
 
 } // namespace bridge

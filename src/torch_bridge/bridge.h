@@ -92,6 +92,7 @@ struct Extra {
 };
 
 class Recordings; /* recordings.h */
+class Watch;      /* apart.h */
 
 struct Model {
     met_model table;
@@ -109,6 +110,7 @@ struct Model {
     Threads threads;                             /* of its evaluations */
     Threads replay_threads;                      /* of its program's */
     std::shared_ptr<Recordings> recordings;      /* of its calls so far */
+    std::shared_ptr<Watch> watch;                /* on the call that runs; empty: nobody looks */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */

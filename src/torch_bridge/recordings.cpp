@@ -13,7 +13,8 @@ namespace {
 /* Forms that are kept: each holds the model's constants, parameters as they are. */
 const size_t FORMS = 4;
 
-/* Call the model, and watch what its Python code does with values of the trace. */
+} // namespace
+
 at::Tensor watched_call(const Model &model, Trace &trace, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
     if (model.script) {
         return call(model, x, entries);
@@ -22,8 +23,6 @@ at::Tensor watched_call(const Model &model, Trace &trace, const at::Tensor &x, c
     const Reads reads(trace);
     return call(model, x, entries);
 }
-
-} // namespace
 
 std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, const std::vector<int64_t> &origins,
                                  bool gradient) {

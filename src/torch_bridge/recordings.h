@@ -16,6 +16,9 @@ struct Recorded {
     std::vector<torch::autograd::Edge> edges; /* the trace's */
 };
 
+/* Call the model as call() does, and note in the trace what its Python code reads of its values. */
+at::Tensor watched_call(const Model &model, Trace &trace, const at::Tensor &x, const std::vector<at::Tensor> &entries);
+
 /*
  * Run the model on samples x (n, ...), which it may write into, of images `origins`; autograd records where `gradient`.
  * Throws Declined where an operator can't be looked at, or where the outputs are not by sample.

@@ -250,9 +250,10 @@ void Trace::on_end(const at::RecordFunction &function, at::ObserverContext *cont
     }
 }
 
-Trace::Trace(const std::vector<at::Tensor> &inputs, at::Device device) : outer_(current), device_(device) {
+Trace::Trace(const std::vector<at::Tensor> &inputs, at::Device device, size_t varying)
+    : outer_(current), device_(device) {
     for (size_t i = 0; i < inputs.size(); i++) {
-        depends_ = i == 0;
+        depends_ = i < varying;
         given.push_back(make(inputs[i]));
     }
     handle_ = at::addThreadLocalCallback(at::RecordFunctionCallback(on_start, on_end)

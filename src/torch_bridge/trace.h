@@ -56,8 +56,11 @@ struct Step {
  */
 class Trace {
   public:
-    /* Tensors that the model is given: its input first, then entries of extras. They must not be used before. */
-    Trace(const std::vector<at::Tensor> &inputs, at::Device device);
+    /*
+     * Tensors that the model is given: its input first, then entries of extras. They must not be used before. What is
+     * computed of the first `varying` of them depends on the input.
+     */
+    Trace(const std::vector<at::Tensor> &inputs, at::Device device, size_t varying = 1);
     ~Trace();
     Trace(const Trace &) = delete;
     Trace &operator=(const Trace &) = delete;

@@ -1,9 +1,11 @@
 /* Whether samples of one batch leave each other alone: a model is believed only after one of them was asked alone. */
 #include "check.h"
+#include "experience.h"
 #include "pool.h"
 #include "script.h"
 
 #include <math.h>
+#include <string.h>
 
 static const met_kind kinds[] = {MET_LERP, MET_BOX, MET_BANDS, MET_SEGMENTS};
 #define KINDS (sizeof kinds / sizeof *kinds)
@@ -39,29 +41,40 @@ static void check_single(const met_report *report, size_t limit) {
     CHECK_INT(report->chunk_size, 1);
 }
 
+/* Evaluations of an image beside the same with half its values, and of pairs of each. */
+#define COMPANY 6
+
 /*
- * One sample is evaluated once more, or two where windows leave the first ones the largest value of their image, however many
- * batches and runs follow; none where batches have one sample.
+ * One sample is evaluated once more, however many batches and runs follow; none where batches have one sample. Where it is
+ * not seen how the model computes, an image in company comes to that, once for many calls.
  */
 void test_batches_of_a_good_model(void) {
     for (size_t k = 0; k < 2 * KINDS; k++) {
         for (size_t limit = 1; limit < 6; limit++) {
-            script m;
-            toy t;
-            met_report report = {0};
-            script_make_inputs();
-            const met_job job = k < KINDS ? script_job(&m, kinds[k]) : script_gradient_job(&m, kinds[k - KINDS]);
-            toy_init(&t, false);
-            t.scribble = limit % 2 == 0;
-            check_run(&t, &job, limit, &report, 1e-12);
-            const size_t verifying = report.evaluations_verifying;
-            CHECK(limit > 1 ? verifying == 1 || (verifying == 2 && job.kind != MET_LERP) : verifying == 0);
-            CHECK_INT(report.evaluations_discarded, 0);
-            CHECK_INT(report.batching, limit > 1 ? MET_BATCHING_FREE : MET_BATCHING_UNKNOWN);
-            CHECK_STR(report.one_at_a_time, "");
-            const met_options options = {.max_batch_size = limit};
-            REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
-            CHECK_INT(report.evaluations_verifying, verifying);
+            met_experience *experience = met_experience_new();
+            for (int round = 0; round < 3; round++) {
+                script m;
+                toy t;
+                met_report report = {0};
+                script_make_inputs();
+                const met_job job = k < KINDS ? script_job(&m, kinds[k]) : script_gradient_job(&m, kinds[k - KINDS]);
+                toy_init(&t, false);
+                t.scribble = limit % 2 == 0;
+                t.unseen = round > 0;
+                check_run(&t, &job, limit, &report, 1e-12);
+                const size_t verifying = limit == 1 ? 0 : round > 0 ? 1 + COMPANY : 1;
+                CHECK_INT(report.evaluations_verifying, verifying);
+                CHECK_INT(report.evaluations_discarded, 0);
+                CHECK_INT(report.batching, limit > 1 ? MET_BATCHING_FREE : MET_BATCHING_UNKNOWN);
+                CHECK_STR(report.one_at_a_time, "");
+                const met_options options = {.max_batch_size = limit, .experience = experience};
+                REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+                CHECK_INT(report.evaluations_verifying, verifying);
+                report = (met_report){0};
+                REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+                CHECK_INT(report.evaluations_verifying, limit == 1 ? 0 : round == 1 ? 1 + COMPANY : 1);
+            }
+            met_experience_free(experience);
         }
     }
 }
@@ -130,17 +143,15 @@ void test_batches_that_are_centered(void) {
     }
 }
 
-/* A model that divides by the largest value of its whole batch is asked for one sample at a time. */
-static void check_that_divides(bool gradient, met_kind kind, size_t limit, met_report *report) {
+/* A model that divides by the largest value of its whole batch, or of one band of it, is asked for one sample at a time. */
+static void check_that_divides(bool gradient, met_kind kind, toy_coupling coupling, size_t limit, met_report *report) {
     script m;
     toy t;
     const met_job job = gradient ? script_gradient_job(&m, kind) : script_job(&m, kind);
     toy_init(&t, false);
-    t.coupling = TOY_DIVIDES;
-    t.seconds = 1e-4; /* so that batches pay: samples that end up alone have no company to tell of */
+    t.coupling = coupling;
     check_run(&t, &job, limit, report, 1e-12);
-    CHECK_INT(report->batching, MET_BATCHING_SINGLE);
-    CHECK(report->one_at_a_time[0] != '\0');
+    check_single(report, limit);
 }
 
 /* A model that divides by the largest value of its whole input, on the way from a baseline of 0 to the image. */
@@ -152,24 +163,86 @@ void test_batches_that_divide_by_their_maximum(void) {
             for (size_t s = 0; s < IMAGES * TOY_SIZE; s++) { /* almost 0, so that alpha = 0 has a maximum too */
                 script_baselines[s / TOY_SIZE][s % TOY_SIZE] = 1e-3 * toy_value(10, s);
             }
-            check_that_divides(gradient, MET_LERP, limit, &report);
-            check_single(&report, limit);
+            check_that_divides(gradient, MET_LERP, TOY_DIVIDES, limit, &report);
         }
     }
 }
 
-/* ... which shows only in the windows over the largest value: they come late, when batches were trusted already. */
+/*
+ * ... which shows in the windows over the largest value alone: they come late, and where that value is of one band, any
+ * number of windows are no different from the others.
+ */
 void test_batches_that_divide_by_their_maximum_late(void) {
     static const size_t summits[IMAGES] = {24, 9, 44}; /* in the box of evaluation 4, 3 and 2 alone */
     for (int gradient = 0; gradient < 2; gradient++) {
-        for (size_t limit = 2; limit < 12; limit++) {
+        for (int by_band = 0; by_band < 2; by_band++) {
+            for (size_t limit = 2; limit < 12; limit++) {
+                met_report report = {0};
+                script_make_inputs();
+                for (size_t i = 0; i < IMAGES; i++) {
+                    script_images[i][summits[i]] = 10;
+                    script_images[i][summits[i] % 20] = by_band ? 5 : 0.5;
+                }
+                check_that_divides(gradient, MET_BOX, by_band ? TOY_DIVIDES_BY_BAND : TOY_DIVIDES, limit, &report);
+            }
+        }
+    }
+}
+
+static bool exception_was_dropped;
+
+static bool drop(void) {
+    exception_was_dropped = true;
+    return true;
+}
+
+static bool let_stand(void) {
+    return false;
+}
+
+/* What a model says to half of an image is no error of the run, unless it was to end: then nothing else happens. */
+void test_batches_of_a_model_that_refuses_company(void) {
+    for (int gradient = 0; gradient < 2; gradient++) {
+        for (int stands = 0; stands < 2; stands++) {
+            script m;
+            toy t;
             met_report report = {0};
             script_make_inputs();
-            for (size_t i = 0; i < IMAGES; i++) {
-                script_images[i][summits[i]] = 10;
+            const met_job job = gradient ? script_gradient_job(&m, MET_BOX) : script_job(&m, MET_BOX);
+            const met_options options = {.max_batch_size = 4, .forgive = stands ? let_stand : drop};
+            toy_init(&t, false);
+            t.unseen = true;
+            t.refuses = true;
+            t.refused = script_images[0][0] / 2;
+            exception_was_dropped = false;
+            CHECK_INT(met_run(&job, &t.model, &options, &report), stands ? MET_ECALLBACK : MET_OK);
+            CHECK(exception_was_dropped == !stands);
+            CHECK_INT(report.memory.bytes, 0);
+            CHECK_INT(t.lent, 0);
+            if (!stands) {
+                CHECK_INT(report.batching, MET_BATCHING_FREE);
+                CHECK_INT(report.evaluations, IMAGES * SAMPLES);
+                CHECK_INT(m.finished, IMAGES);
             }
-            check_that_divides(gradient, MET_BOX, limit, &report);
         }
+    }
+}
+
+/* An image of zeros has no half; the next one has. */
+void test_batches_whose_first_image_is_empty(void) {
+    for (int coupled = 0; coupled < 2; coupled++) {
+        script m;
+        toy t;
+        met_report report = {0};
+        script_make_inputs();
+        memset(script_images[0], 0, sizeof script_images[0]);
+        memset(script_baselines[0], 0, sizeof script_baselines[0]);
+        const met_job job = script_job(&m, MET_BOX);
+        toy_init(&t, false);
+        t.unseen = true;
+        t.coupling = coupled ? TOY_SHIFTS : TOY_APART;
+        check_run(&t, &job, 2, &report, 1e-12);
+        CHECK_INT(report.batching, coupled ? MET_BATCHING_SINGLE : MET_BATCHING_FREE);
     }
 }
 

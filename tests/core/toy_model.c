@@ -32,10 +32,11 @@ typedef struct company {
 
 static company company_of(const toy *t, const met_batch *x) {
     company c = {.scale = 1};
-    if (t->coupling == TOY_DIVIDES) {
+    if (t->coupling == TOY_DIVIDES || t->coupling == TOY_DIVIDES_BY_BAND) {
+        const size_t values = t->coupling == TOY_DIVIDES ? TOY_SIZE : TOY_SIZE / 3;
         double largest = 0;
-        for (size_t i = 0; i < x->n * TOY_SIZE; i++) {
-            largest = fmax(largest, fabs(at(x, 0, i)));
+        for (size_t i = 0; i < x->n * values; i++) {
+            largest = fmax(largest, fabs(at(x, i / values, i % values)));
         }
         c.scale = 1 / largest;
     }
@@ -154,7 +155,7 @@ static int forward(void *ctx, met_batch *x, met_outputs *y) {
         double z[TOY_FEATURES];
         size_t target;
         features(t, x, &c, i, z);
-        status = answer(t, y, i, z, &target);
+        status = t->refuses && at(x, i, 0) == t->refused ? MET_ECALLBACK : answer(t, y, i, z, &target);
         if (status == MET_OK && is_poisoned(t, x, i)) {
             y->value[i * y->width] += t->poison_output;
         }
@@ -244,6 +245,12 @@ static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
     }
     leave(t, x);
     return status;
+}
+
+/* Whether samples of a batch are apart can be seen in how it computes. */
+static bool watch(void *ctx, bool on) {
+    const toy *t = ctx;
+    return !on && t->coupling == TOY_APART && !t->unseen;
 }
 
 /* ---- the shortcut */
@@ -453,8 +460,11 @@ void toy_init(toy *t, bool shortcut) {
             t->a[j][i] = toy_value(100 + j, i);
         }
     }
-    t->model =
-        (met_model){.ctx = t, .forward = forward, .gradient = gradient, .shortcut = shortcut ? &toy_shortcut : NULL};
+    t->model = (met_model){.ctx = t,
+                           .forward = forward,
+                           .gradient = gradient,
+                           .shortcut = shortcut ? &toy_shortcut : NULL,
+                           .watch = watch};
 }
 
 void toy_release(toy *t) {

@@ -15,10 +15,11 @@
 
 /* What a sample's features have to do with the other samples of its batch. */
 typedef enum toy_coupling {
-    TOY_APART,   /* nothing */
-    TOY_DIVIDES, /* they are divided by the largest |value| of the batch */
-    TOY_SHIFTS,  /* half of the batch's mean features is taken off */
-    TOY_CENTERS  /* all of it: a sample alone has outputs and gradients of 0 */
+    TOY_APART,           /* nothing */
+    TOY_DIVIDES,         /* they are divided by the largest |value| of the batch */
+    TOY_DIVIDES_BY_BAND, /* ... of its first band */
+    TOY_SHIFTS,          /* half of the batch's mean features is taken off */
+    TOY_CENTERS          /* all of it: a sample alone has outputs and gradients of 0 */
 } toy_coupling;
 
 typedef struct toy {
@@ -51,6 +52,9 @@ typedef struct toy {
     bool no_gradient;           /* gradient() forgets to lend one */
     bool no_output;             /* forward() forgets to answer */
     toy_coupling coupling;
+    bool unseen;                      /* how it computes is not seen: it has to be tried */
+    bool refuses;                     /* MET_ECALLBACK for a sample whose first value is ... */
+    double refused;                   /* ... this */
     bool lone;                        /* one number for a batch: MET_ESINGLE for more than one sample */
     bool random;                      /* features move a little at each call */
     bool rounds;                      /* features depend a little on the size of the batch */

@@ -180,7 +180,7 @@ def test_also_when_the_model_raises(native: bool) -> None:
     before = state(net)
     with mt.options(native=native, shortcuts=False), pytest.raises(ArithmeticError, match="on purpose"):
         IntegratedGradients(explainable(net)).attribute(cube(), target=0, internal_batch_size=2)
-    assert net.calls == [2, 1, 2]
+    assert net.calls == ([2, 1, 2] if native else [2, 1, 2, 2])  # what it says to company is no error yet
     assert_same(state(net), before)
     net.calls.clear()
     assert Saliency(explainable(net)).attribute(cube(), target=0).attributes.any()

@@ -1,0 +1,148 @@
+/*
+ * company.c - asking a model for samples in the company of others than those of their batch.
+ *
+ * A batch may hide what its samples do to each other: windows of one image share its largest value, and what is divided by
+ * the largest value of one band, or of one layer, shows it only beside a sample that has another one there. So a model that
+ * does not show how it computes is asked for an image beside the same image with half its values: all maxima, minima,
+ * means and spreads of the two are unlike, whatever they are taken of.
+ */
+#include "company.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Pairs of copies that are to give the same before a difference counts as one. */
+#define REPETITIONS 8
+
+int met_ask(engine *e, const void *first, const void *others, size_t n, size_t j, bool gradient, asked *out) {
+    met_buffer *buffer = NULL;
+    const met_target **targets = met_allocate(n, sizeof *targets);
+    size_t *origins = met_allocate(n, sizeof *origins);
+    int status = targets == NULL || origins == NULL
+                     ? met_fail(MET_ENOMEM, "the description of %zu samples does not fit into memory", n)
+                     : met_buffer_new(n * e->bytes, "copies of a sample", &e->report->memory, &buffer);
+    for (size_t i = 0; i < n && status == MET_OK; i++) {
+        memcpy((uint8_t *)met_buffer_data(buffer) + i * e->bytes, i == 0 ? first : others, e->bytes);
+        targets[i] = e->targets[j];
+        origins[i] = e->origin_of[j];
+    }
+    if (status == MET_OK) {
+        double seconds = 0;
+        met_batch x = met_batch_view(e, buffer, 0, n);
+        output_request request = met_request_outputs(e, 0, n, &out->values, &out->capacity);
+        x.image = origins;
+        request.y.targets = e->job->all_outputs ? NULL : targets;
+        status = met_evaluate(e, &x, gradient ? &out->dx : NULL, &request.y, &seconds);
+        out->width = request.y.width;
+        e->report->evaluations_verifying += n;
+        e->report->seconds_in_model += seconds;
+    }
+    met_buffer_release(buffer);
+    met_deallocate(targets);
+    met_deallocate(origins);
+    return status == MET_ESINGLE ? met_fail(MET_EMODEL, "the model gives one number for a whole batch") : status;
+}
+
+evaluated met_asked(const engine *e, const asked *p, size_t i) {
+    const void *gradient = p->dx.data == NULL ? NULL : (const uint8_t *)p->dx.data + i * e->bytes;
+    return (evaluated){p->values + i * p->width, gradient};
+}
+
+void met_asked_free(asked *p) {
+    met_deallocate(p->values);
+    met_release_batch(&p->dx);
+    *p = (asked){0};
+}
+
+/* Write half of n values to out; whether any of them is not 0. */
+static bool halve(met_dtype dtype, const void *values, size_t n, void *out) {
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        if (dtype == MET_FLOAT64) {
+            const double v = ((const double *)values)[i];
+            ((double *)out)[i] = v / 2;
+            any = any || v != 0;
+        } else {
+            const float v = ((const float *)values)[i];
+            ((float *)out)[i] = v / 2;
+            any = any || v != 0;
+        }
+    }
+    return any;
+}
+
+/* A model may refuse what it was never meant to see; that is no error of the run. An interrupt is one. */
+static int forgive(const engine *e, int status, bool *told) {
+    const bool forgiven =
+        status == MET_EMODEL || (status == MET_ECALLBACK && e->options->forgive != NULL && e->options->forgive());
+    *told = status == MET_OK;
+    return forgiven ? MET_OK : status;
+}
+
+/* Whether pairs of a sample give what it gave, time after time: a model that draws few numbers draws the same ones often. */
+static int repeats(engine *e, const void *sample, size_t j, const evaluated *wanted, size_t width, double allowed,
+                   bool *same) {
+    int status = MET_OK;
+    *same = true;
+    for (size_t i = 0; i < REPETITIONS && *same && status == MET_OK; i++) {
+        asked again = {0};
+        status = met_ask(e, sample, sample, 2, j, false, &again);
+        for (size_t k = 0; k < 2 && status == MET_OK; k++) {
+            const evaluated repeated = met_asked(e, &again, k);
+            *same = *same && met_distance(e, wanted, &repeated, width) <= allowed;
+        }
+        met_asked_free(&again);
+    }
+    return status;
+}
+
+int met_try_company(engine *e, size_t j, bool *told, char *why, size_t n) {
+    met_buffer *buffer = NULL;
+    asked mixed = {0}, halves = {0}, wholes = {0};
+    *told = false;
+    int status = met_load_image(e, e->image_of[j]);
+    status =
+        status == MET_OK ? met_buffer_new(2 * e->bytes, "an image and its half", &e->report->memory, &buffer) : status;
+    if (status != MET_OK) {
+        return status;
+    }
+    uint8_t *half = met_buffer_data(buffer), *whole = half + e->bytes;
+    const met_sample image = {.kind = MET_IDENTITY};
+    met_sample_render(&e->base, &image, e->options->pool, whole);
+    if (!halve(e->job->dtype, whole, e->size, half)) {
+        goto done;
+    }
+    status = met_ask(e, half, whole, 2, j, false, &mixed);
+    status = status == MET_OK ? met_ask(e, half, half, 2, j, false, &halves) : status;
+    status = status == MET_OK ? met_ask(e, whole, whole, 2, j, false, &wholes) : status;
+    status = forgive(e, status, told);
+    if (status != MET_OK || !*told) {
+        goto done;
+    }
+    const evaluated a = met_asked(e, &mixed, 0), b = met_asked(e, &mixed, 1);
+    const evaluated among_halves = met_asked(e, &halves, 0), among_wholes = met_asked(e, &wholes, 1);
+    const double apart_a = met_distance(e, &a, &among_halves, mixed.width);
+    const double apart_b = met_distance(e, &b, &among_wholes, mixed.width);
+    const double apart = fmax(apart_a, apart_b);
+    if (apart > 1.0) {
+        bool same = false;
+        status = forgive(e, repeats(e, half, j, &among_halves, mixed.width, fmax(1.0, 1e-3 * apart), &same), told);
+        if (status == MET_OK && *told && same) {
+            const bool first = apart_a > apart_b;
+            snprintf(
+                why, n,
+                "samples of a batch influence each other: image %zu%s gave %.6g beside the same with %s its values, "
+                "and %.6g beside itself",
+                e->origin_of[j], first ? " with half its values" : "", first ? a.value[0] : b.value[0],
+                first ? "twice" : "half", first ? among_halves.value[0] : among_wholes.value[0]);
+            status = MET_ESINGLE;
+        }
+    }
+done:
+    met_asked_free(&mixed);
+    met_asked_free(&halves);
+    met_asked_free(&wholes);
+    met_buffer_release(buffer);
+    return status;
+}
