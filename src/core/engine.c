@@ -308,7 +308,7 @@ size_t met_largest_chunk(const engine *e, bool prepared) {
 /* Chunks of `samples` at most. */
 static void start_tuner(const engine *e, met_tuner *t, size_t samples, bool prepared) {
     const size_t largest = met_largest_chunk(e, prepared);
-    met_tuner_start(t, met_chunk_first(e), largest < samples ? largest : samples, e->options->max_batch_size == 0);
+    met_tuner_start(t, met_chunk_first(e), met_min_size(largest, samples), samples, e->options->max_batch_size == 0);
 }
 
 int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t calls) {
@@ -331,7 +331,7 @@ void met_free_plain(engine *e) {
 int met_run_first(engine *e, size_t samples) {
     met_tuner one;
     size_t *next = &e->measured;
-    met_tuner_start(&one, 1, 1, false);
+    met_tuner_start(&one, 1, 1, 1, false);
     int status = met_run_plain(e, next, samples, &one, SIZE_MAX);
     double *alone = &e->report->seconds_alone;
     if (status == MET_OK && one.cheapest > 0) {

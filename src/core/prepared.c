@@ -236,7 +236,7 @@ static int run_prepared(engine *e, size_t from, size_t to, met_tuner *tuner, met
     const met_shortcut *cut = e->model->shortcut;
     const size_t together = cut->together != NULL ? cut->together(e->prepared) : 0;
     if (together > 0 && e->options->max_batch_size == 0) {
-        met_tuner_start(tuner, together, together, false);
+        met_tuner_start(tuner, together, together, together, false);
     }
     met_spot_start(e, from, to);
     int status = run_faster(e, from * e->job->evaluations, to * e->job->evaluations, tuner, plain);

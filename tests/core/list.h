@@ -63,6 +63,7 @@ RUN(decline_has_a_reason)
 RUN(buffer_is_counted)
 RUN(target_by_hand)
 RUN(tuner_climbs_turns_and_rests)
+RUN(tuner_compares_samples_that_are_alike)
 
 RUN(engine_forward)
 RUN(engine_forward_through_a_shortcut)

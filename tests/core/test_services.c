@@ -72,9 +72,10 @@ void test_target_by_hand(void) {
 }
 
 /* Run a tuner against a cost function until it rests; the size where it rests. */
-static size_t rest(size_t first, size_t limit, bool may_grow, double (*seconds)(size_t n), size_t *largest) {
+static size_t rest_among(size_t samples, size_t first, size_t limit, bool may_grow, double (*seconds)(size_t n),
+                         size_t *largest) {
     met_tuner t;
-    met_tuner_start(&t, first, limit, may_grow);
+    met_tuner_start(&t, first, limit, samples, may_grow);
     size_t n = t.chunk;
     *largest = n;
     for (int i = 0; i < 100; i++) {
@@ -82,6 +83,10 @@ static size_t rest(size_t first, size_t limit, bool may_grow, double (*seconds)(
         *largest = n > *largest ? n : *largest;
     }
     return n;
+}
+
+static size_t rest(size_t first, size_t limit, bool may_grow, double (*seconds)(size_t n), size_t *largest) {
+    return rest_among(limit, first, limit, may_grow, seconds, largest);
 }
 
 static double dispatch(size_t n) { /* a fixed price of a call: bigger is better */
@@ -99,6 +104,30 @@ static double shared(size_t n) { /* samples share nothing until there are 64 of 
 static double shared_slowly(size_t n) { /* the same of samples that take their time */
     return 100 * shared(n);
 }
+static double slowly_cheaper(size_t n) { /* 3 % with each doubling up to 64: two of them pay */
+    double cost = 1e-2;
+    for (size_t k = 2; k <= n && k <= 64; k *= 2) {
+        cost *= 0.97;
+    }
+    return cost * (double)n;
+}
+static size_t given; /* samples so far */
+static double
+cheap_at_first(size_t n) { /* the first 14 cost half; 4 samples and more cost a part in ten less in a batch */
+    double cost = 0;
+    for (size_t i = 0; i < n; i++) {
+        cost += given++ < 14 ? 0.05 : 0.1;
+    }
+    return n < 4 ? cost : 0.9 * cost;
+}
+void test_tuner_compares_samples_that_are_alike(void) {
+    size_t largest;
+    given = 0;
+    CHECK_INT(rest_among(4096, 1, 4, true, cheap_at_first, &largest), 4);
+    CHECK_INT(rest_among(4096, 8, 1000, true, paging, &largest), 1); /* it turns around behind that, too */
+    CHECK_INT(largest, 32);
+}
+
 void test_tuner_climbs_turns_and_rests(void) {
     size_t largest;
     CHECK_INT(rest(4, 100, true, dispatch, &largest), 100);
@@ -109,6 +138,10 @@ void test_tuner_climbs_turns_and_rests(void) {
     CHECK_INT(largest, 48);
     CHECK_INT(rest(16, 1000, true, shared_slowly, &largest), 16);
     CHECK_INT(largest, 32); /* what takes long is not tried for the sake of it */
+    CHECK_INT(rest_among(2 * 64 * 32 - 1, 16, 1000, true, shared_slowly, &largest), 16);
+    CHECK_INT(rest_among(2 * 64 * 32, 16, 1000, true, shared_slowly, &largest), 512); /* unless there are many more */
+    CHECK_INT(rest_among(1 << 20, 16, 1000, true, slowly_cheaper, &largest), 64);
+    CHECK_INT(rest(16, 1000, true, slowly_cheaper, &largest), 16);
     CHECK_INT(rest(8, 1000, true, paging, &largest), 1);
     CHECK_INT(largest, 16);
     CHECK_INT(rest(64, 64, false, paging, &largest), 1); /* a given bound: the first size, and only less */
