@@ -138,6 +138,7 @@ int met_try_company(engine *e, size_t j, bool *told, char *why, size_t n) {
                 first ? "twice" : "half", first ? among_halves.value[0] : among_wholes.value[0]);
             status = MET_ESINGLE;
         }
+        *told = *told && same;
     }
 done:
     met_asked_free(&mixed);

@@ -35,7 +35,7 @@ double met_distance(const engine *e, const evaluated *a, const evaluated *b, siz
 
 /*
  * Whether the image of place j and the image with half its values give one another something else than their copies do.
- *   told  whether the model could tell: not where the image is 0, nor where it fails
+ *   told  whether the model could tell: not where the image is 0, nor where it fails or draws random numbers
  *   why   (n bytes) what it gave, where they influence each other: MET_ESINGLE
  */
 int met_try_company(engine *e, size_t j, bool *told, char *why, size_t n);

@@ -482,6 +482,20 @@ def test_dropout_in_train_mode_is_random_and_not_coupled(build: Callable[[], nn.
             assert report.one_at_a_time is None
 
 
+@pytest.mark.filterwarnings("ignore:.*train mode")
+@each_path
+def test_a_random_model_draws_the_same_in_every_call_of_a_seed(path: str) -> None:
+    """Whatever is asked beside the samples of the job is asked again in the next call."""
+    model = ExplainableModel(wide().double().train(), "regression")
+    found = []
+    for _ in range(3):
+        torch.manual_seed(5)
+        with mt.options(**PATHS[path]):
+            found.append(Occlusion(model).attribute(cube(), target=1, perturbations_per_eval=4).attributes)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 @each_path
 def test_noise_of_the_model_is_not_coupling(path: str) -> None:
     with mt.options(**PATHS[path]), warnings.catch_warnings():
