@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given several times")
     parser.add_argument("--filter", default="", help="rows whose name contains this; nothing is written")
     parser.add_argument("--keep", action="store_true", help="keep rows, in place of older ones, for --write")
-    parser.add_argument("--write", action="store_true", help="measure no rows: write the section of those kept")
+    parser.add_argument("--write", action="store_true", help="measure no rows: write the sections of those kept")
     parser.add_argument("--rounds", type=int, default=3, help="calls that count, for each path (default 3)")
     parser.add_argument("--tiny", action="store_true", help="only see that they run, on little; nothing is written")
     options = parser.parse_args()
@@ -62,6 +62,9 @@ def main() -> None:
         rows = [] if options.write else part.measure(rounds, options.tiny, lambda row: options.filter in row)
         if options.keep or options.write:
             rows = kept(name, rows)
+        if options.write and not rows:
+            print("no rows are kept")
+            continue
         if options.write or not (options.filter or options.tiny or options.keep):
             write_section(RESULTS, part.section(rows, rounds))
             print(f"wrote this section of {RESULTS}")
