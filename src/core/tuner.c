@@ -41,8 +41,8 @@ static bool are_few(const met_tuner *t, size_t samples) {
 }
 
 /* Whether the size after the one that was tried can be tried too, although that one did not pay. */
-static bool may_pass(const met_tuner *t) {
-    const bool is_short = t->cost * (double)t->chunk < SHORT_SECONDS;
+static bool may_pass(const met_tuner *t, double cost) {
+    const bool is_short = cost * (double)t->chunk < SHORT_SECONDS;
     return t->direction > 0 && !t->passed && t->chunk < t->limit &&
            (is_short || are_few(t, TIMINGS * doubled(t, t->chunk)));
 }
@@ -71,25 +71,25 @@ size_t met_tuner_next(met_tuner *t, size_t n, double seconds) {
     if (++t->measured < (many ? TIMINGS_OF_MANY : TIMINGS)) {
         return t->chunk;
     }
-    t->cost = many ? t->second : t->least;
+    double judged = many ? t->second : t->least;
     t->measured = 0;
     if (t->doubtful > 0) { /* `chunk` is the best size, timed again */
-        t->best_cost = t->cost;
-        t->cost = t->doubtful_cost;
+        t->best_cost = judged;
+        judged = t->doubtful_cost;
         t->chunk = t->doubtful;
     }
-    if (t->best_cost == 0 || t->cost < GAIN * t->best_cost) {
+    if (t->best_cost == 0 || judged < GAIN * t->best_cost) {
         t->best = t->chunk;
-        t->best_cost = t->cost;
+        t->best_cost = judged;
         t->passed = false;
         t->doubtful = 0;
-    } else if (t->doubtful == 0 && may_pass(t)) {
+    } else if (t->doubtful == 0 && may_pass(t, judged)) {
         t->passed = true;
         t->chunk = doubled(t, t->chunk);
         return t->chunk;
     } else if (t->doubtful == 0 && many && t->direction > 0) {
         t->doubtful = t->chunk;
-        t->doubtful_cost = t->cost;
+        t->doubtful_cost = judged;
         t->chunk = t->best;
         return t->chunk;
     } else {

@@ -12,7 +12,6 @@ typedef struct met_tuner {
     size_t chunk; /* being tried */
     size_t best;
     double best_cost;  /* seconds a sample at `best`; 0: not measured yet */
-    double cost;       /* the same at `chunk`, once it is judged */
     double cheapest;   /* the same of all chunks; 0: there was none */
     unsigned measured; /* timings of `chunk`, */
     double least;      /* the least of them, */

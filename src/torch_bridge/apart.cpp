@@ -90,11 +90,8 @@ at::Tensor Watch::call(const Model &model, const at::Tensor &x, const std::vecto
     if (runs_.size() == 2 || (runs_.size() == 1 && runs_[0].samples == samples)) {
         return bridge::call(model, x, entries);
     }
-    std::vector<at::Tensor> inputs = {x};
-    inputs.insert(inputs.end(), entries.begin(), entries.end());
-    auto trace = std::make_shared<Trace>(inputs, model.device, inputs.size());
-    at::Tensor y = watched_call(model, *trace, x, entries);
-    trace->stop(y);
+    at::Tensor y;
+    auto trace = watched_call(model, x, entries, true, &y);
     trace->edges.clear(); /* they hold the graph */
     const bool seen =
         trace->unreadable.empty() && (model.script || trace->python_watched) && trace->read_by_python.empty();

@@ -13,15 +13,26 @@ namespace {
 /* Forms that are kept: each holds the model's constants, parameters as they are. */
 const size_t FORMS = 4;
 
-} // namespace
-
-at::Tensor watched_call(const Model &model, Trace &trace, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
+/* Call the model, and watch what its Python code does with values of the trace. */
+at::Tensor call_in(const Model &model, Trace &trace, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
     if (model.script) {
         return call(model, x, entries);
     }
     WithGil gil;
     const Reads reads(trace);
     return call(model, x, entries);
+}
+
+} // namespace
+
+std::shared_ptr<Trace> watched_call(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries,
+                                    bool all_vary, at::Tensor *y) {
+    std::vector<at::Tensor> inputs = {x};
+    inputs.insert(inputs.end(), entries.begin(), entries.end());
+    auto trace = std::make_shared<Trace>(inputs, model.device, all_vary ? inputs.size() : 1);
+    *y = call_in(model, *trace, x, entries);
+    trace->stop(*y);
+    return trace;
 }
 
 std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, const std::vector<int64_t> &origins,
@@ -32,13 +43,9 @@ std::unique_ptr<Recorded> record(const Model &model, const at::Tensor &samples, 
     if (gradient) {
         x.requires_grad_();
     }
-    const std::vector<at::Tensor> entries = entries_of(model, origins);
-    std::vector<at::Tensor> inputs = {x};
-    inputs.insert(inputs.end(), entries.begin(), entries.end());
     auto recorded = std::make_unique<Recorded>();
-    recorded->trace = std::make_shared<Trace>(inputs, model.device);
-    at::Tensor y = watched_call(model, *recorded->trace, x, entries);
-    recorded->trace->stop(y);
+    at::Tensor y;
+    recorded->trace = watched_call(model, x, entries_of(model, origins), false, &y);
     recorded->edges = std::move(recorded->trace->edges); /* they hold the graph, which no later call needs */
     if (!recorded->trace->unreadable.empty()) {
         throw Declined(MET_DECLINE_STRUCTURE,

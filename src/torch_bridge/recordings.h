@@ -16,8 +16,12 @@ struct Recorded {
     std::vector<torch::autograd::Edge> edges; /* the trace's */
 };
 
-/* Call the model as call() does, and note in the trace what its Python code reads of its values. */
-at::Tensor watched_call(const Model &model, Trace &trace, const at::Tensor &x, const std::vector<at::Tensor> &entries);
+/*
+ * Call the model as call() does, and give the trace of that run, with what its Python code reads of values: of x, and of the
+ * entries too where `all_vary`.
+ */
+std::shared_ptr<Trace> watched_call(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries,
+                                    bool all_vary, at::Tensor *y);
 
 /*
  * Run the model on samples x (n, ...), which it may write into, of images `origins`; autograd records where `gradient`.

@@ -129,6 +129,12 @@ met_job script_gradient_job(script *m, met_kind kind) {
     return job;
 }
 
+met_job script_begin(script *m, toy *t, bool shortcut, bool gradient, met_kind kind) {
+    script_make_inputs();
+    toy_init(t, shortcut);
+    return gradient ? script_gradient_job(m, kind) : script_job(m, kind);
+}
+
 /* Describe a sample outside of the engine; scratch (3,) outlives it. */
 static met_base describe_base(const met_job *job, size_t image, size_t k, uint8_t *scratch, met_sample *s) {
     const met_base base = {

@@ -38,6 +38,8 @@ void script_make_inputs(void);
 met_job script_job(script *m, met_kind kind);
 /* The same samples in a gradient job, whose result is m->sum: sum_k (1 + k) gradient_k. */
 met_job script_gradient_job(script *m, met_kind kind);
+/* One of them over new inputs, and a model for it, with a shortcut or without. */
+met_job script_begin(script *m, toy *t, bool shortcut, bool gradient, met_kind kind);
 
 /* Sample k of an image by definition: rendered from nothing. */
 void script_sample(const met_job *job, size_t image, size_t k, double x[TOY_SIZE]);

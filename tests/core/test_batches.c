@@ -56,9 +56,7 @@ void test_batches_of_a_good_model(void) {
                 script m;
                 toy t;
                 met_report report = {0};
-                script_make_inputs();
-                const met_job job = k < KINDS ? script_job(&m, kinds[k]) : script_gradient_job(&m, kinds[k - KINDS]);
-                toy_init(&t, false);
+                const met_job job = script_begin(&m, &t, false, k >= KINDS, kinds[k % KINDS]);
                 t.scribble = limit % 2 == 0;
                 t.unseen = round > 0;
                 check_run(&t, &job, limit, &report, 1e-12);
@@ -133,9 +131,7 @@ void test_batches_that_are_centered(void) {
             script m;
             toy t;
             met_report report = {0};
-            script_make_inputs();
-            const met_job job = k < KINDS ? script_job(&m, kinds[k]) : script_gradient_job(&m, kinds[k - KINDS]);
-            toy_init(&t, false);
+            const met_job job = script_begin(&m, &t, false, k >= KINDS, kinds[k % KINDS]);
             t.coupling = TOY_CENTERS;
             check_run(&t, &job, limit, &report, 0);
             check_single(&report, limit);
@@ -207,10 +203,8 @@ void test_batches_of_a_model_that_refuses_company(void) {
             script m;
             toy t;
             met_report report = {0};
-            script_make_inputs();
-            const met_job job = gradient ? script_gradient_job(&m, MET_BOX) : script_job(&m, MET_BOX);
+            const met_job job = script_begin(&m, &t, false, gradient, MET_BOX);
             const met_options options = {.max_batch_size = 4, .forgive = stands ? let_stand : drop};
-            toy_init(&t, false);
             t.unseen = true;
             t.refuses = true;
             t.refused = script_images[0][0] / 2;
@@ -272,9 +266,7 @@ void test_batches_of_one_number(void) {
             script m;
             toy t;
             met_report report = {0};
-            script_make_inputs();
-            const met_job job = k < KINDS ? script_job(&m, kinds[k]) : script_gradient_job(&m, kinds[k - KINDS]);
-            toy_init(&t, false);
+            const met_job job = script_begin(&m, &t, false, k >= KINDS, kinds[k % KINDS]);
             t.lone = true;
             t.scribble = limit == 6;
             check_run(&t, &job, limit, &report, 1e-12);
@@ -293,9 +285,7 @@ void test_batches_of_random_models(void) {
             script m;
             toy t;
             met_report report = {0};
-            script_make_inputs();
-            const met_job job = gradient ? script_gradient_job(&m, MET_BOX) : script_job(&m, MET_BOX);
-            toy_init(&t, false);
+            const met_job job = script_begin(&m, &t, false, gradient, MET_BOX);
             t.random = true;
             check_run(&t, &job, limit, &report, INFINITY);
             CHECK_INT(report.batching, MET_BATCHING_FREE);
@@ -312,9 +302,7 @@ void test_batches_round(void) {
             script m;
             toy t;
             met_report report = {0};
-            script_make_inputs();
-            const met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
-            toy_init(&t, false);
+            const met_job job = script_begin(&m, &t, false, gradient, MET_LERP);
             t.rounds = true;
             check_run(&t, &job, limit, &report, 3e-4 * (double)limit);
             CHECK_INT(report.batching, MET_BATCHING_FREE);

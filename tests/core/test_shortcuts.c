@@ -21,13 +21,6 @@ static int watch(void *ctx, size_t done, size_t total) {
     return MET_OK;
 }
 
-/* A job over new inputs, and a model with a shortcut for it. */
-static met_job begin(script *m, toy *t, bool gradient, met_kind kind) {
-    script_make_inputs();
-    toy_init(t, true);
-    return gradient ? script_gradient_job(m, kind) : script_job(m, kind);
-}
-
 /* A decline that left nothing behind: the report tells of the plain path, and of what was evaluated in vain. */
 static void check_declined(const met_report *report, const toy *t, size_t saved) {
     char why[64];
@@ -236,7 +229,7 @@ void test_shortcut_of_little_work(void) {
         toy t;
         met_report report = {0};
         const met_options options = {.max_batch_size = 4, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
-        met_job job = begin(&m, &t, gradient, MET_LERP);
+        met_job job = script_begin(&m, &t, true, gradient, MET_LERP);
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
         CHECK_INT(t.shortcut_calls, 0);
         CHECK_INT(report.decline_reason, MET_DECLINE_LITTLE_WORK);
@@ -413,7 +406,7 @@ void test_shortcut_that_is_slow(void) {
             toy t;
             met_report report = {0};
             const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
-            met_job job = begin(&m, &t, gradient, MET_LERP);
+            met_job job = script_begin(&m, &t, true, gradient, MET_LERP);
             t.seconds_a_sample = 6e-3;
             t.shortcut_seconds_a_sample = 6e-2;
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -439,7 +432,7 @@ void test_shortcut_that_learns_is_not_slow(void) {
         toy t;
         met_report report = {0};
         const met_options options = {.max_batch_size = 1, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
-        met_job job = begin(&m, &t, gradient, MET_LERP);
+        met_job job = script_begin(&m, &t, true, gradient, MET_LERP);
         t.seconds_a_sample = 6e-3;
         t.shortcut_seconds_a_sample = 6e-4;
         t.shortcut_learns = 4;
@@ -463,7 +456,7 @@ void test_shortcut_says_how_many_samples_at_once(void) {
             toy t;
             met_report report = slow;
             const met_options options = {.max_batch_size = most[i], .shortcuts = MET_SHORTCUTS_ALWAYS};
-            met_job job = begin(&m, &t, gradient, MET_LERP);
+            met_job job = script_begin(&m, &t, true, gradient, MET_LERP);
             t.together = 5;
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
             check_results(&m, &job, &t, gradient);
@@ -482,7 +475,7 @@ void test_shortcut_that_is_faster_after_all(void) {
         toy t;
         met_report report = {.seconds_alone = 1e-2};
         const met_options options = {.max_batch_size = 3, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
-        met_job job = begin(&m, &t, gradient, MET_LERP);
+        met_job job = script_begin(&m, &t, true, gradient, MET_LERP);
         t.seconds_a_sample = 3e-2;
         t.shortcut_seconds_a_sample = 9e-3;
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -503,7 +496,7 @@ void test_shortcut_declined_at_once_costs_nothing(void) {
         toy t;
         met_report report = {0};
         const met_options options = {.max_batch_size = 1, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
-        met_job job = begin(&m, &t, gradient, MET_SEGMENTS);
+        met_job job = script_begin(&m, &t, true, gradient, MET_SEGMENTS);
         t.seconds = 4e-3;
         t.decline_at = 1;
         t.decline_reason = MET_DECLINE_STRUCTURE;
