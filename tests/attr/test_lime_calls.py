@@ -390,16 +390,17 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_errors_in_the_model_come_through_and_leave_things_usable() -> None:
-    calls = 0
+    calls, works = 0, False
 
     def model(x: torch.Tensor) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        if calls == 3:
+        if calls >= 3 and not works:  # more than once: the third call may be one that only tries a shortcut
             raise RuntimeError("out of order")
         return x.sum((1, 2, 3))
 
     explainer = Lime(explainable(model))
     with pytest.raises(RuntimeError, match="out of order"):
         explainer.get_spatial_attributes(cube(), PIXELS, n_samples=60, perturbations_per_eval=2)
+    works = True
     assert explainer.get_spatial_attributes(cube(), PIXELS, n_samples=60).attributes.isfinite().all()
