@@ -25,8 +25,20 @@ constexpr double UNKNOWN = 30;
 constexpr double PATIENCE = 20;
 /* Evaluations of other work after which a look is given up. */
 constexpr int MISSES = 8;
+/* Times that the machine is looked at before other work on it is believed. */
+constexpr int LOOKS = 3;
 
 } // namespace
+
+int lasting(const std::function<int()> &look, const std::function<double()> &wait, double patience) {
+    double waited = 0;
+    int least = look();
+    for (int looks = 1; least > 0 && (looks < LOOKS || waited < patience); looks++) {
+        waited += wait();
+        least = std::min(least, look());
+    }
+    return least;
+}
 
 Schedule::Schedule(const Settings &settings) : settings_(settings) {
     int threads = std::max(settings.threads, 1), start = std::clamp(settings.start, 1, threads);

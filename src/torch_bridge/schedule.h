@@ -3,6 +3,7 @@
 #define METEORS_C_SCHEDULE_H
 
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 namespace bridge {
@@ -20,6 +21,13 @@ struct Work {
     size_t batch = 0;
     bool operator==(const Work &other) const { return kind == other.kind && batch == other.batch; }
 };
+
+/*
+ * Of other work on the machine, what does not end in a moment: the least that `look` finds in a few looks, and for
+ * `patience` seconds if that is longer, or nothing as soon as it finds none. Threads of a process whose work is done spin
+ * for some milliseconds more. `wait` lets a moment pass and returns its seconds.
+ */
+int lasting(const std::function<int()> &look, const std::function<double()> &wait, double patience);
 
 /*
  * Rests at one way and now and then looks at another. A look ends as soon as the two can be told apart, and each one

@@ -81,6 +81,18 @@ void run_over_threads(size_t n, const std::function<void(size_t, size_t)> &body)
 
 /* ---- other work on the machine */
 
+namespace {
+
+thread_local double latest_evaluation = 0; /* seconds; in this thread */
+
+double seconds_of(clockid_t clock) {
+    timespec now{};
+    clock_gettime(clock, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+} // namespace
+
 #ifdef _OPENMP
 
 namespace {
@@ -131,16 +143,16 @@ int foreign_threads() {
     return running <= 1 ? 0 : std::max(running - std::max(own_running_threads(), 1), 0);
 }
 
-/* The same but for those that are gone in a moment. */
+/* The same but for those that are gone in a moment; longer moments are awaited where the evaluations that come take long. */
 int lasting_foreign_threads() {
-    constexpr int LOOKS = 3;
-    constexpr timespec MOMENT = {0, 1000000};
-    int least = foreign_threads();
-    for (int look = 1; look < LOOKS && least > 0; look++) {
+    constexpr double SPINNING = 0.01, WORTH = 0.1; /* seconds; a part of an evaluation */
+    const auto wait = [] {
+        constexpr timespec MOMENT = {0, 1000000};
+        const double start = seconds_of(CLOCK_MONOTONIC);
         nanosleep(&MOMENT, nullptr);
-        least = std::min(least, foreign_threads());
-    }
-    return least;
+        return seconds_of(CLOCK_MONOTONIC) - start;
+    };
+    return lasting(foreign_threads, wait, std::min(SPINNING, WORTH * latest_evaluation));
 }
 
 bool alone() {
@@ -162,12 +174,6 @@ int fitting(int threads) {
 namespace {
 
 thread_local std::weak_ptr<Schedule> of_this_thread; /* of the latest run in it */
-
-double seconds_of(clockid_t clock) {
-    timespec now{};
-    clock_gettime(clock, &now);
-    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
 
 } // namespace
 
@@ -209,6 +215,7 @@ Turn::~Turn() {
         const double seconds = seconds_of(CLOCK_MONOTONIC) - start_;
         const double running = seconds_of(CLOCK_THREAD_CPUTIME_ID) - start_running_;
         schedule_->took(work_, seconds, std::max(seconds - running, 0.0));
+        latest_evaluation = seconds;
     }
 }
 

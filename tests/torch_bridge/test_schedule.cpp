@@ -180,4 +180,22 @@ void test_schedule_gives_samples_to_threads_where_that_is_faster(void) {
     CHECK(!last.samples);
 }
 
+void test_schedule_waits_for_threads_that_spin_where_that_is_worth_it(void) {
+    double now = 0;
+    const auto wait = [&] { return now += 0.001, 0.001; };
+    const auto look = [&](double spinning, int others) {
+        now = 0;
+        return [&now, spinning, others] { return now < spinning ? others + 1 : others; };
+    };
+    CHECK_INT(bridge::lasting(look(0.007, 0), wait, 0.01), 0);
+    CHECK_CLOSE(now, 0.007, 1e-9);
+    CHECK_INT(bridge::lasting(look(0.007, 0), wait, 0), 1);
+    CHECK_CLOSE(now, 0.002, 1e-9);
+    CHECK_INT(bridge::lasting(look(0.007, 2), wait, 0.01), 2);
+    CHECK_INT(bridge::lasting(look(1, 0), wait, 0.01), 1);
+    CHECK(now < 0.0111);
+    CHECK_INT(bridge::lasting(look(0, 0), wait, 0.01), 0);
+    CHECK_CLOSE(now, 0, 0);
+}
+
 } /* extern "C" */
