@@ -105,8 +105,9 @@ PyObject *make_model(PyObject *, PyObject *args) {
         model->input_dtype = dtype_named(dtype);
         model->own_kernels = own_kernels != 0;
         if (measure_threads != 0 && model->device.is_cpu()) {
-            model->replay_threads.measure(true, true);
-            model->threads.measure();
+            const int start = bridge::threads_for_which_there_are_cores();
+            model->replay_threads.measure(start, true, true);
+            model->threads.measure(start);
         }
         if (model->input_dtype == at::kHalf || model->input_dtype == at::kBFloat16) {
             model->dtype = model->input_dtype;

@@ -83,7 +83,7 @@ void run_over_threads(size_t n, const std::function<void(size_t, size_t)> &body)
 
 namespace {
 
-thread_local double latest_evaluation = 0; /* seconds; in this thread */
+thread_local double latest_run = 0; /* seconds; in this thread */
 
 double seconds_of(clockid_t clock) {
     timespec now{};
@@ -143,26 +143,20 @@ int foreign_threads() {
     return running <= 1 ? 0 : std::max(running - std::max(own_running_threads(), 1), 0);
 }
 
-/* The same but for those that are gone in a moment; longer moments are awaited where the evaluations that come take long. */
+/* The same but for those that are gone in a moment; after a run that took long it may last a few milliseconds more. */
 int lasting_foreign_threads() {
-    constexpr double SPINNING = 0.01, WORTH = 0.1; /* seconds; a part of an evaluation */
+    constexpr double SPINNING = 0.01, WORTH = 0.1; /* seconds; a part of a run */
     const auto wait = [] {
         constexpr timespec MOMENT = {0, 1000000};
         const double start = seconds_of(CLOCK_MONOTONIC);
         nanosleep(&MOMENT, nullptr);
         return seconds_of(CLOCK_MONOTONIC) - start;
     };
-    return lasting(foreign_threads, wait, std::min(SPINNING, WORTH * latest_evaluation));
+    return lasting(foreign_threads, wait, std::min(SPINNING, WORTH * latest_run));
 }
 
 bool alone() {
     return running_threads() == 1;
-}
-
-/* The threads, of `threads`, for which there are cores. */
-int fitting(int threads) {
-    const auto cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-    return cores < threads ? threads : std::max(std::min(threads, cores - lasting_foreign_threads()), 1);
 }
 
 } // namespace
@@ -179,19 +173,36 @@ thread_local std::weak_ptr<Schedule> of_this_thread; /* of the latest run in it 
 
 #ifdef _OPENMP
 
-void Threads::measure(bool samples, bool curious) {
+int threads_for_which_there_are_cores() {
+    const int most = at::get_num_threads();
+    const auto cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+    return cores < most || most == 1 ? most : std::max(std::min(most, cores - lasting_foreign_threads()), 1);
+}
+
+void Threads::measure(int start, bool samples, bool curious) {
     const int most = at::get_num_threads();
     if (most > 1 && !at::in_parallel_region()) {
-        schedule_ = std::make_shared<Schedule>(Schedule::Settings{most, fitting(most), samples, curious, alone});
+        schedule_ = std::make_shared<Schedule>(Schedule::Settings{most, start, samples, curious, alone});
         of_this_thread = schedule_;
+        start_ = seconds_of(CLOCK_MONOTONIC);
     }
 }
 
 #else
 
-void Threads::measure(bool, bool) {}
+int threads_for_which_there_are_cores() {
+    return at::get_num_threads();
+}
+
+void Threads::measure(int, bool, bool) {}
 
 #endif
+
+Threads::~Threads() {
+    if (schedule_ != nullptr) {
+        latest_run = seconds_of(CLOCK_MONOTONIC) - start_;
+    }
+}
 
 ThreadsBeside::ThreadsBeside() {
     if (auto schedule = of_this_thread.lock()) {
@@ -215,7 +226,6 @@ Turn::~Turn() {
         const double seconds = seconds_of(CLOCK_MONOTONIC) - start_;
         const double running = seconds_of(CLOCK_THREAD_CPUTIME_ID) - start_running_;
         schedule_->took(work_, seconds, std::max(seconds - running, 0.0));
-        latest_evaluation = seconds;
     }
 }
 

@@ -28,18 +28,29 @@ class ThreadLimit {
  */
 void run_over_threads(size_t n, const std::function<void(size_t, size_t)> &body);
 
+/*
+ * How many of torch's threads find a core that does no other work. It may take some milliseconds to tell, up to a part of
+ * what the latest run took.
+ */
+int threads_for_which_there_are_cores();
+
 /* The threads of one run: as many as the caller's torch uses, or measured while it goes on (schedule.h). */
 class Threads {
   public:
+    Threads() = default;
+    ~Threads();
+    Threads(const Threads &) = delete;
+    Threads &operator=(const Threads &) = delete;
     /*
-     * Measure from now on, for a run in the calling thread. `samples`: evaluations can give samples to threads. `curious`
-     * as in schedule.h.
+     * Measure from now on, for a run in the calling thread that begins with `start` of them. `samples`: evaluations can
+     * give samples to threads. `curious` as in schedule.h.
      */
-    void measure(bool samples = false, bool curious = false);
+    void measure(int start, bool samples = false, bool curious = false);
 
   private:
     friend class Turn;
     std::shared_ptr<Schedule> schedule_; /* empty: nothing to choose */
+    double start_ = 0;                   /* when that began */
 };
 
 /* The same for what the run in the calling thread does beside evaluations, as long as its Threads live. */
