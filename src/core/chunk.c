@@ -109,6 +109,13 @@ int met_reserve_slots(engine *e, size_t n) {
     return MET_OK;
 }
 
+void met_free_chunk(engine *e) {
+    met_buffer_release(e->chunk);
+    e->chunk = NULL;
+    e->chunk_capacity = 0;
+    met_invalidate_slots(e);
+}
+
 /* Memory to render n samples, in memory that nobody else looks at. */
 int met_reserve_chunk(engine *e, size_t n) {
     int status = met_reserve_slots(e, n);
@@ -119,10 +126,7 @@ int met_reserve_chunk(engine *e, size_t n) {
         return met_fail(MET_ENOMEM, "a chunk of %zu samples of %zu bytes does not fit into memory", n, e->bytes);
     }
     n = n > e->chunk_capacity ? n : e->chunk_capacity;
-    met_buffer_release(e->chunk);
-    e->chunk = NULL;
-    e->chunk_capacity = 0;
-    met_invalidate_slots(e);
+    met_free_chunk(e);
     status = met_buffer_new(n * e->bytes, "a chunk of samples", &e->report->memory, &e->chunk);
     e->chunk_capacity = status == MET_OK ? n : 0;
     return status;

@@ -247,6 +247,9 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
         status = n > 1 ? status : met_fail(MET_EMODEL, "the model gives no output for a single sample");
     } else if (status == MET_OK) {
         e->width = request.y.width;
+        if (e->last && first + n == in_chunk && !e->job->reads_sample) { /* of a large image, as much as the results */
+            met_free_chunk(e);
+        }
         status = met_fold(e, first, n, &dx, &request.y);
     }
     if (x.modified) {
@@ -322,10 +325,7 @@ int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t 
 
 void met_free_plain(engine *e) {
     met_reducer_free(&e->sum);
-    met_buffer_release(e->chunk);
-    e->chunk = NULL;
-    e->chunk_capacity = 0;
-    met_invalidate_slots(e);
+    met_free_chunk(e);
 }
 
 int met_run_first(engine *e, size_t samples) {

@@ -104,6 +104,7 @@ int met_run_path(engine *e, const met_path *path, size_t *next, size_t end, met_
         double seconds = 0;
         chunk = e->report->batching == MET_BATCHING_SINGLE ? 1 : chunk;
         int status = fill_chunk(e, path, chunk, next, end, &n);
+        e->last = *next >= end && end == e->job->images * e->job->evaluations;
         if (status == MET_OK && n > 0) {
             status = path->run(e, n, &seconds);
         }

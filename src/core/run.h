@@ -78,6 +78,7 @@ typedef struct engine {
     size_t base_image;
 
     bool shortcut; /* which of the two paths samples take at the moment */
+    bool last;     /* no chunk of samples follows the one that is evaluated */
     reference *references;
     size_t reference_count;
     size_t reference_capacity;
@@ -115,6 +116,7 @@ typedef struct output_request {
 int met_load_image(engine *e, size_t i);
 int met_reserve_slots(engine *e, size_t n);
 int met_reserve_chunk(engine *e, size_t n);
+void met_free_chunk(engine *e);
 void met_invalidate_slots(engine *e);
 void met_free_slots(engine *e);
 int met_describe_sample(engine *e, size_t j, size_t i, size_t k, uint8_t *scratch, met_sample *s);

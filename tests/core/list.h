@@ -76,6 +76,7 @@ RUN(engine_passes_failures_on)
 RUN(engine_refuses)
 RUN(engine_without_memory)
 RUN(engine_memory_is_flat)
+RUN(engine_lets_go_of_the_last_chunk)
 RUN(engine_keeps_to_its_budget)
 
 RUN(shortcut_declines_at_any_call)

@@ -332,6 +332,34 @@ void test_engine_memory_is_flat(void) {
     CHECK_INT(peak[2], peak[0]);
 }
 
+static const met_report *observed;
+static size_t bytes_at_end[IMAGES];
+
+static int observe_memory(void *method, size_t image, const met_base *base) {
+    (void)method;
+    (void)base;
+    bytes_at_end[image] = observed->memory.bytes;
+    return MET_OK;
+}
+
+/* The last chunk is gone before what it gave is reduced: a large image's results need that memory. */
+void test_engine_lets_go_of_the_last_chunk(void) {
+    script m;
+    toy t;
+    script_make_inputs();
+    for (size_t limit = 1; limit <= 4; limit += 3) {
+        met_report report = slow;
+        met_job job = script_job(&m, MET_BOX);
+        const met_options options = {.max_batch_size = limit};
+        job.finish = observe_memory;
+        observed = &report;
+        toy_init(&t, false);
+        REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+        CHECK_INT(bytes_at_end[0], limit * TOY_SIZE * sizeof(double));
+        CHECK_INT(bytes_at_end[IMAGES - 1], 0);
+    }
+}
+
 /* A budget of memory bounds the chunk, whatever batch was allowed. */
 void test_engine_keeps_to_its_budget(void) {
     script m;
