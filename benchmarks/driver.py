@@ -94,6 +94,9 @@ def compare(workload: str, scene: str, rounds: int, tiny: bool = False) -> list[
                     child.run()
             truth = exact_attributions(workload, scene, tiny)
             theirs = None if truth is None else peer.attributions()
+            ratios = {
+                path: [p / o for p, o in zip(peer.seconds, child.seconds, strict=True)] for path, child in ours.items()
+            }
             return [
                 {
                     "workload": workload,
@@ -101,7 +104,9 @@ def compare(workload: str, scene: str, rounds: int, tiny: bool = False) -> list[
                     "path": path,
                     "ours": child.median,
                     "peer": peer.median,
-                    "ratio": statistics.median(p / o for p, o in zip(peer.seconds, child.seconds, strict=True)),
+                    "ratio": statistics.median(ratios[path]),
+                    "least_ratio": min(ratios[path]),
+                    "largest_ratio": max(ratios[path]),
                     "ours_peak": child.peak,
                     "peer_peak": peer.peak,
                     **({} if theirs is None or truth is None else errors(child.attributions(), theirs, truth)),

@@ -20,12 +20,14 @@ INTRODUCTION = """\
 
 Made by `make bench`. Each library runs in a process of its own; the calls take turns, and the figures are medians of
 {rounds} calls, or more where they are short, after one that does not count. The ratio is the peer's time over ours, the
-median of the turns. The peak is what was resident in the whole process: torch, model and image included. A difference
-is the largest one over all values, relative to the largest value: between ours and the peer's, then of each from the
-same formula in float64 by plain torch. Where an input lies on the kink of a ReLU or on a tie of a pooling window,
-float32 and float64 take different sides, and single values differ by more than rounding. Exact float32, all cores.
-Of a method that the peer does not have, the peer's columns hold plain forwards of the model by torch, without gradients
-and in the fastest of small batches, as many as the method evaluates.
+median of the turns, and the least and the largest of them: on a virtual machine, memory that a process gave back may
+have to be fetched anew from the host, and calls that take gigabytes vary by a factor of two. The peak is what was
+resident in the whole process: torch, model and image included. A difference is the largest one over all values,
+relative to the largest value: between ours and the peer's, then of each from the same formula in float64 by plain
+torch. Where an input lies on the kink of a ReLU or on a tie of a pooling window, float32 and float64 take different
+sides, and single values differ by more than rounding. Exact float32, all cores. Of a method that the peer does not
+have, the peer's columns hold plain forwards of the model by torch, without gradients and in the fastest of small
+batches, as many as the method evaluates.
 
 {machine}; peer: {peer}.
 """
@@ -150,7 +152,7 @@ def against_peer(rows: list[dict[str, Any]], checks: list[tuple[str, str, str, b
                         path_taken(row),
                         f"{row['ours']:.3f}",
                         f"{row['peer']:.3f}",
-                        f"{row['ratio']:.2f}",
+                        f"{row['ratio']:.2f} ({row['least_ratio']:.1f} to {row['largest_ratio']:.1f})",
                         verdict(row, WORKLOADS[workload].goals.get((row["path"], row["scene"]))),
                         f"{row['ours_peak'] / 1e9:.2f}",
                         f"{row['peer_peak'] / 1e9:.2f}",

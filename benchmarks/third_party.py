@@ -27,6 +27,7 @@ from .turns import in_turns
 
 TARGET, SUPERPIXELS = 0, 4  # superpixels along each side
 SLOWEST, WORST_ERROR, GEOMETRIC_MEAN = 0.97, 2.0, 1.4
+DRAWS = 5  # images, and seeds of what is random: where an input lies on a kink, one of them tells little
 
 Attribution = Callable[[Any, Any, int], Any]
 
@@ -86,14 +87,19 @@ METHODS: dict[str, Attribution] = {
 
 
 def call_of(
-    method: Attribution, scene: Scene, model: torch.nn.Module, shortcuts: bool, dtype: torch.dtype = torch.float32
+    method: Attribution,
+    scene: Scene,
+    model: torch.nn.Module,
+    shortcuts: bool,
+    dtype: torch.dtype = torch.float32,
+    draw: int = 0,
 ) -> Callable[[], Any]:
-    """The call as a user makes it, with the samples of one seed."""
-    (image,) = scene.images()
+    """The call as a user makes it, with the image and the samples of one draw."""
+    (image,) = scene.images(21 + draw)
     hsi = meteors_c.HSI(image=image.to(dtype), wavelengths=scene.wavelengths())
 
     def call() -> Any:
-        torch.manual_seed(0)
+        torch.manual_seed(draw)
         with meteors_c.options(shortcuts=shortcuts):
             return method(model, hsi, scene.shape[1])
 
@@ -102,18 +108,23 @@ def call_of(
 
 def cell(method: Attribution, scene: Scene, rounds: int, tiny: bool = False) -> dict[str, Any]:
     """Measure one method on one scene."""
-    model = scene.model()
+    model, exact_model = scene.model(), scene.model().double()
     ours, plain = (call_of(method, scene, model, shortcuts) for shortcuts in (True, False))
-    exact = call_of(method, scene, scene.model().double(), False, torch.float64)().attributes.numpy()
     turns = in_turns(ours, plain, rounds, most=1 if tiny else 21)
     result = ours()
-    largest = float(np.abs(exact).max())
-    errors = [float(np.abs(found.attributes.numpy() - exact).max()) / largest for found in (result, plain())]
+    errors: tuple[list[float], list[float]] = [], []
+    for draw in range(DRAWS):
+        exact = call_of(method, scene, exact_model, False, torch.float64, draw)().attributes.numpy()
+        for shortcuts, found in zip((True, False), errors, strict=True):
+            values = call_of(method, scene, model, shortcuts, draw=draw)().attributes.numpy()
+            found.append(float(np.abs(values - exact).max() / np.abs(exact).max()))
     return {
         "ratio": turns.ratio,
         "seconds": statistics.median(turns.ours),
-        "error": errors[0],
-        "plain_error": errors[1],
+        "error": statistics.median(errors[0]),
+        "plain_error": statistics.median(errors[1]),
+        "largest_error": max(errors[0]),
+        "largest_plain_error": max(errors[1]),
         "shortcut": result.report.shortcut,
         "declined": result.report.shortcut_declined,
     }
@@ -145,26 +156,30 @@ def speed(row: dict[str, Any]) -> str:
     return text if row["ratio"] >= SLOWEST else f"**{text}**"
 
 
-def exactness(row: dict[str, Any]) -> str:
-    text = f"{row['error']:.0e} : {row['plain_error']:.0e}"
-    return f"**{text}**" if inexact(row) else text
+def exactness(row: dict[str, Any], which: str = "") -> str:
+    """The median of the draws, or the "largest_" of them."""
+    text = f"{row[which + 'error']:.0e} : {row[which + 'plain_error']:.0e}"
+    return f"**{text}**" if inexact(row, which) else text
 
 
 def way(row: dict[str, Any]) -> str:
     return row["shortcut"] or f"*{row['declined'] or 'none'}*"
 
 
-def inexact(row: dict[str, Any]) -> bool:
+def inexact(row: dict[str, Any], which: str = "") -> bool:
     """Whether the error is over twice the plain path's, and more than a rounding of the largest value."""
-    return bool(row["error"] > max(WORST_ERROR * row["plain_error"], float(np.finfo(np.float32).eps)))
+    allowed = max(WORST_ERROR * row[which + "plain_error"], float(np.finfo(np.float32).eps))
+    return bool(row[which + "error"] > allowed)
 
 
 CAPTION = """\
 Small configurations of `transformers` and `monai` and networks of the literature, {bands} bands, 24 x 24 to 96 x 96
 pixels, one image, seeded weights. Our default path against our plain path (`options(shortcuts=False)`), in turns in
 one process; medians of {rounds} turns or more. An error is the largest difference from the plain path with model and
-image in float64, relative to the largest attribution. Bold: below {slowest} of the plain path's speed; an error over
-{worst:g} times the plain path's and over the spacing of float32 (1.2e-07).
+image in float64, relative to the largest attribution, on {draws} images with {draws} seeds. Where an input of a ReLU or
+of a pooling window lies so near its kink that rounding decides, a gradient is another one: which of the images that
+happens to is chance on either path, and the largest error is one of those. Bold: below {slowest} of the plain path's
+speed; an error over {worst:g} times the plain path's and over the spacing of float32 (1.2e-07).
 """
 
 
@@ -173,7 +188,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
     slow = [row for row in done if row["ratio"] < SLOWEST]
     mean = statistics.geometric_mean(row["ratio"] for row in done)
     slowest = min(done, key=lambda row: row["ratio"])
-    wrong = sum(inexact(row) for row in done)
+    wrong, chance = (sum(inexact(row, which) for row in done) for which in ("", "largest_"))
     lines = [
         ["cells", str(len(rows)), ""],
         ["cells in which a shortcut was taken", str(sum(row["shortcut"] is not None for row in done)), ""],
@@ -184,7 +199,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
             f"{mean:.2f} x",
             judged(f">= {GEOMETRIC_MEAN} x", mean >= GEOMETRIC_MEAN),
         ],
-        [f"cells with an error over {WORST_ERROR:g} times the plain path's", str(wrong), judged("0", not wrong)],
+        [f"cells with a median error over {WORST_ERROR:g} times the plain path's", str(wrong), judged("0", not wrong)],
+        [f"cells whose largest error is over {WORST_ERROR:g} times the plain path's", str(chance), ""],
         *([["cells that failed", str(len(rows) - len(done)), judged("0", False)]] if len(done) < len(rows) else []),
     ]  # fmt: skip
     return grid(["", "measured", "wanted"], lines)
@@ -201,13 +217,14 @@ def section(rows: list[dict[str, Any]], rounds: int) -> str:
         ]
         return f"## {title}\n\n" + grid(["", *methods], lines)
 
-    caption = CAPTION.format(bands=BANDS, rounds=rounds, slowest=SLOWEST, worst=WORST_ERROR)
+    caption = CAPTION.format(bands=BANDS, rounds=rounds, draws=DRAWS, slowest=SLOWEST, worst=WORST_ERROR)
     return named_section(
         "Models that others wrote",
         caption,
         summary(rows),
         table("Times as fast as the plain path", speed),
-        table("Errors, of the default path : of the plain path", exactness),
+        table("Errors, of the default path : of the plain path, medians of the images", exactness),
+        table("The largest of the images' errors", functools.partial(exactness, which="largest_")),
         table("The shortcut that was taken, or *why none was*", way),
         packages=("transformers", "monai"),
     )
