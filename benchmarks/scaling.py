@@ -96,12 +96,13 @@ CASES = {
 }  # fmt: skip
 
 SCENE = (400, 1024, 1024)
-SCENE_CALLS = {
+SCENE_CALLS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "Saliency": ("Saliency", {}),
     "Occlusion, 4 windows of 512 x 512": (
         "Occlusion",
         {"baseline": 0, "sliding_window_shapes": (400, 512, 512), "strides": (400, 512, 512)},
     ),
+    "one gradient at the image itself, by torch": (None, {}),
 }
 
 
@@ -132,6 +133,10 @@ def point(case: str, value: int, plain: bool, rounds: int) -> dict[str, Any]:
     before = peak_bytes()
 
     def call() -> None:
+        if method is None:
+            leaf = images[0].image[None].requires_grad_()
+            torch.autograd.grad(model.requires_grad_(False)(leaf)[0, TARGET], leaf)
+            return
         with meteors_c.options(shortcuts=False) if plain else contextlib.nullcontext():
             explainer(model, method).attribute(images if count > 1 else images[0], target=TARGET, **arguments)
 
@@ -148,7 +153,8 @@ def measure(rounds: int, tiny: bool, chosen: Callable[[str], bool]) -> list[dict
     points += [("scene", number, 0) for number in range(0 if tiny else len(SCENE_CALLS))]
     rows = []
     for name, value, threads in points:
-        for path in ("shortcut", "plain"):
+        by_torch = name == "scene" and list(SCENE_CALLS.values())[value][0] is None
+        for path in ("plain",) if by_torch else ("shortcut", "plain"):
             if chosen(f"{name} {value}, {path}"):
                 case, at = ("steps", 100) if name == "threads" else (name, value)
                 arguments = [case, str(at), "--threads", str(threads), *["--plain"] * (path == "plain")]
