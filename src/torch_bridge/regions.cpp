@@ -74,6 +74,7 @@ void Regions::add_steps() {
                 return;
             }
         }
+        std::vector<size_t> read; /* results */
         for (size_t r = 0; r < node.makes.size(); r++) {
             const int value = node.makes[r];
             if (value < 0 || program_.values[static_cast<size_t>(value)].last_read < 0) {
@@ -82,6 +83,10 @@ void Regions::add_steps() {
             if (r >= rule->results || !program_.values[static_cast<size_t>(value)].by_sample) {
                 return;
             }
+            read.push_back(r);
+        }
+        for (size_t r : read) {
+            const int value = node.makes[r];
             for (int place : from) {
                 if (place > 0) {
                     steps_[made_by[static_cast<size_t>(place)]].last_use = steps_.size();

@@ -371,6 +371,11 @@ UNKNOWN: dict[str, Callable[[], Body]] = {
     "fourier": of(lambda z: torch.fft.rfft2(torch.tanh(z)).abs()),
     "attention": of(lambda z: F.scaled_dot_product_attention(*[torch.tanh(z).flatten(2).transpose(1, 2)] * 3)),
     "gram": of(lambda z: (lambda y: y @ y.mT)(torch.tanh(z).flatten(2))),
+    "places of maxima": of(
+        lambda z: (lambda pooled: F.max_unpool2d(*pooled, 2, output_size=z.shape[2:]))(
+            F.max_pool2d(torch.tanh(z), 2, return_indices=True)
+        )
+    ),
     "windows of the batch": of(lambda z: torch.tanh(z).view(-1, 4, ROWS, COLUMNS).mean((2, 3)).view(-1, 8)),
 }  # fmt: skip
 
