@@ -81,10 +81,10 @@ class Scene:
                 give_statistics(layer)
         return model.eval()
 
-    def images(self, seed: int = 21) -> list[torch.Tensor]:
+    def images(self, draw: int = 0) -> list[torch.Tensor]:
         """Reflectances between 0 and 1: a smooth spectrum per image, with structure between the pixels."""
         bands, height, width = self.shape
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(21 + draw)
         phase = torch.linspace(0.0, 9.0, bands).view(bands, 1, 1)
         texture = torch.rand(self.count, 1, height, width, generator=generator)
         noise = torch.rand(self.count, bands, height, width, generator=generator)

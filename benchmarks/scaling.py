@@ -102,7 +102,7 @@ SCENE_CALLS: dict[str, tuple[str | None, dict[str, Any]]] = {
         "Occlusion",
         {"baseline": 0, "sliding_window_shapes": (400, 512, 512), "strides": (400, 512, 512)},
     ),
-    "one gradient at the image itself, by torch": (None, {}),
+    "one gradient at the image itself": (None, {}),  # by torch, to compare with
 }
 
 
@@ -154,7 +154,7 @@ def measure(rounds: int, tiny: bool, chosen: Callable[[str], bool]) -> list[dict
     rows = []
     for name, value, threads in points:
         by_torch = name == "scene" and list(SCENE_CALLS.values())[value][0] is None
-        for path in ("plain",) if by_torch else ("shortcut", "plain"):
+        for path in ("torch",) if by_torch else ("shortcut", "plain"):
             if chosen(f"{name} {value}, {path}"):
                 case, at = ("steps", 100) if name == "threads" else (name, value)
                 arguments = [case, str(at), "--threads", str(threads), *["--plain"] * (path == "plain")]
@@ -193,7 +193,7 @@ def scene_table(rows: list[dict[str, Any]]) -> str:
             lines.append([name, row["failed"], "", "", MISSED])
             continue
         times = row["peak"] / size
-        wanted = judged(f"<= {TIMES_THE_SCENE:g}", times <= TIMES_THE_SCENE)
+        wanted = "" if row["path"] == "torch" else judged(f"<= {TIMES_THE_SCENE:g}", times <= TIMES_THE_SCENE)
         lines.append([name, f"{row['seconds']:.2f}", f"{row['peak'] / 1e9:.2f}", f"{times:.2f}", wanted])
     return grid(["", "s", "GB", "times the scene", "wanted"], lines)
 

@@ -21,7 +21,7 @@ INTRODUCTION = """\
 Made by `make bench`. Each library runs in a process of its own; the calls take turns, and the figures are medians of
 {rounds} calls, or more where they are short, after one that does not count. The ratio is the peer's time over ours, the
 median of the turns, and the least and the largest of them: on a virtual machine, memory that a process gave back may
-have to be fetched anew from the host, and calls that take gigabytes vary by a factor of two. The peak is what was
+have to be fetched anew from the host, and calls that take gigabytes vary up to threefold. The peak is what was
 resident in the whole process: torch, model and image included. A difference is the largest one over all values,
 relative to the largest value: between ours and the peer's, then of each from the same formula in float64 by plain
 torch. Where an input lies on the kink of a ReLU or on a tie of a pooling window, float32 and float64 take different

@@ -95,7 +95,7 @@ def call_of(
     draw: int = 0,
 ) -> Callable[[], Any]:
     """The call as a user makes it, with the image and the samples of one draw."""
-    (image,) = scene.images(21 + draw)
+    (image,) = scene.images(draw)
     hsi = meteors_c.HSI(image=image.to(dtype), wavelengths=scene.wavelengths())
 
     def call() -> Any:
