@@ -178,9 +178,7 @@ pixels, one image a call, seeded weights. Our default path against our plain pat
 in one process; medians of {rounds} turns or more. An error is the largest difference from the plain path with model and
 image in float64, relative to the largest attribution, on {draws} images with {draws} seeds. Where an input of a ReLU or
 of a pooling window lies so near its kink that rounding decides, a gradient is another one, and the errors are those of
-1e-5 and more: it is chance which images that happens to on either path. It happens more often on the default path, as
-torch's convolutions round up to 3.5 times more where the channels of a pixel lie together, the faster layout of many
-models. Bold: below {slowest} of the plain path's speed; an error over {worst:g} times the plain path's and over the
+1e-5 and more: it is chance which images that happens to on either path. Bold: below {slowest} of the plain path's speed; an error over {worst:g} times the plain path's and over the
 spacing of float32 (1.2e-07).
 """
 

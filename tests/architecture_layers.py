@@ -203,6 +203,71 @@ def slicing(draw: Draw, shape: Shape) -> nn.Module | None:
     return Function(name, SLICES[name]) if shape[0] > 3 and min(shape[1:]) > 3 else None
 
 
+# ---------------------------------------------------------------- operators with several results
+
+
+def unpooled(x: torch.Tensor) -> torch.Tensor:
+    """As SegNet has it: maxima, something done to them, and back to their places."""
+    pooled, places = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(pooled * 1.2 + 0.3, places, 2, output_size=x.shape[2:])
+
+
+def taken_at_maxima(x: torch.Tensor) -> torch.Tensor:
+    """A value's neighbours, at the places of another's maxima."""
+    pooled, places = F.adaptive_max_pool2d(x, (2, 3), return_indices=True)
+    return pooled + 0.5 * x.flip(1).flatten(2).gather(2, places.flatten(2)).view_as(pooled)
+
+
+def by_order(x: torch.Tensor) -> torch.Tensor:
+    """Channels by the order of their means."""
+    order = x.mean((2, 3)).sort(1).indices
+    return x.gather(1, order[:, :, None, None].expand_as(x))
+
+
+def scaled_by(results: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    deviation, mean = results
+    return (x - mean) / (deviation + 0.3)
+
+
+SEVERAL: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "max_unpool2d": unpooled,
+    "gathered at maxima": taken_at_maxima,
+    "maxima alone": lambda x: F.max_pool2d(x, 3, 1, 1, return_indices=True)[0],
+    "topk": lambda x: x.topk(2, 1).values,
+    "topk and its places": lambda x: x.topk(3, 1).values * (1 + 0.1 * x.topk(3, 1).indices),
+    "sorted channels": by_order,
+    "max": lambda x: x - x.max(1, keepdim=True).values,
+    "max and its place": lambda x: x * (1 + 0.2 * x.max(1, keepdim=True).indices),
+    "min of a row": lambda x: x - 0.5 * x.min(3, keepdim=True)[0],
+    "median": lambda x: x - x.median(1, keepdim=True).values,
+    "kthvalue": lambda x: x + x.kthvalue(2, 1, keepdim=True).values,
+    "cummax": lambda x: x.cummax(2).values + 0.1 * x,
+    "aminmax": lambda x: (x - x.aminmax(dim=1, keepdim=True).min) / 2,
+    "std_mean": lambda x: scaled_by(torch.std_mean(x, 1, keepdim=True), x),
+    "var_mean": lambda x: scaled_by(torch.var_mean(x, (2, 3), keepdim=True), x),
+    "one part of three": lambda x: x.tensor_split(3, 1)[1],
+    "parts of two": lambda x: x.chunk(2, 1)[0] * 0.8 + x.chunk(2, 1)[1].mean(1, keepdim=True),
+    "rows apart": lambda x: torch.stack([x.unbind(2)[1], x.unbind(2)[-1]], 2),
+}
+
+
+def several_results(draw: Draw, shape: Shape) -> nn.Module | None:
+    """Operators of which some results are read and others are not."""
+    name = draw.choice(list(SEVERAL))
+    return Function(name, SEVERAL[name]) if shape[0] > 3 and min(shape[1:]) > 3 else None
+
+
+def long_short_term_memory(draw: Draw, shape: Shape) -> nn.Module | None:
+    """An LSTM over the means of rows: all states, and the last one."""
+    layer = nn.LSTM(shape[2], 3, batch_first=True)
+
+    def forward(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+        states, (last, _) = layer(x.mean(2))
+        return x[..., :3] * states.unsqueeze(2) + last[0][:, None, None]
+
+    return Function("LSTM", forward, layer) if shape[2] > 3 else None
+
+
 # ---------------------------------------------------------------- normalisation
 
 
@@ -365,6 +430,8 @@ LAYERS: Sequence[tuple[Layer, int]] = (  # with weights: how often
     (pixel_unshuffle, 2),
     (padding, 3),
     (slicing, 5),
+    (several_results, 5),
+    (long_short_term_memory, 1),
     (batch_norm, 3),
     (instance_norm, 1),
     (group_norm, 1),

@@ -2,6 +2,7 @@
  * affine.cpp - samples between a baseline b and an image x. As long as a program computes affine functions of its input,
  * z(b + a (x - b)) = z(b) + a (z(x) - z(b)): two evaluations of that part serve every sample.
  */
+#include "packed.h"
 #include "shortcut.h"
 
 #include <algorithm>
@@ -253,14 +254,15 @@ std::vector<at::Tensor> values_of(const Inputs &inputs, const at::Tensor &images
     return joined(Prefix{inputs.program, inputs.model, inputs.origins, inputs.most, to, in_double}.of(images, wanted));
 }
 
-/* Convolutions over two axes are up to twice as fast where the channels of a pixel lie together. */
+/* Convolutions over two axes are up to twice as fast where the channels of a pixel lie together: as the next one takes it. */
 std::vector<at::Tensor> laid_out(const Inputs &inputs, std::vector<at::Tensor> values, size_t to) {
     const auto &nodes = inputs.program.nodes;
-    const bool any = std::any_of(nodes.begin() + static_cast<std::ptrdiff_t>(to), nodes.end(), [](const Node &node) {
+    const auto next = std::find_if(nodes.begin() + static_cast<std::ptrdiff_t>(to), nodes.end(), [](const Node &node) {
         return node.dependent && node.needed && (node.name == "conv2d" || node.name == "conv_transpose2d");
     });
+    const bool together = next != nodes.end() && !(next->packed && next->packed->by_planes());
     for (at::Tensor &value : values) {
-        if (any && inputs.channels_last && value.dim() == 4) {
+        if (together && inputs.channels_last && value.dim() == 4) {
             value = value.contiguous(at::MemoryFormat::ChannelsLast);
         }
     }

@@ -3,6 +3,7 @@
  * each of them: z = z(x) + A (b - x) over the bands that are replaced, or z(b) - A (b - x) over those that are kept,
  * whichever are fewer.
  */
+#include "packed.h"
 #include "shortcut.h"
 
 #include <algorithm>
@@ -163,6 +164,8 @@ struct Sum {
     at::Tensor weight;          /* bands along axis 1 */
     at::Tensor change;          /* (images, ...): input of the baselines less that of the images */
     at::Tensor image, baseline; /* outputs, (images, ...); those of baselines where a sample has asked for them */
+    bool exact = false;         /* gradients are wanted, and many terms are added up */
+    bool grouped = false;       /* what all samples share is added up by groups of bands */
 };
 
 class Bands : public Features {
@@ -173,10 +176,10 @@ class Bands : public Features {
 
   private:
     void find(const Subject &subject);
-    at::Tensor part(const Sum &sum, int64_t row, const std::vector<int64_t> &bands, size_t count) const;
     at::Tensor sum_of(Sum &sum, const met_sample &s, int64_t row);
-    at::Tensor taken(const at::Tensor &change, int axis, const at::Tensor &index);
+    at::Tensor taken(const at::Tensor &change, int axis, const at::Tensor &index, bool exact);
     void evaluate_baselines();
+    at::Tensor by_groups(const Sum &sum, const at::Tensor &x) const;
 
     const Inputs inputs_;
     const Program &p_;
@@ -242,6 +245,8 @@ void Bands::find(const Subject &subject) {
         if (node.reads.size() == 1 && layout.axis(node.reads[0]) >= 0 &&
             sums_over(p, node, layout.axis(node.reads[0]), &sum)) {
             sum.node = i;
+            sum.exact = subject.trial.gradient && is_long_sum(sum.weight);
+            sum.weight = sum.exact ? sum.weight.contiguous() : sum.weight;
             found.push_back(sum);
             done += fraction * subject.seconds[i] +
                     SECONDS_A_BYTE * (fraction * bytes_of(p.values[static_cast<size_t>(sum.input)]) +
@@ -286,20 +291,24 @@ Bands::Bands(const Subject &subject)
     }
     back_in_double = subject.trial.gradient && is_cheap_in_double(subject, stop, 6);
     at::NoGradGuard off;
+    /* What is rounded here is the same in every sample, where plain samples round each in its way. */
+    const bool wide = is_cheap_in_double(subject, stop, 1);
     std::vector<int> inputs, outputs;
-    for (const Sum &sum : sums_) {
+    bool grouped = apart_.empty();
+    for (Sum &sum : sums_) {
+        sum.grouped = sum.exact && !wide;
+        grouped = grouped && sum.grouped;
         inputs.push_back(sum.input);
-        outputs.push_back(sum.output);
+        outputs.push_back(sum.grouped ? sum.input : sum.output);
     }
     for (const Apart &one : apart_) {
         inputs.push_back(one.value);
     }
     std::vector<int> wanted = inputs;
     wanted.insert(wanted.end(), outputs.begin(), outputs.end());
-    /* What is rounded here is the same in every sample, where plain samples round each in its way. */
-    const bool wide = is_cheap_in_double(subject, stop, 1);
     const size_t end = apart_.empty() ? sums_.back().node : stop;
-    const std::vector<at::Tensor> image = narrowed(p_, values_of(subject, subject.images, wanted, stop, wide), wanted);
+    const std::vector<at::Tensor> image =
+        narrowed(p_, values_of(subject, subject.images, wanted, grouped ? end : stop, wide), wanted);
     const std::vector<at::Tensor> baseline =
         narrowed(p_, values_of(subject, subject.baselines, inputs, end, wide), inputs);
     for (size_t i = 0; i < sums_.size(); i++) {
@@ -307,51 +316,16 @@ Bands::Bands(const Subject &subject)
         sum.change = baseline[i] - image[i];
         if (sum.matrix) {
             sum.change = sum.change.contiguous();
-        } else if (sum.change.dim() == 4 && !few_) { /* bands lie together: many are taken several times faster */
+        } else if (sum.change.dim() == 4 && !few_ && !sum.exact) { /* many bands that lie together are taken faster */
             sum.change = sum.change.contiguous(at::MemoryFormat::ChannelsLast);
         }
-        sum.image = laid_out(subject, {image[inputs.size() + i]}, stop)[0];
+        const at::Tensor &whole = image[inputs.size() + i];
+        sum.image = laid_out(subject, {sum.grouped ? by_groups(sum, whole) : whole}, stop)[0];
     }
     for (size_t i = 0; i < apart_.size(); i++) {
         apart_[i].image = image[sums_.size() + i];
         apart_[i].baseline = baseline[sums_.size() + i];
     }
-}
-
-/* What the baselines give: only samples that keep less than half of the bands are made from it. */
-void Bands::evaluate_baselines() {
-    std::vector<int> outputs;
-    for (const Sum &sum : sums_) {
-        outputs.push_back(sum.output);
-    }
-    const std::vector<at::Tensor> values =
-        laid_out(inputs_, values_of(inputs_, inputs_.baselines, outputs, stop), stop);
-    for (size_t i = 0; i < sums_.size(); i++) {
-        sums_[i].baseline = values[i];
-    }
-}
-
-/* Some bands of one input (1, ...), bands along `axis`; pieces of another size each time would break the heap up. */
-at::Tensor Bands::taken(const at::Tensor &change, int axis, const at::Tensor &index) {
-    const bool last = axis == change.dim() - 1 && change.is_contiguous();
-    const bool channels_last = axis == 1 && change.dim() == 4 && change.is_contiguous(at::MemoryFormat::ChannelsLast);
-    if (!last && !channels_last) {
-        const at::Tensor part = change.index_select(axis, index);
-        return laid_out(inputs_, {part}, stop)[0];
-    }
-    at::Tensor pixels = (last ? change : change.permute({0, 2, 3, 1})).reshape({-1, bands_});
-    const int64_t count = index.size(0);
-    if (!room_.defined() || room_.numel() < pixels.size(0) * count) {
-        room_ = at::empty({pixels.size(0) * (bands_ / 2 + static_cast<int64_t>(ROUND))}, change.options());
-    }
-    at::Tensor out = room_.slice(0, 0, pixels.size(0) * count).view({-1, count});
-    at::index_select_out(out, pixels, 1, index);
-    std::vector<int64_t> shape = change.sizes().vec();
-    if (last) {
-        shape.back() = count;
-        return out.view(shape);
-    }
-    return out.view({1, shape[2], shape[3], count}).permute({0, 3, 1, 2});
 }
 
 /* The first result of a node for another first argument, weight and no bias. */
@@ -368,6 +342,67 @@ at::Tensor linear_part(const Node &node, bool matrix, const at::Tensor &x, const
     }
     node.op.callBoxed(stack);
     return stack[0].toTensor();
+}
+
+/*
+ * What a sum makes of x (images, ...), by a few bands at a time that are added in double: what all samples share may round
+ * less than each of them would, not more.
+ */
+at::Tensor Bands::by_groups(const Sum &sum, const at::Tensor &x) const {
+    const int64_t places = sum.weight.size(2) * sum.weight.size(3);
+    const int64_t bands = std::clamp<int64_t>(200 / places, 1, 8); /* up to half a block of oneDNN's */
+    const Node &node = p_.nodes[sum.node];
+    const at::Tensor bias = node.constant(2);
+    std::vector<at::Tensor> results;
+    for (int64_t image = 0; image < x.size(0); image++) {
+        at::Tensor y;
+        for (int64_t from = 0; from < bands_; from += bands) {
+            const int64_t to = std::min(from + bands, bands_);
+            const at::Tensor few = x.slice(0, image, image + 1).slice(1, from, to);
+            const at::Tensor part = linear_part(node, sum.matrix, few, sum.weight.slice(1, from, to));
+            y = y.defined() ? y.add_(part) : part.to(at::kDouble);
+        }
+        results.push_back((bias.defined() ? y.add_(bias.view({-1, 1, 1})) : y).to(x.scalar_type()));
+    }
+    return at::cat(results);
+}
+
+/* What the baselines give: only samples that keep less than half of the bands are made from it. */
+void Bands::evaluate_baselines() {
+    std::vector<int> wanted;
+    for (const Sum &sum : sums_) {
+        wanted.push_back(sum.output);
+        wanted.push_back(sum.input);
+    }
+    const std::vector<at::Tensor> values = values_of(inputs_, inputs_.baselines, wanted, stop);
+    for (size_t i = 0; i < sums_.size(); i++) {
+        const at::Tensor &whole = values[2 * i], &x = values[2 * i + 1];
+        const bool again = sums_[i].grouped && !is_zero(x); /* of zeros there is the bias alone */
+        sums_[i].baseline = laid_out(inputs_, {again ? by_groups(sums_[i], x) : whole}, stop)[0];
+    }
+}
+
+/* Some bands of one input (1, ...), bands along `axis`; pieces of another size each time would break the heap up. */
+at::Tensor Bands::taken(const at::Tensor &change, int axis, const at::Tensor &index, bool exact) {
+    const bool last = axis == change.dim() - 1 && change.is_contiguous();
+    const bool channels_last = axis == 1 && change.dim() == 4 && change.is_contiguous(at::MemoryFormat::ChannelsLast);
+    if (!last && !channels_last) {
+        const at::Tensor part = change.index_select(axis, index);
+        return exact ? part : laid_out(inputs_, {part}, stop)[0];
+    }
+    at::Tensor pixels = (last ? change : change.permute({0, 2, 3, 1})).reshape({-1, bands_});
+    const int64_t count = index.size(0);
+    if (!room_.defined() || room_.numel() < pixels.size(0) * count) {
+        room_ = at::empty({pixels.size(0) * (bands_ / 2 + static_cast<int64_t>(ROUND))}, change.options());
+    }
+    at::Tensor out = room_.slice(0, 0, pixels.size(0) * count).view({-1, count});
+    at::index_select_out(out, pixels, 1, index);
+    std::vector<int64_t> shape = change.sizes().vec();
+    if (last) {
+        shape.back() = count;
+        return out.view(shape);
+    }
+    return out.view({1, shape[2], shape[3], count}).permute({0, 3, 1, 2});
 }
 
 at::Tensor Bands::sum_of(Sum &sum, const met_sample &s, int64_t row) {
@@ -389,7 +424,7 @@ at::Tensor Bands::sum_of(Sum &sum, const met_sample &s, int64_t row) {
     const auto taken_bands = static_cast<int64_t>(bands.size());
     bands.resize((bands.size() + ROUND - 1) / ROUND * ROUND, 0); /* with weights of 0 */
     at::Tensor index = at::tensor(bands, at::kLong).to(sum.change.device());
-    at::Tensor part = taken(sum.change.slice(0, row, row + 1), sum.axis, index);
+    at::Tensor part = taken(sum.change.slice(0, row, row + 1), sum.axis, index, sum.exact);
     at::Tensor weight = sum.weight.index_select(1, index);
     weight.slice(1, taken_bands).zero_();
     at::Tensor change = linear_part(p_.nodes[sum.node], sum.matrix, part, weight);

@@ -48,6 +48,20 @@ at::Tensor called(const c10::OperatorHandle &op, std::vector<c10::IValue> stack)
     return stack.at(0).toTensor();
 }
 
+/* The same values in another layout. Of images with channels last torch turns matrices around faster than images. */
+at::Tensor laid_out(const at::Tensor &x, at::MemoryFormat layout) {
+    const bool turned = layout == at::MemoryFormat::Contiguous && x.dim() == 4 && !x.is_contiguous(layout) &&
+                        x.is_contiguous(at::MemoryFormat::ChannelsLast);
+    if (!turned) {
+        return x.contiguous(layout);
+    }
+    at::Tensor planes = at::empty(x.sizes(), x.options());
+    for (int64_t i = 0; i < x.size(0); i++) {
+        planes[i].flatten(1).copy_(x[i].permute({1, 2, 0}).flatten(0, 1).t());
+    }
+    return planes;
+}
+
 } // namespace
 
 std::optional<ConvolutionForm> convolution_form(const Node &node) {
@@ -89,8 +103,9 @@ bool PackedConvolution::takes(const at::Tensor &weight) {
            at::globalContext().userEnabledMkldnn() && convolve() && lay_out(weight.dim() - 2);
 }
 
-PackedConvolution::PackedConvolution(ConvolutionForm form)
-    : form_(std::move(form)), one_axis_(form_.weight.dim() == 3) {
+PackedConvolution::PackedConvolution(ConvolutionForm form, bool by_planes)
+    : form_(std::move(form)), one_axis_(form_.weight.dim() == 3), by_planes_(by_planes) {
+    form_.weight = by_planes ? form_.weight.contiguous() : form_.weight;
     if (one_axis_) {
         form_.weight = form_.weight.unsqueeze(2);
         form_.stride.insert(form_.stride.begin(), 1);
@@ -117,10 +132,10 @@ at::Tensor PackedConvolution::operator()(const at::Tensor &x, const std::vector<
     if (around.size() < form_.stride.size()) {
         around.insert(around.begin(), 0);
     }
-    if (in.size(0) == 1 && in.numel() <= SMALL) {
+    if (by_planes_ || (in.size(0) == 1 && in.numel() <= SMALL)) {
         const std::vector<int64_t> zeros(around.size(), 0);
-        at::Tensor y = at::convolution(in, form_.weight, form_.bias, form_.stride, around, form_.dilation, false, zeros,
-                                       form_.groups);
+        at::Tensor y = at::convolution(by_planes_ ? laid_out(in, at::MemoryFormat::Contiguous) : in, form_.weight,
+                                       form_.bias, form_.stride, around, form_.dilation, false, zeros, form_.groups);
         return one_axis_ ? y.squeeze(2) : y;
     }
     const c10::impl::GenericList nothing(c10::OptionalType::create(c10::NumberType::get()));
@@ -188,29 +203,12 @@ at::Tensor PackedConvolution::differentiable(const at::Tensor &x) const {
     return Differentiable::apply(x, this);
 }
 
-namespace {
-
-/* The same values in another layout. Of images with channels last torch turns matrices around faster than images. */
-at::Tensor laid_out(const at::Tensor &x, at::MemoryFormat layout) {
-    const bool turned = layout == at::MemoryFormat::Contiguous && x.dim() == 4 && !x.is_contiguous(layout) &&
-                        x.is_contiguous(at::MemoryFormat::ChannelsLast);
-    if (!turned) {
-        return x.contiguous(layout);
-    }
-    at::Tensor planes = at::empty(x.sizes(), x.options());
-    for (int64_t i = 0; i < x.size(0); i++) {
-        planes[i].flatten(1).copy_(x[i].permute({1, 2, 0}).flatten(0, 1).t());
-    }
-    return planes;
-}
-
-} // namespace
-
 /* Its kernels leave channels last, and what is added to an image elsewhere is not: turning that around costs more. */
 at::Tensor PackedConvolution::gradient(const at::Tensor &of_result, at::IntArrayRef sizes,
-                                       at::MemoryFormat layout) const {
+                                       at::MemoryFormat wanted) const {
+    const at::MemoryFormat layout = by_planes_ ? at::MemoryFormat::Contiguous : wanted;
     std::call_once(once_back_, [&] {
-        const std::optional<ConvolutionForm> back = backward_form(form_);
+        const std::optional<ConvolutionForm> back = by_planes_ ? std::nullopt : backward_form(form_);
         back_ = back ? std::make_unique<PackedConvolution>(*back) : nullptr;
     });
     if (back_ && layout == at::MemoryFormat::ChannelsLast) {
@@ -223,7 +221,7 @@ at::Tensor PackedConvolution::gradient(const at::Tensor &of_result, at::IntArray
                                                 {true, false, false}));
 }
 
-std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node) {
+std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node, bool exact) {
     const bool plain = !node.opaque && !node.autocast && node.writes.empty() && node.reads.size() == 1 &&
                        node.arguments.size() > 2 && node.is_value(0);
     const std::optional<ConvolutionForm> form = plain ? convolution_form(node) : std::nullopt;
@@ -233,14 +231,21 @@ std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const No
     const Value &x = p.values[static_cast<size_t>(node.reads[0])];
     const bool fits = x.dtype == at::kFloat && static_cast<int64_t>(x.shape.size()) == form->weight.dim() &&
                       (!form->bias.defined() || form->bias.scalar_type() == at::kFloat);
-    return fits ? std::make_unique<PackedConvolution>(*form) : nullptr;
+    return fits ? std::make_unique<PackedConvolution>(*form, exact && is_long_sum(form->weight)) : nullptr;
 }
 
-void lay_out_weights(Program *p, bool channels_last, bool gradient) {
+bool is_long_sum(const at::Tensor &weight) {
+    const int64_t most = 512;
+    return weight.dim() == 4 && weight.size(2) * weight.size(3) > 1 && weight[0].numel() > most;
+}
+
+void lay_out_weights(Program *p, bool channels_last, const met_trial &trial) {
+    const bool exact = trial.gradient && !trial.replay;
     for (Node &node : p->nodes) {
         const bool runs = node.needed && node.dependent && !node.autocast;
         const bool two_axes = node.name == "conv2d" || node.name == "conv_transpose2d";
-        node.packed = runs && channels_last && (!gradient || two_axes) ? packed_convolution(*p, node) : nullptr;
+        node.packed =
+            runs && channels_last && (!trial.gradient || two_axes) ? packed_convolution(*p, node, exact) : nullptr;
         if (runs && two_axes && !node.packed && node.is_constant(1) && node.constant(1).dim() == 4) {
             const auto layout = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
             node.arguments[1].fixed = node.constant(1).detach().contiguous(layout);

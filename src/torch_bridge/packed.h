@@ -28,7 +28,9 @@ class PackedConvolution {
     /* Whether this torch has the kernels, and whether they take weights like these. */
     static bool takes(const at::Tensor &weight);
 
-    explicit PackedConvolution(ConvolutionForm form);
+    /* `by_planes`: by torch's own operator, with each channel's places side by side instead. */
+    explicit PackedConvolution(ConvolutionForm form, bool by_planes = false);
+    bool by_planes() const { return by_planes_; }
 
     /* The convolution of x (n, channels, ...), with the channels of each place side by side. Autograd does not see it. */
     at::Tensor operator()(const at::Tensor &x) const { return (*this)(x, form_.padding); }
@@ -45,19 +47,29 @@ class PackedConvolution {
 
     ConvolutionForm form_;
     bool one_axis_; /* which is run as the second of two */
+    bool by_planes_;
     mutable std::once_flag once_, once_back_;
     mutable std::unique_ptr<PackedConvolution> back_; /* gives gradients; NULL: torch's own operator does */
     mutable at::Tensor weight_;                       /* laid out */
 };
 
-/* The convolution of a node; NULL where its kernels would not take it. */
-std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node);
+/* The convolution of a node; NULL where its kernels would not take it. `exact`: by planes where it adds up many terms. */
+std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node, bool exact = false);
+
+/*
+ * Whether a convolution over two axes with such a weight adds up many terms, over 512. Torch's kernels for channels that
+ * lie together add one after the other, so that their rounding grows with the root of that number: it is 1.4 times the
+ * other kernels' at 288 terms, 1.9 times at 576 and 3.5 times at 2,304. Where an input of a ReLU is nearer to 0 than its
+ * rounding, the gradient is another one.
+ */
+bool is_long_sum(const at::Tensor &weight);
 
 /*
  * Lay the weights of a program's convolutions out once for images that have their channels last; torch would do that in
- * every call. `gradient`: whether gradients will be asked for. `channels_last`: or none of it.
+ * every call. Where gradients will be asked for, convolutions that add up many terms keep the usual layout.
+ * `channels_last`: or none of it.
  */
-void lay_out_weights(Program *p, bool channels_last, bool gradient);
+void lay_out_weights(Program *p, bool channels_last, const met_trial &trial);
 
 } // namespace bridge
 

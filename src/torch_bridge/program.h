@@ -88,6 +88,9 @@ struct Node {
     std::string full_name() const;
 };
 
+/* Whether all values are +0, as far as that is told at once, in a block of memory. */
+bool is_zero(const at::Tensor &x);
+
 /* A model's run. */
 class Program {
   public:

@@ -7,9 +7,7 @@
 #include <unordered_set>
 
 namespace bridge {
-namespace {
 
-/* Whether all values are +0, as far as that is told at once, in a block of memory. */
 bool is_zero(const at::Tensor &x) {
     if (!x.device().is_cpu() || x.numel() == 0 || !at::isFloatingType(x.scalar_type()) ||
         !x.is_non_overlapping_and_dense()) {
@@ -18,6 +16,8 @@ bool is_zero(const at::Tensor &x) {
     const auto *bytes = static_cast<const uint8_t *>(x.const_data_ptr());
     return bytes[0] == 0 && std::equal(bytes + 1, bytes + x.nbytes(), bytes); /* each is what the one before it is */
 }
+
+namespace {
 
 bool is_dtype(const c10::Argument &argument) {
     c10::TypePtr type = argument.real_type();

@@ -157,6 +157,24 @@ Recordings::Entry second_run(met_prepared &p, const Recorded &first, const at::T
 }
 
 /*
+ * Whether more than half of the convolutions over windows behind what is affine in the input add up many terms: then all
+ * keep the usual layout, which would change from one to the next.
+ */
+bool are_most_sums_long(const Program &p) {
+    const std::vector<size_t> affine = affine_positions(p);
+    size_t windows = 0, many = 0;
+    for (size_t i = affine.empty() ? 0 : affine.back(); i < p.nodes.size(); i++) {
+        const Node &node = p.nodes[i];
+        const at::Tensor weight =
+            node.name == "conv2d" && node.needed && node.dependent ? node.constant(1) : at::Tensor();
+        const bool window = weight.defined() && weight.dim() == 4 && weight.size(2) * weight.size(3) > 1;
+        windows += window ? 1 : 0;
+        many += window && is_long_sum(weight) ? 1 : 0;
+    }
+    return 2 * many > windows;
+}
+
+/*
  * The program that two runs of the model have in common, the first of which is of this call. That alone often tells that
  * nothing is gained; then there is no second.
  */
@@ -203,8 +221,9 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     if (!gradient.values.empty()) {
         first.reset();
     }
-    for (const bool channels_last : {true, false}) {
-        lay_out_weights(p.program.get(), channels_last, trial.gradient);
+    const bool together = !trial.gradient || trial.replay || !are_most_sums_long(*p.program);
+    for (const bool channels_last : {together, false}) {
+        lay_out_weights(p.program.get(), channels_last, trial);
         try {
             p.features =
                 features_for({{model, *p.program, p.images, baselines, p.origins, bands, p.most, channels_last},

@@ -135,3 +135,46 @@ def test_weights_that_change_between_calls():
         with mt.options(shortcuts=False):
             plain = explainer.get_spatial_attributes(image(torch.float32), target=0, sliding_window_shapes=5, strides=5)
         assert torch.allclose(got.attributes, plain.attributes, atol=1e-5 * float(plain.attributes.abs().max()))
+
+
+class Cancelling(nn.Module):
+    """Squares of sums of many terms that nearly cancel: their gradients are as exact as the sums are."""
+
+    def __init__(self, bands: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(bands, channels, size), nn.Conv2d(channels, 16, 3)
+        self.slope = 1 if size == 1 else 20
+        with torch.no_grad():
+            for layer in (self.first, self.second):
+                layer.weight -= layer.weight.mean(dim=(1, 2, 3), keepdim=True)
+                layer.bias.zero_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(1 + 0.2 * torch.tanh(self.slope * self.first(x))).square().flatten(1).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("channels", [32, 64, 256])  # short sums, long ones, and very long ones
+@pytest.mark.parametrize(
+    ("method", "size"), [("IntegratedGradients", 1), ("HyperNoiseTunnel", 1), ("HyperNoiseTunnel", 5)]
+)
+def test_long_sums_of_gradients_round_as_on_the_plain_path(method, size, channels):
+    torch.manual_seed(0)
+    bands = 64
+    model = Cancelling(bands, channels, size)
+    values = 1 + 0.1 * torch.rand(bands, 30, 33, dtype=torch.float64)
+
+    def attributed(model: nn.Module, dtype: torch.dtype, shortcuts: Any) -> Any:
+        hsi = mt.HSI(image=values.to(dtype), wavelengths=torch.linspace(400, 900, bands))
+        torch.manual_seed(0)
+        with mt.options(shortcuts=shortcuts):
+            if method == "IntegratedGradients":
+                return attr.IntegratedGradients(explainable(model)).attribute(hsi, target=0, baseline=0.9, n_steps=20)
+            return attr.HyperNoiseTunnel(attr.Saliency(explainable(model))).attribute(
+                hsi, target=0, baseline=0.9, n_samples=10
+            )
+
+    got, plain = (attributed(model, torch.float32, how) for how in ("always", False))
+    exact = attributed(model.double(), torch.float64, False).attributes
+    assert_shortcut(got.report)
+    error, usual = ((one.attributes - exact).square().mean().sqrt() for one in (got, plain))
+    assert error <= 1.15 * usual
