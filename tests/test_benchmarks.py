@@ -99,6 +99,7 @@ def test_cells_are_measured(method: str) -> None:
     assert 0 <= row["plain_error"] < 1e-2
     assert row["plain_error"] <= row["largest_plain_error"]
     assert 0 <= row["error"] <= row["largest_error"]
+    assert (row["draws"] > third_party.DRAWS) == (row["kinks"] + row["plain_kinks"] > 0)
     assert (row["shortcut"] is None) != (row["declined"] is None)
 
 
@@ -112,7 +113,8 @@ def test_figures_say_what_is_missed() -> None:
 def cell(ratio: float, error: float, plain_error: float, largest: float = 0.0) -> dict[str, Any]:
     return {
         "model": "ResNet", "method": "Saliency", "ratio": ratio, "error": error, "plain_error": plain_error,
-        "largest_error": largest, "largest_plain_error": 0.0, "shortcut": None, "declined": "none",
+        "largest_error": largest, "largest_plain_error": 0.0, "draws": 5, "kinks": int(largest > 1e-5),
+        "plain_kinks": 0, "shortcut": None, "declined": "none",
     }  # fmt: skip
 
 
@@ -123,6 +125,7 @@ def test_summary_counts_what_is_slow_and_what_is_wrong() -> None:
     assert "| geometric mean of all cells | 1.00 x | **missed**" in text
     assert "a median error over 2 times the plain path's | 1 | **missed**" in text
     assert "largest error is over 2 times the plain path's | 2 |" in text
+    assert "| errors over 1e-05, of the default : of the plain path | 2 : 0 |" in text
 
 
 def test_summary_of_cells_that_failed() -> None:

@@ -41,16 +41,20 @@ class SegmentSums : public Features {
     double bytes_ = 0;                   /* of those of one image */
 };
 
-/* Values (n, ...) as (n, numbers), each in the order in which it lies in memory; and back, as `like` lies. */
-at::Tensor flat(const at::Tensor &values) {
-    const bool last = values.dim() == 4 && values.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
-    return (last ? values.permute({0, 2, 3, 1}) : values).reshape({values.size(0), -1});
+/* Whether the channels of each place lie together. Of one sample and of several it may be another answer. */
+bool are_channels_last(const at::Tensor &values) {
+    return values.dim() == 4 && values.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+}
+
+/* Values (n, ...) as (n, numbers), each in the order in which `like` lies in memory; and back. */
+at::Tensor flat(const at::Tensor &values, const at::Tensor &like) {
+    return (are_channels_last(like) ? values.permute({0, 2, 3, 1}) : values).reshape({values.size(0), -1});
 }
 
 at::Tensor unflat(const at::Tensor &numbers, const at::Tensor &like) {
     std::vector<int64_t> sizes = like.sizes().vec();
     sizes[0] = numbers.size(0);
-    if (like.dim() == 4 && like.suggest_memory_format() == at::MemoryFormat::ChannelsLast) {
+    if (are_channels_last(like)) {
         return numbers.view({sizes[0], sizes[2], sizes[3], sizes[1]}).permute({0, 3, 1, 2});
     }
     return numbers.view(sizes);
@@ -108,7 +112,7 @@ std::vector<at::Tensor> SegmentSums::reached(const met_segments &segments, at::I
         const at::Tensor &like = image_[found.size()];
         std::vector<int64_t> sizes = like.sizes().vec();
         sizes[0] = count;
-        found.push_back(flat(reach.gt(0).expand(sizes).contiguous(like.suggest_memory_format())));
+        found.push_back(flat(reach.gt(0).expand(sizes), like));
     }
     return found;
 }
@@ -162,7 +166,7 @@ const SegmentSums::Additions &SegmentSums::additions(int64_t row, const met_segm
         const at::Tensor part = at::where(flagged_places(in_set, segments, image), change, nothing);
         const std::vector<at::Tensor> values = evaluated(part, row);
         for (size_t v = 0; v < live_.size(); v++) {
-            const at::Tensor added = flat(values[v] - zero[v]).to(all[v].scalar_type());
+            const at::Tensor added = flat(values[v] - zero[v], image_[v]).to(all[v].scalar_type());
             if (!added.isfinite().all().item<bool>()) { /* times 0 that is not 0 */
                 throw Declined(MET_DECLINE_VALUES, "the affine part of the model gives values that are not finite");
             }
@@ -195,7 +199,7 @@ std::vector<at::Tensor> SegmentSums::of(const met_sample *s, const std::vector<i
         }
         for (size_t v = 0; v < live_.size(); v++) {
             const at::Tensor &image = image_[v];
-            const at::Tensor base = flat(image.slice(0, rows[i], rows[i] + 1)).expand({n, -1});
+            const at::Tensor base = flat(image.slice(0, rows[i], rows[i] + 1), image).expand({n, -1});
             const at::Tensor sums =
                 segments == nullptr ? base.contiguous()
                                     : at::addmm(base, replaced.to(image.options()), additions(rows[i], *segments)[v]);

@@ -119,6 +119,7 @@ FLOOR = {
 }
 tried: Counter[str] = Counter()
 taken: Counter[str] = Counter()
+jumped: Counter[str] = Counter()
 
 
 def result(method: Callable[[Any, Scene], Any], network: torch.nn.Module, scene: Scene, shortcuts: bool | str) -> Any:
@@ -152,12 +153,27 @@ def faults(seed: int, architecture: Architecture, method: Callable[[Any, Scene],
         return [f"seed {seed}, {name}: {error!r}\n{architecture.description}"]
     tried[name] += 1
     taken[name] += fast.report.shortcut is not None
-    found, apart = [], difference(fast, plain, output_of(architecture.module, scene))
-    if not apart <= 1e-10:
+    found: list[str] = []
+    apart = difference(fast, plain, output_of(architecture.module, scene))
+    if not apart <= 1e-10 and not jumps(architecture, method, seed, plain):
         found.append(f"{apart:.1e} apart")
     if (fast.report.shortcut is None) == (fast.report.shortcut_declined is None):
         found.append("neither taken nor declined")
     return [f"seed {seed}, {name}: {', '.join(found)}\n{fast.report}\n{architecture.description}"] if found else []
+
+
+def jumps(architecture: Architecture, method: Callable[[Any, Scene], Any], seed: int, plain: Any) -> bool:
+    """Whether the plain path's own results differ where its inputs do by rounding: equal values are told apart."""
+    for trial in range(10):
+        scene, random = Scene(architecture.shape, seed), torch.Generator().manual_seed(trial)
+        rounding = [1 + torch.randint(-4, 5, scene.shape, generator=random).double() * 2.0**-52 for _ in range(2)]
+        scene.hsi = HSI(image=scene.hsi.image * rounding[0], wavelengths=scene.hsi.wavelengths)
+        scene.baseline = scene.baseline * rounding[1]
+        other = result(method, architecture.module, scene, False)
+        if difference(other, plain, output_of(architecture.module, scene)) > 1e-10:
+            jumped[method.__name__] += 1
+            return True
+    return False
 
 
 def blocks() -> list[range]:
@@ -192,6 +208,7 @@ def test_shortcuts_are_taken() -> None:
         pytest.skip("too few architectures for a share")
     shares = {name: taken[name] / tried[name] for name in FLOOR}
     assert all(shares[name] >= FLOOR[name] for name in FLOOR), shares
+    assert sum(jumped.values()) <= 1e-3 * sum(tried.values()), jumped
 
 
 def ruled(seed: int) -> list[tuple[str, Callable[[Any, Scene], Any]]]:

@@ -390,6 +390,33 @@ def test_what_is_unknown_ends_what_is_followed(name: str) -> None:
     assert_same(fast, plain)
 
 
+class Upwards(nn.Module):
+    """A transposed convolution of the image itself, and what is not followed."""
+
+    def __init__(self, kernel: int, stride: int, padding: int) -> None:
+        super().__init__()
+        self.layer = nn.ConvTranspose2d(BANDS, 3, kernel, stride=stride, padding=padding)
+        self.end = nn.LazyLinear(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.end(torch.fft.rfft2(self.layer(x)).abs().flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(2, 2, 1), (3, 2, 1), (3, 3, 2), (4, 3, 1), (1, 2, 0), (1, 2, 1)]
+)
+@pytest.mark.parametrize("window", [(2, 1, 2), (BANDS, 1, 1), (BANDS, 2, 3)])
+def test_first_and_last_places_of_a_transposed_convolution(window: Any, kernel: int, stride: int, padding: int) -> None:
+    """Their results are as large as one another, and lie elsewhere to what they are made of."""
+    torch.manual_seed(4)
+    model = Upwards(kernel, stride, padding).eval()
+    model(torch.rand(1, BANDS, ROWS, COLUMNS))  # gives the lazy end its size
+    model.double()
+    fast, plain = (occlude(model, image(), window, window, shortcuts=how) for how in ("always", False))
+    followed(fast)
+    assert_same(fast, plain)
+
+
 def test_a_window_over_all_is_equal_too() -> None:
     fast = occlude(make(NET), image(), (BANDS, ROWS, COLUMNS), (1, 1, 1))
     assert_same(fast, occlude(make(NET), image(), (BANDS, ROWS, COLUMNS), (1, 1, 1), shortcuts=False))

@@ -61,6 +61,18 @@ class Branches(Flat):
         return self.head((left.tanh() * right.permute(0, 3, 1, 2).sigmoid()).flatten(1))
 
 
+class Tokens(Flat):
+    """A matrix on tokens. Its result for one sample lies in memory as that of no batch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(BANDS, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.project(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(len(x), -1, *x.shape[2:])
+        return self.head(torch.tanh(tokens).flatten(1))
+
+
 class Volumes(Flat):
     """A convolution over bands, rows and columns."""
 
@@ -108,7 +120,7 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "kind"), each_pair(METHODS, [Flat, Patches, Branches, Volumes]))
+@pytest.mark.parametrize(("method", "kind"), each_pair(METHODS, [Flat, Patches, Branches, Tokens, Volumes]))
 def test_the_plain_numbers(method, kind):
     method, mask, arguments = method
     model, hsi = made(kind), image()
@@ -117,7 +129,7 @@ def test_the_plain_numbers(method, kind):
     assert difference(got, explained(method, model, hsi, mask, False, **arguments)) <= 1e-11
 
 
-@pytest.mark.parametrize("kind", [Flat, Patches, Branches, Volumes])
+@pytest.mark.parametrize("kind", [Flat, Patches, Branches, Tokens, Volumes])
 def test_float32_is_no_further_from_float64(kind):
     exact = explained(KernelShap, made(kind), image(), SIX, False)
     model, hsi = made(kind, torch.float32), image(dtype=torch.float32)

@@ -49,6 +49,19 @@ struct Convolution : Separable {
         return {out[0].first / each, out[0].last / each};
     }
 
+    /*
+     * How far behind the first place of `out` a transposed convolution of what that reads begins, along each axis: another
+     * number at the borders, and from one place to the next where there are strides.
+     */
+    Ints begins(const Box &out) const {
+        const Box from = reads(0, out, 0);
+        Ints found;
+        for (size_t d = 1; d < out.axes(); d++) {
+            found.push_back(from[d].first * form.stride[d - 1] - form.padding[d - 1] - out[d].first);
+        }
+        return found;
+    }
+
     const at::Tensor &weight_for(const at::Tensor &x) const {
         const bool last = weight_last.defined() && x.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
         return last ? weight_last : form.weight;
@@ -66,6 +79,8 @@ struct Convolution : Separable {
         key->push_back(out[0].first);
         key->push_back(
             changed[0] == nullptr ? 0 : (*changed[0])[0].first); /* an update reads these columns of the weight */
+        const Ints first = form.transposed ? begins(out) : Ints();
+        key->insert(key->end(), first.begin(), first.end());
     }
 
     at::Tensor compute(const std::vector<at::Tensor> &patches, const Box &out, size_t) const override {
@@ -79,17 +94,19 @@ struct Convolution : Separable {
         const at::Tensor &laid_out = weight_for(patches[0]);
         const at::Tensor w = all ? laid_out : laid_out.slice(0, g.first * rows, g.last * rows);
         const at::Tensor b = all || !form.bias.defined() ? form.bias : form.bias.slice(0, out[0].first, out[0].last);
-        at::Tensor y = by_torch(patches[0], w, b, zeros, g.size());
         if (!form.transposed) {
-            return y;
+            return by_torch(patches[0], w, b, zeros, g.size());
         }
-        const Box from = reads(0, out, 0);
+        const at::Tensor y = by_torch(patches[0], w, {}, zeros, g.size());
+        const Ints first = begins(out);
         std::vector<std::pair<int64_t, int64_t>> around;
-        for (size_t d = 1; d < out.axes(); d++) { /* to the range that is asked for, which lies inside */
-            const int64_t first = from[d].first * form.stride[d - 1] - form.padding[d - 1] - out[d].first;
-            around.emplace_back(first, -(first + y.size(static_cast<int64_t>(d) + 1) - out[d].size()));
+        for (size_t d = 0; d < first.size(); d++) { /* to the range that is asked for, which lies inside */
+            around.emplace_back(first[d], -(first[d] + y.size(static_cast<int64_t>(d) + 2) - out[d + 1].size()));
         }
-        return pad(y, around, 0);
+        const at::Tensor placed = pad(y, around, 0); /* with places that nothing is written to */
+        Ints channels(spatial() + 2, 1);
+        channels[1] = -1;
+        return b.defined() ? placed + b.view(channels) : placed;
     }
 
     bool updates(const Changes &changed, bool differences) const override {
