@@ -245,7 +245,7 @@ void Bands::find(const Subject &subject) {
         if (node.reads.size() == 1 && layout.axis(node.reads[0]) >= 0 &&
             sums_over(p, node, layout.axis(node.reads[0]), &sum)) {
             sum.node = i;
-            sum.exact = subject.trial.gradient && is_long_sum(sum.weight);
+            sum.exact = subject.trial.gradient && is_narrow(subject) && is_long_sum(sum.weight);
             sum.weight = sum.exact ? sum.weight.contiguous() : sum.weight;
             found.push_back(sum);
             done += fraction * subject.seconds[i] +

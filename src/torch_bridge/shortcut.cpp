@@ -221,7 +221,8 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     if (!gradient.values.empty()) {
         first.reset();
     }
-    const bool together = !trial.gradient || trial.replay || !are_most_sums_long(*p.program);
+    const bool exact = trial.gradient && !trial.replay && !wide && model.device.is_cpu();
+    const bool together = !exact || !are_most_sums_long(*p.program);
     for (const bool channels_last : {together, false}) {
         lay_out_weights(p.program.get(), channels_last, trial);
         try {
