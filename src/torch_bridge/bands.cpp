@@ -165,7 +165,6 @@ struct Sum {
     at::Tensor change;          /* (images, ...): input of the baselines less that of the images */
     at::Tensor image, baseline; /* outputs, (images, ...); those of baselines where a sample has asked for them */
     bool exact = false;         /* gradients are wanted, and many terms are added up */
-    bool grouped = false;       /* what all samples share is added up by groups of bands */
 };
 
 class Bands : public Features {
@@ -177,8 +176,10 @@ class Bands : public Features {
   private:
     void find(const Subject &subject);
     at::Tensor sum_of(Sum &sum, const met_sample &s, int64_t row);
-    at::Tensor taken(const at::Tensor &change, int axis, const at::Tensor &index, bool exact);
+    at::Tensor taken(const Sum &sum, int64_t row, const at::Tensor &index);
     void evaluate_baselines();
+    /* Whether what all samples share is added up by groups of bands. */
+    bool is_grouped(const Sum &sum) const { return sum.exact && !wide_; }
     at::Tensor by_groups(const Sum &sum, const at::Tensor &x) const;
 
     const Inputs inputs_;
@@ -192,8 +193,9 @@ class Bands : public Features {
     };
     std::vector<Apart> apart_;
     std::vector<int> live_;
-    bool few_ = false; /* bands are replaced in a sample, or kept */
-    at::Tensor room_;  /* for bands that are taken */
+    bool few_ = false;  /* bands are replaced in a sample, or kept */
+    bool wide_ = false; /* what all samples share is evaluated in double */
+    at::Tensor room_;   /* for bands that are taken */
 };
 
 bool is_convolution(const Node &node) {
@@ -292,14 +294,13 @@ Bands::Bands(const Subject &subject)
     back_in_double = subject.trial.gradient && is_cheap_in_double(subject, stop, 6);
     at::NoGradGuard off;
     /* What is rounded here is the same in every sample, where plain samples round each in its way. */
-    const bool wide = is_cheap_in_double(subject, stop, 1);
+    wide_ = is_cheap_in_double(subject, stop, 1);
     std::vector<int> inputs, outputs;
-    bool grouped = apart_.empty();
-    for (Sum &sum : sums_) {
-        sum.grouped = sum.exact && !wide;
-        grouped = grouped && sum.grouped;
+    bool grouped = apart_.empty(); /* all: then the last of them is not run */
+    for (const Sum &sum : sums_) {
+        grouped = grouped && is_grouped(sum);
         inputs.push_back(sum.input);
-        outputs.push_back(sum.grouped ? sum.input : sum.output);
+        outputs.push_back(is_grouped(sum) ? sum.input : sum.output);
     }
     for (const Apart &one : apart_) {
         inputs.push_back(one.value);
@@ -308,9 +309,9 @@ Bands::Bands(const Subject &subject)
     wanted.insert(wanted.end(), outputs.begin(), outputs.end());
     const size_t end = apart_.empty() ? sums_.back().node : stop;
     const std::vector<at::Tensor> image =
-        narrowed(p_, values_of(subject, subject.images, wanted, grouped ? end : stop, wide), wanted);
+        narrowed(p_, values_of(subject, subject.images, wanted, grouped ? end : stop, wide_), wanted);
     const std::vector<at::Tensor> baseline =
-        narrowed(p_, values_of(subject, subject.baselines, inputs, end, wide), inputs);
+        narrowed(p_, values_of(subject, subject.baselines, inputs, end, wide_), inputs);
     for (size_t i = 0; i < sums_.size(); i++) {
         Sum &sum = sums_[i];
         sum.change = baseline[i] - image[i];
@@ -320,7 +321,7 @@ Bands::Bands(const Subject &subject)
             sum.change = sum.change.contiguous(at::MemoryFormat::ChannelsLast);
         }
         const at::Tensor &whole = image[inputs.size() + i];
-        sum.image = laid_out(subject, {sum.grouped ? by_groups(sum, whole) : whole}, stop)[0];
+        sum.image = laid_out(subject, {is_grouped(sum) ? by_groups(sum, whole) : whole}, stop)[0];
     }
     for (size_t i = 0; i < apart_.size(); i++) {
         apart_[i].image = image[sums_.size() + i];
@@ -377,18 +378,20 @@ void Bands::evaluate_baselines() {
     const std::vector<at::Tensor> values = values_of(inputs_, inputs_.baselines, wanted, stop);
     for (size_t i = 0; i < sums_.size(); i++) {
         const at::Tensor &whole = values[2 * i], &x = values[2 * i + 1];
-        const bool again = sums_[i].grouped && !is_zero(x); /* of zeros there is the bias alone */
+        const bool again = is_grouped(sums_[i]) && !is_zero(x); /* of zeros there is the bias alone */
         sums_[i].baseline = laid_out(inputs_, {again ? by_groups(sums_[i], x) : whole}, stop)[0];
     }
 }
 
-/* Some bands of one input (1, ...), bands along `axis`; pieces of another size each time would break the heap up. */
-at::Tensor Bands::taken(const at::Tensor &change, int axis, const at::Tensor &index, bool exact) {
+/* The change of some bands of one image, (1, ...); pieces of another size each time would break the heap up. */
+at::Tensor Bands::taken(const Sum &sum, int64_t row, const at::Tensor &index) {
+    const at::Tensor change = sum.change.slice(0, row, row + 1);
+    const int axis = sum.axis;
     const bool last = axis == change.dim() - 1 && change.is_contiguous();
     const bool channels_last = axis == 1 && change.dim() == 4 && change.is_contiguous(at::MemoryFormat::ChannelsLast);
     if (!last && !channels_last) {
         const at::Tensor part = change.index_select(axis, index);
-        return exact ? part : laid_out(inputs_, {part}, stop)[0];
+        return sum.exact ? part : laid_out(inputs_, {part}, stop)[0];
     }
     at::Tensor pixels = (last ? change : change.permute({0, 2, 3, 1})).reshape({-1, bands_});
     const int64_t count = index.size(0);
@@ -424,7 +427,7 @@ at::Tensor Bands::sum_of(Sum &sum, const met_sample &s, int64_t row) {
     const auto taken_bands = static_cast<int64_t>(bands.size());
     bands.resize((bands.size() + ROUND - 1) / ROUND * ROUND, 0); /* with weights of 0 */
     at::Tensor index = at::tensor(bands, at::kLong).to(sum.change.device());
-    at::Tensor part = taken(sum.change.slice(0, row, row + 1), sum.axis, index, sum.exact);
+    at::Tensor part = taken(sum, row, index);
     at::Tensor weight = sum.weight.index_select(1, index);
     weight.slice(1, taken_bands).zero_();
     at::Tensor change = linear_part(p_.nodes[sum.node], sum.matrix, part, weight);

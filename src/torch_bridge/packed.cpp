@@ -234,9 +234,12 @@ std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const No
     return fits ? std::make_unique<PackedConvolution>(*form, exact && is_long_sum(form->weight)) : nullptr;
 }
 
+int64_t terms_of_windows(const at::Tensor &weight) {
+    return weight.dim() == 4 && weight.size(2) * weight.size(3) > 1 ? weight[0].numel() : 0;
+}
+
 bool is_long_sum(const at::Tensor &weight) {
-    const int64_t most = 512;
-    return weight.dim() == 4 && weight.size(2) * weight.size(3) > 1 && weight[0].numel() > most;
+    return terms_of_windows(weight) > 512;
 }
 
 void lay_out_weights(Program *p, bool channels_last, const met_trial &trial) {

@@ -54,10 +54,13 @@ class PackedConvolution {
 };
 
 /* The convolution of a node; NULL where its kernels would not take it. `exact`: by planes where it adds up many terms. */
-std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node, bool exact = false);
+std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node, bool exact);
+
+/* How many terms a convolution over two axes adds up for each result, by its weight; 0: it has no windows. */
+int64_t terms_of_windows(const at::Tensor &weight);
 
 /*
- * Whether a convolution over two axes with such a weight adds up many terms, over 512. Torch's kernels for channels that
+ * Whether those are many, over 512. Torch's kernels for channels that
  * lie together add one after the other, so that their rounding grows with the root of that number: it is 1.4 times the
  * other kernels' at 288 terms, 1.9 times at 576 and 3.5 times at 2,304. Where an input of a ReLU is nearer to 0 than its
  * rounding, the gradient is another one.

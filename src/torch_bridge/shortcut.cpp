@@ -165,11 +165,10 @@ bool are_most_sums_long(const Program &p) {
     size_t windows = 0, many = 0;
     for (size_t i = affine.empty() ? 0 : affine.back(); i < p.nodes.size(); i++) {
         const Node &node = p.nodes[i];
-        const at::Tensor weight =
-            node.name == "conv2d" && node.needed && node.dependent ? node.constant(1) : at::Tensor();
-        const bool window = weight.defined() && weight.dim() == 4 && weight.size(2) * weight.size(3) > 1;
-        windows += window ? 1 : 0;
-        many += window && is_long_sum(weight) ? 1 : 0;
+        if (node.name == "conv2d" && node.needed && node.dependent && node.is_constant(1)) {
+            windows += terms_of_windows(node.constant(1)) > 0 ? 1 : 0;
+            many += is_long_sum(node.constant(1)) ? 1 : 0;
+        }
     }
     return 2 * many > windows;
 }
