@@ -37,6 +37,9 @@ int met_ask(engine *e, const void *first, const void *others, size_t n, size_t j
         out->width = request.y.width;
         e->report->evaluations_verifying += n;
         e->report->seconds_in_model += seconds;
+        if (status == MET_OK && n == 1 && (gradient || !e->job->gradient)) {
+            met_note_alone(e, seconds);
+        }
     }
     met_buffer_release(buffer);
     met_deallocate(targets);

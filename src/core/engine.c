@@ -16,6 +16,12 @@
 #define FEATURES 4
 /* Where outputs alone are wanted no sample is rendered there: what is made for each is about one part in so many. */
 #define CHANGED_PART 8
+/*
+ * What is rendered to learn what that costs is in vain where a shortcut takes over. Of few samples it more often does not:
+ * then as many are rendered as the plain path begins with, at most such a part of all.
+ */
+#define FEW_SAMPLES 33
+#define FIRST_PART 4
 /* A chunk costs about this many times its input: gradient and the model's own activations. */
 #define CHUNK_FACTOR 8
 
@@ -227,6 +233,9 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
     }
     int status = met_evaluate(e, &x, &dx, &request.y, seconds);
     const size_t again = met_count_call(e, first, n, *seconds);
+    if (status == MET_OK && n == 1) {
+        met_note_alone(e, *seconds);
+    }
     const bool verify = watched && status == MET_OK;
     if (x.modified && (status == MET_ESINGLE || verify || (status == MET_OK && e->job->reads_sample))) {
         const int restored = restore(e, in_chunk);
@@ -308,10 +317,10 @@ size_t met_largest_chunk(const engine *e, bool prepared) {
     return grown > first ? (grown < limit ? grown : limit) : first;
 }
 
-/* Chunks of `samples` at most. */
-static void start_tuner(const engine *e, met_tuner *t, size_t samples, bool prepared) {
+/* Chunks of `samples` at most, the first of `first`. */
+static void start_tuner(const engine *e, met_tuner *t, size_t first, size_t samples, bool prepared) {
     const size_t largest = met_largest_chunk(e, prepared);
-    met_tuner_start(t, met_chunk_first(e), met_min_size(largest, samples), samples, e->options->max_batch_size == 0);
+    met_tuner_start(t, first, met_min_size(largest, samples), samples, e->options->max_batch_size == 0);
 }
 
 int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t calls) {
@@ -328,23 +337,43 @@ void met_free_plain(engine *e) {
     met_free_chunk(e);
 }
 
-int met_run_first(engine *e, size_t samples) {
-    met_tuner one;
-    size_t *next = &e->measured;
-    met_tuner_start(&one, 1, 1, 1, false);
-    int status = met_run_plain(e, next, samples, &one, SIZE_MAX);
+/* Keep what the first sample of all gave, if it is among those of the last chunk, of at most n. */
+static int keep_first(engine *e, size_t n) {
+    size_t j = 0;
+    while (j < n && (e->image_of[j] != 0 || e->k_of[j] != 0)) {
+        j++;
+    }
+    if (j == n || e->first_values != NULL || (n > 1 && e->report->batching == MET_BATCHING_SINGLE)) {
+        return MET_OK;
+    }
+    e->first_values = met_allocate(e->width, sizeof *e->first_values);
+    if (e->first_values == NULL) {
+        return met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", e->width);
+    }
+    memcpy(e->first_values, e->values + j * e->width, e->width * sizeof *e->values);
+    return MET_OK;
+}
+
+int met_run_first(engine *e) {
+    const size_t total = e->job->images * e->job->evaluations;
+    e->goes_on = e->eligible && total < FEW_SAMPLES && total >= FIRST_PART;
+    if (!e->goes_on) {
+        met_tuner_start(&e->measuring, 1, 1, 1, false);
+    } else if (e->measured == 0) {
+        start_tuner(e, &e->measuring, met_min_size(met_chunk_first(e), total / FIRST_PART), total, false);
+    }
+    const size_t n = e->measuring.chunk;
+    e->timing = true;
+    const int status = met_run_plain(e, &e->measured, e->job->evaluations, &e->measuring, 1);
+    e->timing = false;
+    return status == MET_OK ? keep_first(e, n) : status;
+}
+
+void met_note_alone(engine *e, double seconds) {
     double *alone = &e->report->seconds_alone;
-    if (status == MET_OK && one.cheapest > 0) {
-        *alone = *alone > 0 && *alone < one.cheapest ? *alone : one.cheapest;
+    if (e->timing && (*alone == 0 || seconds < *alone)) {
+        *alone = seconds;
     }
-    if (status == MET_OK && one.cheapest > 0 && e->image_of[0] == 0 && e->k_of[0] == 0) {
-        e->first_values = met_allocate(e->width, sizeof *e->first_values);
-        if (e->first_values == NULL) {
-            return met_fail(MET_ENOMEM, "%zu outputs do not fit into memory", e->width);
-        }
-        memcpy(e->first_values, e->values, e->width * sizeof *e->values);
-    }
-    return status;
 }
 
 size_t met_start_again(engine *e, size_t from, size_t to, const met_report *before, size_t done) {
@@ -404,15 +433,18 @@ static int run_groups(engine *e, bool shortcut) {
     const size_t group = shortcut ? met_group_size(e) : job->images;
     met_tuner plain, prepared;
     int status = MET_OK;
-    start_tuner(e, &plain, job->images * job->evaluations, false);
-    start_tuner(e, &prepared, met_min_size(group, job->images) * job->evaluations, true);
+    start_tuner(e, &plain, met_chunk_first(e), job->images * job->evaluations, false);
+    start_tuner(e, &prepared, met_chunk_first(e), met_min_size(group, job->images) * job->evaluations, true);
     for (size_t from = 0; from < job->images && status == MET_OK; from += group) {
         const size_t to = group < job->images - from ? from + group : job->images;
         const bool taken = shortcut && !e->plain_is_best && !e->hopeless;
         status = taken ? met_run_shortcut(e, from, to, &prepared, &plain) : MET_EDECLINED;
         if (status == MET_EDECLINED && !e->failed) {
             size_t next = from * job->evaluations;
-            next = e->measured > next ? e->measured : next;
+            if (e->measured > next) {
+                next = e->measured;
+                plain = e->goes_on ? e->measuring : plain;
+            }
             status = met_run_plain(e, &next, to * job->evaluations, &plain, SIZE_MAX);
         }
     }
@@ -430,7 +462,7 @@ static int run_all_again(engine *e, const met_report *before) {
     e->report->evaluations_discarded += discarded;
     met_note_decline(e->report, MET_DECLINE_VERIFICATION, why);
     memcpy(e->report->shortcut_failed, why, sizeof why);
-    start_tuner(e, &plain, job->images * job->evaluations, false);
+    start_tuner(e, &plain, met_chunk_first(e), job->images * job->evaluations, false);
     return met_run_plain(e, &next, job->images * job->evaluations, &plain, SIZE_MAX);
 }
 

@@ -36,6 +36,7 @@ typedef struct entry {
     double plain;       /* seconds of the fastest run; 0: none */
     double shortcut;    /* of the latest runs, a mean with weights that halve: plans differ from run to run */
     double alone;       /* of one sample alone on the plain path, the least */
+    bool prepared;      /* a call has done what later ones need not do again */
     size_t left, pause; /* calls until the next trial; the length of that pause */
     met_decline reason;
     char why[160];
@@ -136,11 +137,22 @@ double met_experience_alone(met_experience *experience, const met_job *job) {
     }
     lock(experience);
     const entry *known = find(experience, &f);
-    if (known != NULL && known->shortcut > 0 && known->left == 0 && known->pause == 0) {
+    if (known != NULL && known->prepared && known->left == 0 && known->pause == 0) {
         alone = known->alone;
     }
     unlock(experience);
     return alone;
+}
+
+bool met_experience_knows(met_experience *experience, const met_job *job) {
+    const form f = form_of(job);
+    bool known = false;
+    if (experience != NULL) {
+        lock(experience);
+        known = find(experience, &f) != NULL;
+        unlock(experience);
+    }
+    return known;
 }
 
 bool met_experience_knows_company(met_experience *experience) {
@@ -188,7 +200,10 @@ void met_experience_note(met_experience *experience, const met_job *job, bool tr
         known->plain = least(known->plain, seconds);
     } else if (reason != MET_DECLINE_NONE) {
         pause_longer(known, reason, why);
+    } else if (known->plain > 0 && !known->prepared) { /* the first of several takes longer than the others */
+        known->prepared = true;
     } else {
+        known->prepared = true;
         known->shortcut = known->shortcut > 0 ? (known->shortcut + seconds) / 2 : seconds;
         if (known->plain > 0 && known->shortcut > (1 - SAVED) * known->plain) {
             pause_longer(known, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");

@@ -24,6 +24,9 @@ bool met_experience_advises_against(met_experience *experience, const met_job *j
  */
 double met_experience_alone(met_experience *experience, const met_job *job);
 
+/* Whether a job of this form was run before. */
+bool met_experience_knows(met_experience *experience, const met_job *job);
+
 /* Whether a call not long ago has shown that samples of a batch do not influence each other (company.c); and to note one. */
 bool met_experience_knows_company(met_experience *experience);
 void met_experience_note_company(met_experience *experience);

@@ -119,10 +119,12 @@ typedef struct met_prepared met_prepared; /* the provider's */
  * What a provider may tell of a trial.
  *   evaluated      samples that the model evaluated for it; batch.n where the provider tells nothing
  *   seconds_alone  what the model's own call took for one sample alone, gradient included where one is wanted; or 0
+ *   postponed      preparing would not pay in this job, but where more of its form follow
  */
 typedef struct met_tried {
     size_t evaluated;
     double seconds_alone;
+    bool postponed;
 } met_tried;
 
 /*
@@ -135,6 +137,10 @@ typedef struct met_tried {
  *   gradient whether gradients will be asked for
  *   always   prepare whatever the model allows, as far as it allows, without a look at the costs
  *   replay   evaluate whole samples: nothing is to be shared among them
+ *   images   of the job that are still to do, these among them
+ *   part     what the plain path takes for a sample in its batches, as a part of what one takes alone
+ *   first    no such job was run on the model before: what preparing costs is to be saved by this one
+ *   proven   the last such job was faster by the shortcut
  *   tried    for the provider to write to, also where it declines
  */
 typedef struct met_trial {
@@ -145,6 +151,10 @@ typedef struct met_trial {
     bool gradient;
     bool always;
     bool replay;
+    size_t images;
+    double part;
+    bool first;
+    bool proven;
     met_tried *tried;
 } met_trial;
 
@@ -164,6 +174,8 @@ typedef struct met_trial {
  *   spared    seconds of the last evaluation in which it was found what later ones need, and which these are spared; or NULL
  *   together  how many samples are best given at once where the caller does not say, at no more memory than one takes; 0:
  *             as many as the engine finds. May be NULL
+ *   look      keep how the model computes in its next calls, for prepare() to see what would be gained before the model
+ *             is evaluated for that; with `on` false forget it. May be NULL
  */
 typedef struct met_shortcut {
     size_t least_gradients;
@@ -177,6 +189,7 @@ typedef struct met_shortcut {
     void (*release)(void *ctx, met_prepared *p);
     double (*spared)(const met_prepared *p);
     size_t (*together)(const met_prepared *p);
+    void (*look)(void *ctx, bool on);
 } met_shortcut;
 
 /* ---- what the core offers a provider */

@@ -27,8 +27,12 @@
 #define FAST_PART 0.4
 #define MEDIUM_SECONDS 0.003
 #define MEDIUM_PART 0.6
-/* On images of this size preparing pays wherever there are enough evaluations: any model takes its time to read them. */
+/*
+ * On images of this size preparing pays wherever there are enough evaluations: any model takes its time to read them. With
+ * fewer than so many, one that is made in vain counts.
+ */
 #define LARGE_BYTES ((size_t)4 << 20)
+#define MANY_EVALUATIONS 33
 /* An evaluation that takes less is timed twice before an image is prepared. */
 #define WARM_SECONDS 0.005
 /* Chunks by which the two paths are compared: the first one warms caches and code. */
@@ -175,9 +179,18 @@ static int hand_over(engine *e, size_t from, size_t to, met_batch *x, met_batch 
     const int status = cut->prepare(e->model->ctx, x, b, trial, met_largest_chunk(e, true), &e->prepared);
     r->seconds_in_model += met_seconds() - start;
     r->evaluations_verifying += tried.evaluated;
+    e->postponed = tried.postponed;
     r->seconds_alone = r->seconds_alone > 0 ? r->seconds_alone : tried.seconds_alone;
     met_deallocate(origins);
     return status;
+}
+
+/* Let the shortcut see how the model computes the first samples, or forget it. */
+static void look(const engine *e, bool on) {
+    const met_shortcut *cut = e->model->shortcut;
+    if (cut->look != NULL) {
+        cut->look(e->model->ctx, on);
+    }
 }
 
 /* Prepare images [from, to). */
@@ -265,6 +278,7 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tu
     const met_shortcut *cut = e->model->shortcut;
     met_report *r = e->report;
     int status = prepare(e, from, to);
+    look(e, false);
     e->tried = true;
     if (status == MET_EDECLINED) {
         note_refusal(e, met_decline_reason(), met_detail());
@@ -316,12 +330,12 @@ static bool has_too_few_evaluations(const engine *e) {
 }
 
 /*
- * Render the first sample by itself, or the first two, which tells what the plain path costs, and what the shortcut must
- * give. They count unless a shortcut is taken.
+ * Render the first samples, which tells what the plain path costs, and what the shortcut must give. They count unless a
+ * shortcut is taken.
  */
 static int measure(engine *e, bool *worth) {
     double *alone = &e->report->seconds_alone;
-    if (met_chunk_first(e) == 1 && e->bytes >= LARGE_BYTES) { /* surely */
+    if (met_chunk_first(e) == 1 && e->bytes >= LARGE_BYTES && e->job->evaluations >= MANY_EVALUATIONS) { /* surely */
         *worth = true;
         return MET_OK;
     }
@@ -333,11 +347,18 @@ static int measure(engine *e, bool *worth) {
         return MET_OK;
     }
     e->unmeasured = *e->report;
-    int status = met_run_first(e, 1);
-    if (status == MET_OK && is_worth_preparing(e) && *alone < WARM_SECONDS) { /* the first one warmed caches and code */
-        status = met_run_first(e, 2);
+    if (e->eligible) {
+        look(e, true);
     }
-    *worth = status == MET_OK && is_worth_preparing(e);
+    int status = met_run_first(e);
+    const bool cold = *alone == 0 || (*alone < WARM_SECONDS && is_worth_preparing(e));
+    if (status == MET_OK && cold && e->measured < e->job->evaluations) {
+        status = met_run_first(e);
+    }
+    *worth = status == MET_OK && is_worth_preparing(e) && e->report->batching != MET_BATCHING_SINGLE;
+    if (!*worth) {
+        look(e, false);
+    }
     return status;
 }
 
@@ -382,8 +403,9 @@ int met_wants_shortcut(engine *e, bool *wanted) {
         bool worth = false;
         status = measure(e, &worth);
         *wanted = worth;
-        reason = worth ? MET_DECLINE_NONE : MET_DECLINE_LITTLE_WORK;
-        why = "the evaluations are so fast that preparing it would take longer";
+        const bool single = e->report->batching == MET_BATCHING_SINGLE;
+        reason = worth ? MET_DECLINE_NONE : single ? MET_DECLINE_STRUCTURE : MET_DECLINE_LITTLE_WORK;
+        why = single ? e->report->one_at_a_time : "the evaluations are so fast that preparing it would take longer";
     }
     if (reason != MET_DECLINE_NONE) {
         met_note_decline(e->report, reason, why);
@@ -395,7 +417,7 @@ void met_note_experience(engine *e, double seconds) {
     const met_job *job = e->job;
     const double samples = (double)job->images * (double)job->evaluations;
     if (e->eligible) {
-        met_experience_note(e->options->experience, job, e->tried, e->refused, e->refusal, seconds,
+        met_experience_note(e->options->experience, job, e->tried && !e->postponed, e->refused, e->refusal, seconds,
                             samples * part_in_batches(e, SLOW_PART) * e->report->seconds_alone,
                             met_largest_chunk(e, false) > 1, e->report->seconds_alone);
     }

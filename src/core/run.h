@@ -93,10 +93,14 @@ typedef struct engine {
     bool failed;         /* it gave something else than the model */
     bool eligible;       /* the job is of a form that a shortcut can take */
     bool tried;          /* one was prepared */
+    bool postponed;      /* it would not have paid in this call */
     met_decline refused; /* why it was not taken, where one was tried */
     char refusal[160];
 
-    size_t measured;       /* samples that were rendered to learn what that costs */
+    size_t measured;       /* samples that were rendered to learn what that costs, */
+    met_tuner measuring;   /* their chunks, ... */
+    bool goes_on;          /* ... with which the plain path goes on */
+    bool timing;           /* they are being rendered */
     met_report unmeasured; /* the report before */
     double *first_values;  /* (width,) outputs of the first of them: a shortcut must give them too; or NULL */
     met_reducer sum;
@@ -137,8 +141,13 @@ size_t met_chunk_first(const engine *e);
 size_t met_largest_chunk(const engine *e, bool prepared);
 /* Samples from position *next of all to `end` by rendering, in `calls` calls at most. */
 int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t calls);
-/* The first samples of all by themselves, rendered: the outputs of the first one are kept, the time is in the report. */
-int met_run_first(engine *e, size_t samples);
+/*
+ * The next of the first samples of all, rendered: the outputs of the first one are kept, and what one takes alone is in the
+ * report.
+ */
+int met_run_first(engine *e);
+/* Note what a sample took alone, gradient and all, while that is what is measured. */
+void met_note_alone(engine *e, double seconds);
 /* Free what only the plain path needs; it is made again where it is. */
 void met_free_plain(engine *e);
 /* Forget what images [from, to) gave since the report was `before`, but for the time it took; how many evaluations. */

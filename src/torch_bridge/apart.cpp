@@ -85,7 +85,8 @@ class Pair {
 
 } // namespace
 
-at::Tensor Watch::call(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries) {
+at::Tensor Watch::call(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries,
+                       std::shared_ptr<const Trace> *kept) {
     const int64_t samples = x.size(0);
     if (runs_.size() == 2 || (runs_.size() == 1 && runs_[0].samples == samples)) {
         return bridge::call(model, x, entries);
@@ -93,6 +94,7 @@ at::Tensor Watch::call(const Model &model, const at::Tensor &x, const std::vecto
     at::Tensor y;
     auto trace = watched_call(model, x, entries, true, &y);
     trace->edges.clear(); /* they hold the graph */
+    *kept = trace;
     const bool seen =
         trace->unreadable.empty() && (model.script || trace->python_watched) && trace->read_by_python.empty();
     runs_.push_back({samples, std::move(trace), seen});

@@ -8,6 +8,7 @@
 #include "bridge.h"
 #include "apart.h"
 #include "block_gradients.h"
+#include "recordings.h"
 
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -333,9 +334,25 @@ void refuse_lone(const at::Tensor &outputs, size_t n) {
 }
 
 /* The model's outputs for a batch. */
-at::Tensor call_model(const Model &model, const met_batch &batch, const at::Tensor &x) {
+at::Tensor call_model(Model &model, const met_batch &batch, const at::Tensor &x) {
     const std::vector<at::Tensor> entries = entries_of(model, images_of(batch));
-    return model.watch ? model.watch->call(model, x, entries) : call(model, x, entries);
+    if (!model.watch && !model.looking) {
+        return call(model, x, entries);
+    }
+    at::Tensor y;
+    std::shared_ptr<const Trace> trace;
+    if (model.watch) {
+        y = model.watch->call(model, x, entries, &trace);
+    } else {
+        const auto run = watched_call(model, x, entries, true, &y);
+        run->edges.clear(); /* they hold the graph */
+        trace = run;
+    }
+    if (model.looking && trace && entries.empty() && !model.script) {
+        model.looking = false;
+        model.seen = {std::move(trace), x.size(0)};
+    }
+    return y;
 }
 
 int forward(void *ctx, met_batch *batch, met_outputs *y) {

@@ -93,6 +93,7 @@ struct Extra {
 
 class Recordings; /* recordings.h */
 class Watch;      /* apart.h */
+class Trace;      /* trace.h */
 
 struct Model {
     met_model table;
@@ -111,6 +112,11 @@ struct Model {
     Threads replay_threads;                      /* of its program's */
     std::shared_ptr<Recordings> recordings;      /* of its calls so far */
     std::shared_ptr<Watch> watch;                /* on the call that runs; empty: nobody looks */
+    bool looking = false;                        /* at how it computes in the next call, */
+    struct {
+        std::shared_ptr<const Trace> run;
+        int64_t samples;
+    } seen{}; /* which is this one */
 };
 
 /* Shape as text, "(2, 150, 8, 8)". */

@@ -173,6 +173,43 @@ bool are_most_sums_long(const Program &p) {
     return 2 * many > windows;
 }
 
+/* What preparing costs, in evaluations of one sample alone; measured on the models of the benchmarks. */
+struct Cost {
+    double first; /* a job of this form was never prepared: two runs are recorded, ... */
+    double later; /* ... which others use again */
+    double image; /* each further one */
+};
+const Cost OF_GRADIENTS{5, 2.7, 1}, OF_OUTPUTS{8, 4, 2};
+/* Gradients of a program save this part beside what is planned: nobody waits for Python. */
+const double REPLAY_SAVES = 0.1;
+
+/*
+ * Look at what would be gained, by a recorded run of n samples: throws Declined where that is nothing, or less than what
+ * preparing costs.
+ */
+void plan(const met_prepared &p, const Trace &run, int64_t n, const at::Tensor &baselines, const met_trial &trial,
+          int bands) {
+    const std::unique_ptr<Program> sketch = program_of(run, n, run, n, trial.gradient);
+    const Subject subject{
+        {*p.model, *sketch, p.images, baselines, p.origins, bands, p.most}, trial, seconds_of(run, n), true};
+    const size_t end = sketch->nodes.size();
+    const double whole = subject.cost(0, end);
+    rewrite(sketch.get(), trial.gradient && !trial.replay);
+    const std::unique_ptr<Features> features = features_for(subject);
+    if (trial.always || trial.replay || trial.proven) {
+        return;
+    }
+    const double passes = trial.gradient ? PASSES : 1, images = static_cast<double>(trial.images);
+    const double left = (features->planned / passes + subject.cost(features->stop, end)) / whole;
+    const double saved = 1 - left + (trial.gradient ? REPLAY_SAVES : 0);
+    const Cost &cost = trial.gradient ? OF_GRADIENTS : OF_OUTPUTS;
+    const double gain = images * static_cast<double>(trial.count) * trial.part * saved - (images - 1) * cost.image;
+    if (gain < (trial.first ? cost.first : cost.later)) {
+        trial.tried->postponed = gain >= cost.later;
+        throw Declined(MET_DECLINE_LITTLE_WORK, "preparing it would take longer than it saves");
+    }
+}
+
 /*
  * The program that two runs of the model have in common, the first of which is of this call. That alone often tells that
  * nothing is gained; then there is no second.
@@ -188,10 +225,17 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
      */
     const size_t alone = trial.batch.n > 1 ? 1 : 0;
     const auto row = static_cast<int64_t>(alone);
+    trial.tried->evaluated = 0;
+    if (model.seen.run) {
+        plan(p, *model.seen.run, model.seen.samples, baselines, trial, bands);
+    }
     auto first = record(model, samples.slice(0, row, row + 1).clone(), {p.origins[0]}, trial.gradient);
     trial.tried->evaluated = 1;
     std::vector<double> seconds = seconds_of(*first->trace, 1);
     trial.tried->seconds_alone = std::accumulate(seconds.begin(), seconds.end(), 0.0);
+    if (!model.seen.run) {
+        plan(p, *first->trace, 1, baselines, trial, bands);
+    }
     Recordings::Form form{samples.sizes().vec(), samples.scalar_type(), trial.gradient};
     form.shape[0] = several;
     const Recordings::Entry earlier = model.recordings->find(form);
@@ -205,8 +249,6 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
         gradient = gradient_of(model, *first, trial, alone);
     }
     trial.tried->seconds_alone += gradient.seconds;
-    std::unique_ptr<Program> sketch = program_of(*first->trace, 1, *first->trace, 1, trial.gradient);
-    features_for({{model, *sketch, p.images, baselines, p.origins, bands, p.most}, trial, seconds, true});
     const at::Tensor y = first->y;
     Known known{{row, y}};
     Recordings::Entry second = second_run(p, *first, samples, several, trial, form, earlier, &known);
@@ -335,9 +377,15 @@ size_t together(const met_prepared *p) {
     return p->features->together();
 }
 
+void look(void *ctx, bool on) {
+    auto &model = *static_cast<Model *>(ctx);
+    model.looking = on;
+    model.seen = {};
+}
+
 } // namespace
 
 const met_shortcut recorded_program = {3,    16,      prepare, forward, gradient, collect,
-                                       name, program, release, spared,  together};
+                                       name, program, release, spared,  together, look};
 
 } // namespace bridge

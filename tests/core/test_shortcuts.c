@@ -546,7 +546,7 @@ static void run_trial(toy *t, met_kind kind, bool gradient, size_t budget, met_r
     *report = slow;
     met_job job = gradient ? script_gradient_job(&m, kind) : script_job(&m, kind);
     toy_init(t, true);
-    t->tried = (met_tried){7, 1};
+    t->tried = (met_tried){7, 1, false};
     CHECK_INT(met_run(&job, &t->model, &options, report), MET_OK);
     CHECK_STR(report->shortcut, "toy stem");
 }

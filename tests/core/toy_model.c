@@ -450,7 +450,7 @@ static size_t together(const met_prepared *p) {
 }
 
 static const met_shortcut toy_shortcut = {3,    3,    prepare, shortcut_forward, shortcut_gradient, collect,
-                                          name, NULL, release, spared,           together};
+                                          name, NULL, release, spared,           together,          NULL};
 
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);
