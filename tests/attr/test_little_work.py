@@ -92,6 +92,64 @@ def test_large_images_are_not() -> None:
     assert_close(by_default.attributes, plain.attributes, 1e-4)
 
 
+class Whole(nn.Module):
+    """Every value of the result looks at the whole image."""
+
+    def forward(self, x: Any) -> Any:
+        return x / x.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+class Counted(nn.Module):
+    """A model that notes how many samples each of its calls gets."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.sizes: list[int] = []
+
+    def forward(self, x: Any) -> Any:
+        self.sizes.append(len(x))
+        return self.layers(x)
+
+
+def rest(width: int) -> list[nn.Module]:
+    """What takes most of the time, and is not affine."""
+    layers: list[nn.Module] = [nn.ReLU(), nn.Conv2d(width, 32, 3, padding=1)]
+    for _ in range(4):
+        layers += [nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)]
+    return [*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4)]
+
+
+@pytest.mark.parametrize("call", [steps, windows, bands])
+def test_what_is_declined_at_first_sight_costs_no_evaluation(call: Any) -> None:
+    """Nothing is affine in the input, or local: seen by samples that count."""
+    found = {}
+    for shortcuts in (False, True):
+        torch.manual_seed(20)
+        model = Counted(Whole() if call is windows else nn.Tanh(), *rest(BANDS))
+        with mt.options(shortcuts=shortcuts):
+            found[shortcuts] = call(explainable(model.eval()), image(64))
+        found[shortcuts, "sizes"] = model.sizes
+    assert found[True].report.decline_reason in ("structure", "little_work")
+    assert sum(found[True, "sizes"]) == sum(found[False, "sizes"])
+    assert found[True].report.evaluations_verifying == found[False].report.evaluations_verifying
+    assert_close(found[True].attributes, found[False].attributes, 1e-5)
+
+
+def test_a_shortcut_that_saves_little_of_few_samples_is_not_prepared() -> None:
+    torch.manual_seed(20)
+    model, hsi = explainable(nn.Sequential(nn.Conv2d(BANDS, 32, 3, padding=1), *rest(32)).eval()), image(64)
+    with mt.options(shortcuts=True):
+        first = bands(model, hsi)
+    assert_declined(first.report, "little_work")
+    with mt.options(shortcuts=False):
+        plain = bands(model, hsi)
+    assert first.report.evaluations_verifying == plain.report.evaluations_verifying
+    assert_close(first.attributes, plain.attributes, 1e-5)
+    with mt.options(shortcuts="always"):
+        assert_shortcut(bands(model, hsi).report)
+
+
 def test_what_is_asked_to_find_out_is_counted() -> None:
     """One sample or two are asked alone, some to try a shortcut with, and one more of a batch or as a spot check."""
     with mt.options(shortcuts=True):

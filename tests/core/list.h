@@ -102,6 +102,8 @@ RUN(experience_of_slow_shortcuts)
 RUN(experience_of_samples_alone)
 RUN(experience_is_of_one_form_of_job)
 RUN(experience_saves_trials)
+RUN(experience_of_postponed_shortcuts)
+RUN(experience_of_first_preparations)
 
 RUN(references_of_any_chunk)
 RUN(references_of_images_that_converge)

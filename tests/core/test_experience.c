@@ -131,3 +131,56 @@ void test_experience_saves_trials(void) {
     CHECK_INT(tried[1], 0);
     met_experience_free(x);
 }
+
+/* A shortcut that would not pay in one call is prepared by the next one, and what was rendered before counts. */
+void test_experience_of_postponed_shortcuts(void) {
+    met_experience *x = met_experience_new();
+    REQUIRE(x != NULL);
+    const met_options options = {.shortcuts = MET_SHORTCUTS_WHERE_FASTER, .experience = x, .max_batch_size = 2};
+    for (int call = 0; call < 3; call++) {
+        script m;
+        toy t;
+        met_report report = {0};
+        script_make_inputs();
+        const met_job job = script_job(&m, MET_BOX);
+        toy_init(&t, true);
+        t.seconds = 4e-3;
+        t.decline_at = call == 0 ? 1 : 0;
+        t.decline_reason = MET_DECLINE_LITTLE_WORK;
+        t.tried.postponed = call == 0;
+        REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+        CHECK_INT(m.finished, IMAGES);
+        CHECK_INT(report.evaluations, IMAGES * SAMPLES);
+        CHECK(t.shortcut_calls > 0);
+        CHECK_INT(t.looks, call < 2);
+        CHECK(!t.looking);
+        if (call == 0) {
+            CHECK_INT(report.decline_reason, MET_DECLINE_LITTLE_WORK);
+            CHECK_INT(report.evaluations_verifying, 1); /* of a batch, as without a shortcut */
+        } else {
+            CHECK_STR(report.shortcut, "toy stem");
+            CHECK(!t.trial.first);
+            CHECK_INT(t.trial.proven, call == 2);
+            CHECK_INT(t.trial.images, IMAGES);
+        }
+    }
+    met_experience_free(x);
+}
+
+/* The first call that prepares a shortcut does more than later ones: it is not what they are judged by. */
+void test_experience_of_first_preparations(void) {
+    script m;
+    script_make_inputs();
+    const met_job job = script_job(&m, MET_BOX);
+    met_experience *x = met_experience_new();
+    REQUIRE(x != NULL);
+    CHECK(!met_experience_knows(x, &job));
+    CHECK(!met_experience_knows(NULL, &job));
+    met_experience_note(x, &job, false, MET_DECLINE_NONE, "", 10, 10, false, 0);
+    CHECK(met_experience_knows(x, &job));
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 12, 10, false, 0);
+    CHECK_INT(pause_of(x, &job), 0);
+    met_experience_note(x, &job, true, MET_DECLINE_NONE, "", 12, 10, false, 0);
+    CHECK(pause_of(x, &job) > 1);
+    met_experience_free(x);
+}

@@ -445,12 +445,18 @@ static double spared(const met_prepared *p) {
     return p->spared;
 }
 
+static void look(void *ctx, bool on) {
+    toy *t = ctx;
+    t->looks += on ? 1 : 0;
+    t->looking = on;
+}
+
 static size_t together(const met_prepared *p) {
     return p->together;
 }
 
 static const met_shortcut toy_shortcut = {3,    3,    prepare, shortcut_forward, shortcut_gradient, collect,
-                                          name, NULL, release, spared,           together,          NULL};
+                                          name, NULL, release, spared,           together,          look};
 
 void toy_init(toy *t, bool shortcut) {
     memset(t, 0, sizeof *t);

@@ -32,6 +32,8 @@ typedef struct toy {
     size_t prepared;       /* minus released */
     size_t shortcut_calls; /* prepare() and collect() included */
     size_t lent;           /* gradients not yet given back */
+    size_t looks;          /* how often it was to look how the model computes, ... */
+    bool looking;          /* ... and whether it still is */
     met_batch kept[64];    /* batches kept by keep_batches, with what they held */
     double kept_first[64];
     size_t kept_count;
