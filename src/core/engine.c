@@ -356,7 +356,7 @@ static int keep_first(engine *e, size_t n) {
 
 int met_run_first(engine *e) {
     const size_t total = e->job->images * e->job->evaluations;
-    e->goes_on = e->eligible && total < FEW_SAMPLES && total >= FIRST_PART;
+    e->goes_on = e->eligible && e->options->max_batch_size == 0 && total < FEW_SAMPLES && total >= FIRST_PART;
     if (!e->goes_on) {
         met_tuner_start(&e->measuring, 1, 1, 1, false);
     } else if (e->measured == 0) {

@@ -140,7 +140,7 @@ typedef struct met_tried {
  *   images   of the job that are still to do, these among them
  *   part     what the plain path takes for a sample in its batches, as a part of what one takes alone
  *   first    no such job was run on the model before: what preparing costs is to be saved by this one
- *   proven   the last such job was faster by the shortcut
+ *   proven   the last such job took the shortcut, and what it took does not speak against that
  *   tried    for the provider to write to, also where it declines
  */
 typedef struct met_trial {

@@ -28,8 +28,8 @@
 #define MEDIUM_SECONDS 0.003
 #define MEDIUM_PART 0.6
 /*
- * On images of this size preparing pays wherever there are enough evaluations: any model takes its time to read them. With
- * fewer than so many, one that is made in vain counts.
+ * On images of this size preparing pays wherever there are enough evaluations: any model takes its time to read them. Of
+ * fewer than so many one that is made in vain is too much.
  */
 #define LARGE_BYTES ((size_t)4 << 20)
 #define MANY_EVALUATIONS 33

@@ -86,7 +86,7 @@ class Pair {
 } // namespace
 
 at::Tensor Watch::call(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries,
-                       std::shared_ptr<const Trace> *kept) {
+                       std::shared_ptr<Trace> *kept) {
     const int64_t samples = x.size(0);
     if (runs_.size() == 2 || (runs_.size() == 1 && runs_[0].samples == samples)) {
         return bridge::call(model, x, entries);

@@ -11,7 +11,7 @@ class Watch {
   public:
     /* Call the model as call() does, and keep how it computed where there is nothing of this size yet: then *trace is it. */
     at::Tensor call(const Model &model, const at::Tensor &x, const std::vector<at::Tensor> &entries,
-                    std::shared_ptr<const Trace> *trace);
+                    std::shared_ptr<Trace> *trace);
     /*
      * Whether it was seen that no sample of a batch influences another: all calls were of the same operators on the same
      * constants, no value went to Python, and every value that depends on the input has as many numbers for each sample.

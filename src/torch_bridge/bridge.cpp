@@ -22,6 +22,7 @@
 #include <atomic>
 #include <functional>
 #include <sstream>
+#include <utility>
 
 namespace bridge {
 
@@ -336,21 +337,20 @@ void refuse_lone(const at::Tensor &outputs, size_t n) {
 /* The model's outputs for a batch. */
 at::Tensor call_model(Model &model, const met_batch &batch, const at::Tensor &x) {
     const std::vector<at::Tensor> entries = entries_of(model, images_of(batch));
-    if (!model.watch && !model.looking) {
-        return call(model, x, entries);
-    }
+    /* Scripts hide operators in compiled parts, and what is made of entries counts as made of the input here. */
+    const bool looking = std::exchange(model.looking, false) && entries.empty() && !model.script;
     at::Tensor y;
-    std::shared_ptr<const Trace> trace;
+    std::shared_ptr<Trace> run;
     if (model.watch) {
-        y = model.watch->call(model, x, entries, &trace);
+        y = model.watch->call(model, x, entries, &run);
+    } else if (looking) {
+        run = watched_call(model, x, entries, true, &y);
     } else {
-        const auto run = watched_call(model, x, entries, true, &y);
-        run->edges.clear(); /* they hold the graph */
-        trace = run;
+        y = call(model, x, entries);
     }
-    if (model.looking && trace && entries.empty() && !model.script) {
-        model.looking = false;
-        model.seen = {std::move(trace), x.size(0)};
+    if (looking && run) {
+        run->edges.clear(); /* they hold the graph */
+        model.seen = {std::move(run), x.size(0)};
     }
     return y;
 }
