@@ -56,10 +56,11 @@ def options(
     shortcuts : bool, "always" or "replay", default True
         Whether the engine may evaluate samples without rendering them, where that is verified to give the same
         numbers and the work is large enough to pay for it. Where one call is not, but several like it are, the second
-        one on an `ExplainableModel` prepares what those after it use: keep one for each model. ``False`` forces the plain path, with torch's own kernels
-        alone; ``"always"`` prepares a shortcut for small work too, whatever it costs; ``"replay"`` evaluates whole
-        samples by the model's recorded program, in which batch norms are folded into convolutions and channels lie
-        together wherever that is faster (sums round up to 3.5 times more then), without Python and without reuse.
+        one on an `ExplainableModel` prepares what those after it use: keep one for each model. ``False`` forces the
+        plain path, with torch's own kernels alone; ``"always"`` prepares a shortcut for small work too, whatever it
+        costs; ``"replay"`` evaluates whole samples by the model's recorded program, in which batch norms are folded
+        into convolutions and channels lie together wherever that is faster (sums round up to 3.5 times more then),
+        without Python and without reuse.
     native : bool, default True
         Whether torch models are called through torch's C++ interface. ``False`` calls them from Python, without
         shortcuts.
