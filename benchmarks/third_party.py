@@ -215,48 +215,46 @@ Small configurations of `transformers` and `monai` and networks of the literatur
 pixels, one image a call, seeded weights. Our default path against our plain path (`options(shortcuts=False)`), in
 turns in one process; medians of {rounds} turns or more, after {settling} calls by which the faster way is found, and
 beside them of first and second calls, each on an `ExplainableModel` of its own: the second may prepare what those
-that follow use again. An error is the largest difference from the plain
-path with model and image in float64, relative to the largest attribution, on {draws} images with {draws} seeds, {many}
-where one of them is over {kink:g}. Where an input of a ReLU or of a pooling window lies so near its kink that rounding
-decides, a gradient is another one, and the errors are those: it is chance which images that happens to on either
-path, and where it happens to about half of them a median is chance, too. Bold: below {slowest} of the plain path's
-speed; an error over {worst:g} times the plain path's and over the spacing of float32 (1.2e-07).
+that follow use again. An error is the largest difference from the plain path with model and image in float64,
+relative to the largest attribution, on {draws} images with {draws} seeds, {many} where one of them is over {kink:g}.
+Where an input of a ReLU or of a pooling window lies so near its kink that rounding decides, a gradient is another
+one, and the errors are those: it is chance which images that happens to on either path, and where it happens to
+about half of them a median is chance, too. Bold: below {slowest} of the plain path's speed; an error over
+{worst:g} times the plain path's and over the spacing of float32 (1.2e-07).
 """
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
     done = [row for row in rows if "failed" not in row]
-    slow = [row for row in done if row["ratio"] < SLOWEST]
-    mean = statistics.geometric_mean(row["ratio"] for row in done)
-    slowest, slowest_first = (min(done, key=lambda row: row[which]) for which in ("ratio", "first"))
-    slow_first = [row for row in done if row["first"] < SLOWEST]
-    mean_first, mean_second = (statistics.geometric_mean(row[which] for row in done) for which in ("first", "second"))
-    slowest_second = min(done, key=lambda row: row["second"])
+
+    def slow(which: str, what: str) -> list[str]:
+        count = sum(row[which] < SLOWEST for row in done)
+        return [f"{what} below {SLOWEST} of the plain path's speed", str(count), judged("0", count == 0)]
+
+    def slowest(which: str, what: str) -> list[str]:
+        row = min(done, key=lambda row: row[which])
+        return [f"the slowest{what} ({row['model']}, {row['method']})", f"{row[which]:.2f} x", ""]
+
+    def mean(which: str) -> float:
+        return statistics.geometric_mean(row[which] for row in done)
+
     wrong, chance = (sum(inexact(row, which) for row in done) for which in ("", "largest_"))
     crossed, plain_crossed = (sum(row[which] for row in done) for which in ("kinks", "plain_kinks"))
     lines = [
         ["cells", str(len(rows)), ""],
         ["cells in which a shortcut was taken", str(sum(row["shortcut"] is not None for row in done)), ""],
-        [f"cells below {SLOWEST} of the plain path's speed", str(len(slow)), judged("0", not slow)],
-        [f"the slowest ({slowest['model']}, {slowest['method']})", f"{slowest['ratio']:.2f} x", ""],
+        slow("ratio", "cells"),
+        slowest("ratio", ""),
         [
             "geometric mean of all cells",
-            f"{mean:.2f} x",
-            judged(f">= {GEOMETRIC_MEAN} x", mean >= GEOMETRIC_MEAN),
+            f"{mean('ratio'):.2f} x",
+            judged(f">= {GEOMETRIC_MEAN} x", mean("ratio") >= GEOMETRIC_MEAN),
         ],
-        [f"first calls below {SLOWEST} of the plain path's speed", str(len(slow_first)), judged("0", not slow_first)],
-        [
-            f"the slowest ({slowest_first['model']}, {slowest_first['method']})",
-            f"{slowest_first['first']:.2f} x",
-            "",
-        ],
-        ["geometric mean of all first calls", f"{mean_first:.2f} x", ""],
-        [
-            f"the slowest second call ({slowest_second['model']}, {slowest_second['method']})",
-            f"{slowest_second['second']:.2f} x",
-            "",
-        ],
-        ["geometric mean of all second calls", f"{mean_second:.2f} x", ""],
+        slow("first", "first calls"),
+        slowest("first", ""),
+        ["geometric mean of all first calls", f"{mean('first'):.2f} x", ""],
+        slowest("second", " second call"),
+        ["geometric mean of all second calls", f"{mean('second'):.2f} x", ""],
         [f"cells with a median error over {WORST_ERROR:g} times the plain path's", str(wrong), judged("0", not wrong)],
         [f"cells whose largest error is over {WORST_ERROR:g} times the plain path's", str(chance), ""],
         [f"errors over {AT_A_KINK:g}, of the default : of the plain path", f"{crossed} : {plain_crossed}", ""],

@@ -39,6 +39,8 @@
 #define TIMED_CALLS 2
 /* In batches a slow sample takes this part of what it takes alone at least. */
 #define SLOW_PART 0.8
+/* ... and over all, where batches are larger than two, this part: what preparing is planned by. */
+#define PLANNED_PART 0.5
 /* The plain path takes over where the shortcut takes longer by this. */
 #define SLOWER 1.03
 
@@ -174,6 +176,7 @@ static int hand_over(engine *e, size_t from, size_t to, met_batch *x, met_batch 
         origins[i - from] = e->job->inputs[i].origin;
     }
     x->image = b->image = origins;
+    trial->part = met_largest_chunk(e, false) > 2 ? PLANNED_PART : 1.0;
     trial->tried = &tried;
     const double start = met_seconds();
     const int status = cut->prepare(e->model->ctx, x, b, trial, met_largest_chunk(e, true), &e->prepared);

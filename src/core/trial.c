@@ -9,8 +9,6 @@
 #define SEED ((uint64_t)0x6d657465)
 /* Samples that are looked at for one that differs from the first. */
 #define TRIES ((size_t)16)
-/* What the plain path takes for a sample in its batches, of what one takes alone: about. */
-#define IN_BATCHES 0.5
 /* Larger images are tried with one sample, as they are where memory is short. */
 #define LARGE_BYTES ((size_t)256 << 20)
 
@@ -102,7 +100,6 @@ int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_t
                            .always = e->options->shortcuts == MET_SHORTCUTS_ALWAYS,
                            .replay = e->options->shortcuts == MET_SHORTCUTS_REPLAY,
                            .images = e->job->images - from,
-                           .part = met_largest_chunk(e, false) > 2 ? IN_BATCHES : 1.0,
                            .first = e->eligible && !met_experience_knows(e->options->experience, e->job),
                            .proven = met_experience_alone(e->options->experience, e->job) > 0};
     }
