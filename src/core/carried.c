@@ -18,31 +18,47 @@ static void put_down(engine *e) {
 }
 
 /* Make e->sum that of an image. */
-static void take_up(engine *e, size_t image) {
+static int take_up(engine *e, size_t image) {
     if (e->carrying != image) {
         put_down(e);
+        const int status = met_reserve_sum(e);
+        if (status != MET_OK) {
+            return status;
+        }
         met_reducer_clear(&e->sum);
         if (e->carried[image]) {
             met_reducer_add(&e->sum, e->job->dtype, e->job->sums[image], 1.0, e->options->pool);
         }
         e->carrying = image;
     }
+    return MET_OK;
 }
 
 int met_carry(engine *e, size_t image, size_t k, const void *gradient, double weight) {
-    take_up(e, image);
+    const int status = take_up(e, image);
+    if (status != MET_OK) {
+        return status;
+    }
     const bool finite = met_reducer_add(&e->sum, e->job->dtype, gradient, weight, e->options->pool);
     return finite ? MET_OK : met_note_gradient(e, image, k, gradient);
 }
 
-void met_add_to_carried(engine *e, size_t image, const void *gradients) {
-    if (e->carrying == image || e->carried[image]) {
-        take_up(e, image);
+void met_carry_over(engine *e, size_t image) {
+    e->carrying = image;
+    put_down(e);
+}
+
+int met_add_to_carried(engine *e, size_t image, const void *gradients) {
+    if (e->carrying != image && !e->carried[image]) {
+        memcpy(e->job->sums[image], gradients, e->bytes);
+        return MET_OK;
+    }
+    const int status = take_up(e, image);
+    if (status == MET_OK) {
         met_reducer_add(&e->sum, e->job->dtype, gradients, 1.0, e->options->pool);
         put_down(e);
-    } else {
-        memcpy(e->job->sums[image], gradients, e->bytes);
     }
+    return status;
 }
 
 void met_forget_carried(engine *e, size_t from, size_t to) {

@@ -323,12 +323,13 @@ static void start_tuner(const engine *e, met_tuner *t, size_t first, size_t samp
     met_tuner_start(t, first, met_min_size(largest, samples), samples, e->options->max_batch_size == 0);
 }
 
+int met_reserve_sum(engine *e) {
+    return e->sum.sum == NULL ? met_reducer_new(e->size, false, &e->report->memory, &e->sum) : MET_OK;
+}
+
 int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t calls) {
     static const met_path rendered = {met_reserve_chunk, met_fill_slot, run_chunk, false};
-    int status = MET_OK;
-    if (e->job->weight != NULL && e->sum.sum == NULL) {
-        status = met_reducer_new(e->size, false, &e->report->memory, &e->sum);
-    }
+    const int status = e->job->weight != NULL ? met_reserve_sum(e) : MET_OK;
     return status == MET_OK ? met_run_path(e, &rendered, next, end, tuner, calls) : status;
 }
 

@@ -141,6 +141,8 @@ typedef struct met_tried {
  *   part     what the plain path takes for a sample in its batches, as a part of what one takes alone
  *   first    no such job was run on the model before: what preparing costs is to be saved by this one
  *   proven   the last such job took the shortcut, and what it took does not speak against that
+ *   counted  evaluations that were rendered, and count beside those of a shortcut
+ *   apart    in batches of this job, samples were seen not to influence each other
  *   tried    for the provider to write to, also where it declines
  */
 typedef struct met_trial {
@@ -155,6 +157,8 @@ typedef struct met_trial {
     double part;
     bool first;
     bool proven;
+    size_t counted;
+    bool apart;
     met_tried *tried;
 } met_trial;
 

@@ -150,8 +150,8 @@ static int collect(engine *e, size_t from, size_t to) {
         status = met_fail(MET_EMODEL, "the shortcut answered without a gradient for each image");
     }
     for (size_t i = from; i < to && status == MET_OK; i++) {
-        met_add_to_carried(e, i, (const uint8_t *)sum.data + (i - from) * e->bytes);
-        status = job->begin != NULL ? job->begin(job->method, i) : MET_OK;
+        status = met_add_to_carried(e, i, (const uint8_t *)sum.data + (i - from) * e->bytes);
+        status = status == MET_OK && job->begin != NULL ? job->begin(job->method, i) : status;
         if (status == MET_OK && job->finish != NULL) {
             status = met_load_image(e, i);
             status = status == MET_OK ? job->finish(job->method, i, &e->base) : status;
@@ -255,19 +255,36 @@ static int run_prepared(engine *e, size_t from, size_t to, met_tuner *tuner, met
         met_tuner_start(tuner, together, together, together, false);
     }
     met_spot_start(e, from, to);
-    int status = run_faster(e, from * e->job->evaluations, to * e->job->evaluations, tuner, plain);
+    const size_t next = from == 0 ? e->measured : from * e->job->evaluations;
+    int status = run_faster(e, next, to * e->job->evaluations, tuner, plain);
     status = status == MET_OK ? met_spot_finish(e) : status;
     return status == MET_OK && e->job->gradient ? collect(e, from, to) : status;
 }
 
-/* What was rendered to learn what that costs has served. */
-static void discard_measured(engine *e) {
-    if (e->measured > 0) {
+bool met_keeps_measured(const engine *e) {
+    return e->job->gradient && e->measured > 0 && e->measured < e->job->evaluations;
+}
+
+/* What was rendered of the first image to learn what that costs counts, or it has served. */
+static void settle_measured(engine *e) {
+    if (met_keeps_measured(e)) {
+        met_carry_over(e, 0);
+        met_free_plain(e);
+    } else if (e->measured > 0) {
         const size_t evaluated = met_start_again(e, 0, 1, &e->unmeasured, 0);
         e->report->evaluations_verifying += evaluated;
         e->measured = 0;
         met_free_plain(e);
     }
+}
+
+/* The shortcut was declined after all: what images [from, to) gave since the report was `before` is void. */
+static void discard(engine *e, size_t from, size_t to, const met_report *before, size_t done) {
+    const bool measured = from == 0 && e->measured > 0;
+    const size_t discarded =
+        measured ? met_start_again(e, 0, to, &e->unmeasured, 0) : met_start_again(e, from, to, before, done);
+    e->report->evaluations_discarded += discarded;
+    e->measured = measured ? 0 : e->measured;
 }
 
 /* Whether a reason to decline holds for the other images of the job too. */
@@ -287,7 +304,9 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tu
         note_refusal(e, met_decline_reason(), met_detail());
         e->hopeless = is_shared(met_decline_reason());
     } else if (status == MET_OK) {
-        discard_measured(e);
+        if (from == 0) {
+            settle_measured(e);
+        }
         const met_report before = *r;
         const size_t done = e->done;
         status = run_prepared(e, from, to, tuner, plain);
@@ -296,8 +315,7 @@ int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tu
             note_refusal(e, MET_DECLINE_VERIFICATION, met_detail());
             snprintf(r->shortcut_failed, sizeof r->shortcut_failed, "%s", met_detail());
         } else if (status == MET_EDECLINED) {
-            const size_t discarded = met_start_again(e, from, to, &before, done);
-            r->evaluations_discarded += discarded;
+            discard(e, from, to, &before, done);
             note_refusal(e, met_decline_reason(), met_detail());
         } else if (status == MET_OK && e->plain_is_best) {
             note_refusal(e, MET_DECLINE_LITTLE_WORK, "slower than the model's own calls");

@@ -148,6 +148,8 @@ int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t 
 int met_run_first(engine *e);
 /* Note what a sample took alone, gradient and all, while that is what is measured. */
 void met_note_alone(engine *e, double seconds);
+/* Memory for the sum of an image's gradients, unless it is there. */
+int met_reserve_sum(engine *e);
 /* Free what only the plain path needs; it is made again where it is. */
 void met_free_plain(engine *e);
 /* Forget what images [from, to) gave since the report was `before`, but for the time it took; how many evaluations. */
@@ -181,8 +183,10 @@ void met_free_references(engine *e);
 
 /* carried.c: sums of gradients some of which are rendered while others go through a shortcut. */
 int met_carry(engine *e, size_t image, size_t k, const void *gradient, double weight);
+/* What was added up of an image before there was a shortcut counts beside what that gives. */
+void met_carry_over(engine *e, size_t image);
 /* Add to job->sums[image] what the shortcut gave; it holds what was rendered, if anything was. */
-void met_add_to_carried(engine *e, size_t image, const void *gradients);
+int met_add_to_carried(engine *e, size_t image, const void *gradients);
 void met_forget_carried(engine *e, size_t from, size_t to);
 
 /* Call the model, for gradients too where the job has them and dx is not NULL; what is wanted and missing is an error. */
@@ -223,6 +227,11 @@ double met_output_scale(const met_outputs *y, size_t n);
 int met_wants_shortcut(engine *e, bool *wanted);
 size_t met_group_size(const engine *e);
 int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tuner *plain);
+/*
+ * Whether what was rendered to learn what that costs counts beside what a shortcut gives: gradients do, in one sum. Of
+ * outputs, differences are wanted, so all take the same way.
+ */
+bool met_keeps_measured(const engine *e);
 /* Write down for later calls what this run took. */
 void met_note_experience(engine *e, double seconds);
 /* Write down why no shortcut is taken, unless one was, or another reason came first. */

@@ -101,7 +101,9 @@ int met_make_trial(engine *e, size_t from, size_t to, met_buffer **buffer, met_t
                            .replay = e->options->shortcuts == MET_SHORTCUTS_REPLAY,
                            .images = e->job->images - from,
                            .first = e->eligible && !met_experience_knows(e->options->experience, e->job),
-                           .proven = met_experience_alone(e->options->experience, e->job) > 0};
+                           .proven = met_experience_alone(e->options->experience, e->job) > 0,
+                           .counted = from == 0 && met_keeps_measured(e) ? e->measured : 0,
+                           .apart = e->report->batching == MET_BATCHING_FREE};
     }
     return status;
 }

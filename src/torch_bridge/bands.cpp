@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <unordered_set>
 
 namespace bridge {
@@ -57,8 +58,8 @@ at::Tensor without(const met_sample &s, int axis, const at::Tensor &image, const
 
 namespace {
 
-/* Bands are taken in multiples of this: every new number costs oneDNN a convolution to prepare and to keep. */
-const size_t ROUND = 16;
+/* Bands are taken in multiples of these: every new number costs oneDNN a convolution to prepare and to keep. */
+const int64_t ROUND = 16, ROUND_OF_FEW = 8;
 /* So small a part of the bands is taken and laid out anew for each sample; else the image is, once. */
 const double FEW = 0.2;
 /*
@@ -165,6 +166,14 @@ struct Sum {
     at::Tensor change;          /* (images, ...): input of the baselines less that of the images */
     at::Tensor image, baseline; /* outputs, (images, ...); those of baselines where a sample has asked for them */
     bool exact = false;         /* gradients are wanted, and many terms are added up */
+    std::optional<ConvolutionForm> form; /* of a convolution, without its bias */
+};
+
+/* Bands whose change is added to a sum: some of those that are taken, which lie together where that is possible. */
+struct TakenBands {
+    int64_t count = 0;  /* that are taken */
+    int64_t first = -1; /* they are [first, first + count); -1: they are those of `index`, and only the first ones count */
+    at::Tensor index, scale; /* scale: (count,) what the weights of each are multiplied by, 0 where it does not count */
 };
 
 class Bands : public Features {
@@ -176,7 +185,8 @@ class Bands : public Features {
   private:
     void find(const Subject &subject);
     at::Tensor sum_of(Sum &sum, const met_sample &s, int64_t row);
-    at::Tensor taken(const Sum &sum, int64_t row, const at::Tensor &index);
+    TakenBands bands_to_take(const std::vector<int64_t> &bands, double scale) const;
+    at::Tensor taken(const Sum &sum, int64_t row, const TakenBands &bands);
     void evaluate_baselines();
     /* Whether what all samples share is added up by groups of bands. */
     bool is_grouped(const Sum &sum) const { return sum.exact && !wide_; }
@@ -220,7 +230,11 @@ bool sums_over(const Program &p, const Node &node, int axis, Sum *sum) {
         node.constant(1).size(1) != input.shape[static_cast<size_t>(axis)]) {
         return false; /* groups have fewer */
     }
-    *sum = {0, node.reads[0], node.makes[0], axis, matrix, node.constant(1), {}, {}, {}};
+    *sum = {0, node.reads[0], node.makes[0], axis, matrix, node.constant(1), {}, {}, {}, false, {}};
+    sum->form = convolution ? convolution_form(node) : std::nullopt;
+    if (sum->form) {
+        sum->form->bias = at::Tensor();
+    }
     return true;
 }
 
@@ -383,23 +397,53 @@ void Bands::evaluate_baselines() {
     }
 }
 
+/* Those `bands`, in order, and more up to a round number. */
+TakenBands Bands::bands_to_take(const std::vector<int64_t> &bands, double scale) const {
+    TakenBands taken;
+    const int64_t n = static_cast<int64_t>(bands.size()), round = few_ ? ROUND_OF_FEW : ROUND;
+    taken.count = (n + round - 1) / round * round;
+    std::vector<double> scales(static_cast<size_t>(taken.count), 0);
+    const bool together = taken.count <= bands_ && bands.back() - bands.front() < taken.count;
+    taken.first = together ? std::min(bands.front(), bands_ - taken.count) : -1;
+    for (size_t i = 0; i < bands.size(); i++) {
+        scales[together ? static_cast<size_t>(bands[i] - taken.first) : i] = scale;
+    }
+    if (!together) {
+        std::vector<int64_t> index = bands;
+        index.resize(static_cast<size_t>(taken.count), 0);
+        taken.index = at::tensor(index, at::kLong);
+    }
+    taken.scale = at::tensor(scales, at::kDouble);
+    return taken;
+}
+
+/* Some of the values along an axis. */
+at::Tensor chosen(const at::Tensor &values, int axis, const TakenBands &bands) {
+    return bands.first >= 0 ? values.slice(axis, bands.first, bands.first + bands.count)
+                            : values.index_select(axis, bands.index.to(values.device()));
+}
+
 /* The change of some bands of one image, (1, ...); pieces of another size each time would break the heap up. */
-at::Tensor Bands::taken(const Sum &sum, int64_t row, const at::Tensor &index) {
+at::Tensor Bands::taken(const Sum &sum, int64_t row, const TakenBands &bands) {
     const at::Tensor change = sum.change.slice(0, row, row + 1);
     const int axis = sum.axis;
     const bool last = axis == change.dim() - 1 && change.is_contiguous();
     const bool channels_last = axis == 1 && change.dim() == 4 && change.is_contiguous(at::MemoryFormat::ChannelsLast);
     if (!last && !channels_last) {
-        const at::Tensor part = change.index_select(axis, index);
+        const at::Tensor part = chosen(change, axis, bands);
         return sum.exact ? part : laid_out(inputs_, {part}, stop)[0];
     }
     at::Tensor pixels = (last ? change : change.permute({0, 2, 3, 1})).reshape({-1, bands_});
-    const int64_t count = index.size(0);
+    const int64_t count = bands.count;
     if (!room_.defined() || room_.numel() < pixels.size(0) * count) {
-        room_ = at::empty({pixels.size(0) * (bands_ / 2 + static_cast<int64_t>(ROUND))}, change.options());
+        room_ = at::empty({pixels.size(0) * (bands_ / 2 + ROUND)}, change.options());
     }
     at::Tensor out = room_.slice(0, 0, pixels.size(0) * count).view({-1, count});
-    at::index_select_out(out, pixels, 1, index);
+    if (bands.first >= 0) {
+        out.copy_(chosen(pixels, 1, bands));
+    } else {
+        at::index_select_out(out, pixels, 1, bands.index.to(pixels.device()));
+    }
     std::vector<int64_t> shape = change.sizes().vec();
     if (last) {
         shape.back() = count;
@@ -424,14 +468,20 @@ at::Tensor Bands::sum_of(Sum &sum, const met_sample &s, int64_t row) {
     if (bands.empty()) {
         return whole.clone();
     }
-    const auto taken_bands = static_cast<int64_t>(bands.size());
-    bands.resize((bands.size() + ROUND - 1) / ROUND * ROUND, 0); /* with weights of 0 */
-    at::Tensor index = at::tensor(bands, at::kLong).to(sum.change.device());
-    at::Tensor part = taken(sum, row, index);
-    at::Tensor weight = sum.weight.index_select(1, index);
-    weight.slice(1, taken_bands).zero_();
-    at::Tensor change = linear_part(p_.nodes[sum.node], sum.matrix, part, weight);
-    return at::add(whole, change, most ? -1 : 1);
+    const TakenBands to_take = bands_to_take(bands, most ? -1 : 1);
+    const at::Tensor part = taken(sum, row, to_take);
+    std::vector<int64_t> along(static_cast<size_t>(sum.weight.dim()), 1);
+    along[1] = to_take.count;
+    const at::Tensor weight = chosen(sum.weight, 1, to_take) * to_take.scale.to(sum.weight.options()).view(along);
+    if (sum.form && !sum.exact) {
+        ConvolutionForm form = *sum.form;
+        form.weight = weight.contiguous();
+        const at::Tensor y = added_convolution(form, part, whole);
+        if (y.defined()) {
+            return y;
+        }
+    }
+    return at::add(whole, linear_part(p_.nodes[sum.node], sum.matrix, part, weight));
 }
 
 std::vector<at::Tensor> Bands::of(const met_sample *s, const std::vector<int64_t> &rows) {

@@ -27,13 +27,18 @@ const int64_t SMALL = 20480;
 using Operator = std::optional<c10::OperatorHandle>;
 
 /* Nothing where this torch has none of that name, with so many arguments. */
-Operator operator_of(const char *name, size_t arguments) {
-    const Operator found = c10::Dispatcher::singleton().findSchema({name, ""});
+Operator operator_of(const char *name, size_t arguments, const char *overload = "") {
+    const Operator found = c10::Dispatcher::singleton().findSchema({name, overload});
     return found && found->schema().arguments().size() == arguments ? found : std::nullopt;
 }
 
 const Operator &convolve() {
     static const Operator found = operator_of("mkldnn::_convolution_pointwise", 10);
+    return found;
+}
+
+const Operator &convolve_and_add() {
+    static const Operator found = operator_of("mkldnn::_convolution_pointwise", 13, "binary");
     return found;
 }
 
@@ -143,6 +148,20 @@ at::Tensor PackedConvolution::operator()(const at::Tensor &x, const std::vector<
     at::Tensor y = called(*convolve(), {in, weight_for(in), bias, around, form_.stride, form_.dilation, form_.groups,
                                         std::string("none"), nothing, std::string()});
     return one_axis_ ? y.squeeze(2) : y;
+}
+
+at::Tensor added_convolution(const ConvolutionForm &form, const at::Tensor &x, const at::Tensor &other) {
+    const auto layout = at::MemoryFormat::ChannelsLast;
+    if (x.dim() != 4 || x.scalar_type() != at::kFloat || x.numel() <= SMALL || other.scalar_type() != at::kFloat ||
+        other.numel() <= SMALL || !x.is_contiguous(layout) || !other.is_contiguous(layout) || form.transposed ||
+        !form.symmetric || !PackedConvolution::takes(form.weight) || !convolve_and_add()) {
+        return {};
+    }
+    const c10::impl::GenericList nothing(c10::OptionalType::create(c10::NumberType::get()));
+    const c10::IValue bias = form.bias.defined() ? c10::IValue(form.bias) : c10::IValue();
+    return called(*convolve_and_add(),
+                  {x, other, form.weight, bias, form.padding, form.stride, form.dilation, form.groups,
+                   std::string("add"), 1.0, c10::IValue(), nothing, c10::IValue()});
 }
 
 /* ---- gradients */

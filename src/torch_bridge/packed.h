@@ -53,6 +53,12 @@ class PackedConvolution {
     mutable at::Tensor weight_;                       /* laid out */
 };
 
+/*
+ * `other` + the convolution of x, in one pass and rounded as in two, by weights that are used once; undefined where the
+ * kernels would not take that.
+ */
+at::Tensor added_convolution(const ConvolutionForm &form, const at::Tensor &x, const at::Tensor &other);
+
 /* The convolution of a node; NULL where its kernels would not take it. `exact`: by planes where it adds up many terms. */
 std::unique_ptr<PackedConvolution> packed_convolution(const Program &p, const Node &node, bool exact);
 

@@ -1,9 +1,75 @@
 /* pixels_without_bands.cpp - see pixels_without_bands.h. */
 #include "pixels_without_bands.h"
 
+#include "clones.h"
+
 #include <algorithm>
 
 namespace bridge {
+namespace {
+
+/* So few bands are added up here: a matrix product takes longer to call than to compute. */
+const int64_t FEW_BANDS = 16;
+
+/* out (places, channels) = own + what `n` bands change by, times their rows of a matrix (n, channels). */
+template <typename T>
+INSIDE void add_bands(const T *own, const T *const *change, const T *__restrict matrix, int64_t n, int64_t places,
+                      int64_t channels, T *__restrict out) {
+    for (int64_t place = 0; place < places; place++, own += channels, out += channels) {
+        const T first = change[0][place];
+        for (int64_t c = 0; c < channels; c++) {
+            out[c] = own[c] + first * matrix[c];
+        }
+        int64_t b = 1;
+        for (; b + 1 < n; b += 2) { /* two at a time: `out` is read and written half as often */
+            const T v = change[b][place], w = change[b + 1][place];
+            const T *of_v = matrix + b * channels, *of_w = of_v + channels;
+            for (int64_t c = 0; c < channels; c++) {
+                out[c] += v * of_v[c] + w * of_w[c];
+            }
+        }
+        for (; b < n; b++) {
+            const T v = change[b][place];
+            for (int64_t c = 0; c < channels; c++) {
+                out[c] += v * matrix[b * channels + c];
+            }
+        }
+    }
+}
+
+CLONES void add_floats(const float *own, const float *const *change, const float *matrix, int64_t n, int64_t places,
+                       int64_t channels, float *out) {
+    add_bands(own, change, matrix, n, places, channels, out);
+}
+
+CLONES void add_doubles(const double *own, const double *const *change, const double *matrix, int64_t n, int64_t places,
+                        int64_t channels, double *out) {
+    add_bands(own, change, matrix, n, places, channels, out);
+}
+
+void add(const float *own, const float *const *change, const float *matrix, int64_t n, int64_t places,
+         int64_t channels, float *out) {
+    add_floats(own, change, matrix, n, places, channels, out);
+}
+
+void add(const double *own, const double *const *change, const double *matrix, int64_t n, int64_t places,
+         int64_t channels, double *out) {
+    add_doubles(own, change, matrix, n, places, channels, out);
+}
+
+/* The same for tensors; change (all bands, places). */
+template <typename T>
+void add_few(const at::Tensor &own, const at::Tensor &change, const std::vector<int64_t> &bands,
+             const at::Tensor &matrix, T *out) {
+    const T *rows[FEW_BANDS];
+    for (size_t b = 0; b < bands.size(); b++) {
+        rows[b] = change.const_data_ptr<T>() + bands[b] * change.size(1);
+    }
+    add(own.const_data_ptr<T>(), rows, matrix.const_data_ptr<T>(), static_cast<int64_t>(bands.size()), own.size(0),
+        own.size(1), out);
+}
+
+} // namespace
 
 std::optional<PixelsWithoutBands::Form> PixelsWithoutBands::form_of(const Subject &subject) {
     const Program &p = subject.program;
@@ -62,21 +128,30 @@ PixelsWithoutBands::Sample PixelsWithoutBands::sample_of(const std::vector<uint8
     if (most && baselines_.empty()) {
         baselines_ = behind(inputs_.baselines);
     }
-    const at::Tensor index = at::tensor(bands, at::kLong);
-    return {most, index, matrix_.index_select(0, index)};
+    const at::Tensor matrix = matrix_.index_select(0, at::tensor(bands, at::kLong));
+    return {most, std::move(bands), most ? matrix.neg() : matrix};
 }
 
 at::Tensor PixelsWithoutBands::values(const std::vector<Sample> &samples, int64_t row, int64_t first,
                                       int64_t places) const {
     const auto at_row = static_cast<size_t>(row);
     const auto some = [&](const at::Tensor &images) { return images[row].flatten(1).slice(1, first, first + places); };
-    const at::Tensor change = some(inputs_.baselines) - some(inputs_.images);
-    at::Tensor found = at::empty({static_cast<int64_t>(samples.size()), places, matrix_.size(1)}, matrix_.options());
+    const at::Tensor change = (some(inputs_.baselines) - some(inputs_.images)).contiguous();
+    const int64_t channels = matrix_.size(1);
+    at::Tensor found = at::empty({static_cast<int64_t>(samples.size()), places, channels}, matrix_.options());
     for (size_t k = 0; k < samples.size(); k++) {
         const Sample &s = samples[k];
+        const auto n = static_cast<int64_t>(s.bands.size()), from = static_cast<int64_t>(k) * places * channels;
         const at::Tensor own = (s.of_baseline ? baselines_ : images_)[at_row].slice(0, first, first + places);
-        at::Tensor out = found[static_cast<int64_t>(k)];
-        at::addmm_out(out, own, change.index_select(0, s.bands).t(), s.matrix, 1, s.of_baseline ? -1 : 1);
+        if (n == 0 || n > FEW_BANDS) {
+            at::Tensor out = found[static_cast<int64_t>(k)];
+            const at::Tensor some_bands = change.index_select(0, at::tensor(s.bands, at::kLong));
+            at::addmm_out(out, own, some_bands.t(), s.matrix);
+        } else if (change.scalar_type() == at::kFloat) {
+            add_few(own, change, s.bands, s.matrix, found.mutable_data_ptr<float>() + from);
+        } else {
+            add_few(own, change, s.bands, s.matrix, found.mutable_data_ptr<double>() + from);
+        }
     }
     return found;
 }

@@ -54,6 +54,7 @@ struct Value {
 };
 
 class PackedConvolution;
+class MaxPool;
 
 /* One call of an operator. */
 struct Node {
@@ -71,6 +72,7 @@ struct Node {
     bool autocast = false;
     at::ScalarType autocast_dtype = at::kBFloat16;
     std::shared_ptr<const PackedConvolution> packed; /* what computes it without gradients; NULL: the operator */
+    std::shared_ptr<const MaxPool> pool;             /* the same of a maximum pool */
 
     /* A fixed argument, by its place in the operator's schema. */
     const c10::IValue &fixed(size_t argument) const { return arguments.at(argument).fixed; }

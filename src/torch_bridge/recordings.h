@@ -48,6 +48,7 @@ class Recordings {
 
     struct Entry {
         std::shared_ptr<const Trace> trace;
+        int64_t samples = 0;
         std::vector<double> seconds; /* that each step takes, for one sample: the least that any call has measured */
         double backward = 0; /* the same of a gradient at the image; 0: that of the program was compared with none */
     };

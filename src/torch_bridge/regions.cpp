@@ -112,7 +112,7 @@ Route Regions::route(const Box &box) const {
     found.framed.resize(steps_.size());
     found.key = box.sizes(0);
     Changes changed;
-    for (size_t i = 0; i < steps_.size(); i++) {
+    for (size_t i = 0; i < steps_.size() && (stop_ == 0 || steps_[i].node < stop_); i++) {
         const Step &step = steps_[i];
         const size_t count = step.places.size();
         changed.assign(count, nullptr);

@@ -91,6 +91,7 @@ class Regions {
     int64_t size_of(int value) const;
     void find_wanted(const std::vector<Box> &examples);
 
+    bool is_flattened(int value) const;
     void compute(Group *group) const;
     bool reads_all_fresh(const Route &route) const;
     at::Tensor fresh_part(const Group &group, const Step &step, size_t k, const std::vector<Box> &parts) const;

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <numeric>
+#include <set>
 
 namespace bridge {
 namespace {
@@ -43,8 +44,22 @@ void Regions::keep(const std::vector<at::Tensor> &values, Images images) {
     baseline_.assign(program_.values.size(), {});
     summaries_.assign(steps_.size(), {});
     for (size_t i = 0; i < values.size(); i++) {
-        base_[static_cast<size_t>(wanted_[i])] = values[i];
+        base_[static_cast<size_t>(wanted_[i])] = is_flattened(wanted_[i]) ? values[i].contiguous() : values[i];
     }
+}
+
+/* Whether all that is done with a value is to write it out in the usual order: then samples are made in that. */
+bool Regions::is_flattened(int value) const {
+    static const std::set<std::string> names = {"flatten", "view", "reshape", "_unsafe_view"};
+    size_t readers = 0;
+    bool found = value != program_.output;
+    for (const Node &node : program_.nodes) {
+        if (std::count(node.reads.begin(), node.reads.end(), value) > 0) {
+            found = found && names.count(node.name) > 0;
+            readers++;
+        }
+    }
+    return found && readers > 0;
 }
 
 /* A value for whole images, made when it is first asked for. */

@@ -4,6 +4,7 @@
  */
 #include "rewrite.h"
 
+#include "max_pool.h"
 #include "shortcut.h"
 
 #include <algorithm>
@@ -236,6 +237,9 @@ void rewrite(Program *p, bool exact_prefix) {
         number_reads(p);
     }
     free_of_views(p);
+    for (Node &node : p->nodes) {
+        node.pool = node.needed && node.dependent ? max_pool_of(*p, node) : nullptr;
+    }
 }
 
 } // namespace bridge

@@ -7,8 +7,8 @@
 namespace bridge {
 
 /*
- * Folds batch norms into convolutions, moves ReLUs behind maximum pools, writes nothing over. Nodes keep their places in
- * the list. `exact_prefix`: what is affine at the beginning keeps its weights to the last bit.
+ * Folds batch norms into convolutions, moves ReLUs behind maximum pools, gives those a kernel of ours, writes nothing
+ * over. Nodes keep their places in the list. `exact_prefix`: what is affine at the beginning keeps its weights to the last bit.
  */
 void rewrite(Program *program, bool exact_prefix);
 

@@ -1,4 +1,5 @@
 /* run.cpp - running a program, or a part of it, without the model and without Python. */
+#include "max_pool.h"
 #include "modes.h"
 #include "packed.h"
 
@@ -129,11 +130,16 @@ torch::jit::Stack Run::results_of(const Node &node) const {
             return {y};
         }
     }
-    if (node.packed && !double_) {
+    if ((node.packed || node.pool) && !double_) {
         const Value &value = program_.values[static_cast<size_t>(node.reads[0])];
         const at::Tensor &x = slots_[static_cast<size_t>(value.slot)];
         const bool recorded = at::GradMode::is_enabled() && node.mode.get_grad_mode() && x.requires_grad();
-        return {recorded ? node.packed->differentiable(x) : (*node.packed)(x)};
+        if (node.packed) {
+            return {recorded ? node.packed->differentiable(x) : (*node.packed)(x)};
+        }
+        if (MaxPool::takes(x)) {
+            return {recorded ? node.pool->differentiable(x) : (*node.pool)(x)};
+        }
     }
     const auto &arguments = node.op.schema().arguments();
     torch::jit::Stack stack;

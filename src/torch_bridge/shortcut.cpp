@@ -127,8 +127,9 @@ std::string program_text(const met_prepared &p, const std::vector<double> &secon
 }
 
 /*
- * The second run of a program whose first one is `first`: that of an earlier call, if it goes with it, or one more of the
- * model, on the trial's first samples; `known` has their outputs then. Makes the program.
+ * The second run of a program whose first one is `first`: that of an earlier call, if it goes with it; that of a batch which
+ * the model was seen to evaluate; or one more of the model, on the trial's first samples, and `known` has their outputs then.
+ * Makes the program.
  */
 Recordings::Entry second_run(met_prepared &p, const Recorded &first, const at::Tensor &samples, int64_t several,
                              const met_trial &trial, const Recordings::Form &form, const Recordings::Entry &earlier,
@@ -136,11 +137,16 @@ Recordings::Entry second_run(met_prepared &p, const Recorded &first, const at::T
     const Model &model = *p.model;
     if (earlier.trace) {
         try {
-            p.program = program_of(*first.trace, 1, *earlier.trace, several, trial.gradient);
+            p.program = program_of(*first.trace, 1, *earlier.trace, earlier.samples, trial.gradient);
             return earlier;
         } catch (const Declined &) { /* the model has changed, or does something else for another image */
             model.recordings->keep(form, {});
         }
+    }
+    if (several > 1 && model.seen.samples > 1 && trial.apart) {
+        const auto &[run, n] = model.seen;
+        p.program = program_of(*first.trace, 1, *run, n, trial.gradient);
+        return {run, n, seconds_of(*run, n), 0};
     }
     const auto recorded = record(model, several == 2 ? samples.slice(0, 0, 2) : samples.slice(0, 0, 1).clone(),
                                  std::vector<int64_t>(static_cast<size_t>(several), p.origins[0]), trial.gradient);
@@ -153,7 +159,7 @@ Recordings::Entry second_run(met_prepared &p, const Recorded &first, const at::T
     for (int64_t i = 0; i < several; i++) {
         known->insert({i, recorded->y.slice(0, i, i + 1)});
     }
-    return {recorded->trace, seconds_of(*recorded->trace, several), 0};
+    return {recorded->trace, several, seconds_of(*recorded->trace, several), 0};
 }
 
 /*
@@ -203,7 +209,8 @@ void plan(const met_prepared &p, const Trace &run, int64_t n, const at::Tensor &
     const double left = (features->planned / passes + subject.cost(features->stop, end)) / whole;
     const double saved = 1 - left + (trial.gradient ? REPLAY_SAVES : 0);
     const Cost &cost = trial.gradient ? OF_GRADIENTS : OF_OUTPUTS;
-    const double gain = images * static_cast<double>(trial.count) * trial.part * saved - (images - 1) * cost.image;
+    const double evaluations = images * static_cast<double>(trial.count) - static_cast<double>(trial.counted);
+    const double gain = evaluations * trial.part * saved - (images - 1) * cost.image;
     if (gain < (trial.first ? cost.first : cost.later)) {
         trial.tried->postponed = gain >= cost.later;
         throw Declined(MET_DECLINE_LITTLE_WORK, "preparing it would take longer than it saves");
@@ -252,6 +259,7 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
     const at::Tensor y = first->y;
     Known known{{row, y}};
     Recordings::Entry second = second_run(p, *first, samples, several, trial, form, earlier, &known);
+    const bool again = second.trace == earlier.trace;
     if (trial.gradient && second.backward == 0 && gradient.values.empty()) {
         gradient = gradient_of(model, *first, trial, alone);
     }
@@ -278,8 +286,8 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
                     gradient = gradient_at_cut(p, *first, trial, alone);
                     first.reset();
                 }
-                /* The sample whose gradient is compared is the only one of its batch that may be known. */
-                verify(p, trial, samples, trial.gradient && known.size() == 1 ? several : 0, several, known);
+                /* In later calls, the sample whose gradient is compared is the only one of its batch that is known. */
+                verify(p, trial, samples, trial.gradient && again ? several : 0, several, known);
                 if (trial.gradient) {
                     compare_gradients(p, trial, alone, y, gradient, wide);
                 }

@@ -1,4 +1,5 @@
 /* pool.cpp - maximum and average pools, and adaptive ones that are such pools. */
+#include "max_pool.h"
 #include "region/rules.h"
 
 #include <limits>
@@ -49,6 +50,9 @@ struct Pool : Separable, PoolForm { /* along the spatial axes, which are the las
 
     at::Tensor pooled(const at::Tensor &x, const Ints &k, const Ints &s, const Ints &dil) const {
         const Ints zeros(k.size(), 0);
+        if (!average && k.size() == 2 && dil == Ints{1, 1} && MaxPool::takes(x)) {
+            return MaxPool({k[0], k[1]}, {s[0], s[1]}, {0, 0})(x);
+        }
         if (!average) {
             return k.size() == 2 ? at::max_pool2d(x, k, s, zeros, dil) : at::max_pool3d(x, k, s, zeros, dil);
         }
