@@ -262,7 +262,7 @@ static int run_prepared(engine *e, size_t from, size_t to, met_tuner *tuner, met
 }
 
 bool met_keeps_measured(const engine *e) {
-    return e->job->gradient && e->measured > 0 && e->measured < e->job->evaluations;
+    return e->eligible && e->job->gradient && e->measured > 0 && e->measured < e->job->evaluations;
 }
 
 /* What was rendered of the first image to learn what that costs counts, or it has served. */

@@ -228,8 +228,8 @@ int met_wants_shortcut(engine *e, bool *wanted);
 size_t met_group_size(const engine *e);
 int met_run_shortcut(engine *e, size_t from, size_t to, met_tuner *tuner, met_tuner *plain);
 /*
- * Whether what was rendered to learn what that costs counts beside what a shortcut gives: gradients do, in one sum. Of
- * outputs, differences are wanted, so all take the same way.
+ * Whether what was rendered to learn what that costs counts beside what a shortcut gives: gradients do, in one sum, unless
+ * it was asked for a shortcut by name. Of outputs, differences are wanted, so all take the same way.
  */
 bool met_keeps_measured(const engine *e);
 /* Write down for later calls what this run took. */

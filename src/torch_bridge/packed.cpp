@@ -159,9 +159,8 @@ at::Tensor added_convolution(const ConvolutionForm &form, const at::Tensor &x, c
     }
     const c10::impl::GenericList nothing(c10::OptionalType::create(c10::NumberType::get()));
     const c10::IValue bias = form.bias.defined() ? c10::IValue(form.bias) : c10::IValue();
-    return called(*convolve_and_add(),
-                  {x, other, form.weight, bias, form.padding, form.stride, form.dilation, form.groups,
-                   std::string("add"), 1.0, c10::IValue(), nothing, c10::IValue()});
+    return called(*convolve_and_add(), {x, other, form.weight, bias, form.padding, form.stride, form.dilation,
+                                        form.groups, std::string("add"), 1.0, c10::IValue(), nothing, c10::IValue()});
 }
 
 /* ---- gradients */

@@ -47,8 +47,8 @@ CLONES void add_doubles(const double *own, const double *const *change, const do
     add_bands(own, change, matrix, n, places, channels, out);
 }
 
-void add(const float *own, const float *const *change, const float *matrix, int64_t n, int64_t places,
-         int64_t channels, float *out) {
+void add(const float *own, const float *const *change, const float *matrix, int64_t n, int64_t places, int64_t channels,
+         float *out) {
     add_floats(own, change, matrix, n, places, channels, out);
 }
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import meteors_c as mt
-from tests.toys import assert_declined, assert_shortcut, each_pair, explainable
+from tests.toys import assert_declined, assert_shortcut, each_pair, explainable, occlude
 
 BANDS, ROWS, COLUMNS = 6, 19, 17
 
@@ -147,3 +147,33 @@ def test_other_beginnings_are_passed_backward_once_where_they_are_affine(name: s
     else:
         assert_declined(fast.report, "structure")
     assert_same(fast, plain)
+
+
+class Neighbours(nn.Module):
+    """A sum over all bands, by a convolution or by a matrix, and a head."""
+
+    def __init__(self, bands: int, by_matrix: bool) -> None:
+        super().__init__()
+        self.by_matrix = by_matrix
+        self.stem = nn.Linear(bands, 24) if by_matrix else nn.Conv2d(bands, 24, 3, padding=1)
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.stem(x.movedim(1, 3)).movedim(3, 1) if self.by_matrix else self.stem(x)
+        return self.head(torch.tanh(y).mean((2, 3)))
+
+
+@pytest.mark.parametrize("by_matrix", [False, True])
+@pytest.mark.parametrize("window", [1, 8, 9, 30, 39])
+def test_windows_over_neighbouring_bands_in_float32(window: int, by_matrix: bool) -> None:
+    """Bands that lie together are taken as they lie, at both ends too, and of most of them those that stay."""
+    bands, size = 40, 48
+    torch.manual_seed(0)
+    model, values = Neighbours(bands, by_matrix).eval(), torch.rand(bands, size, size)
+    hsi, wide = (mt.HSI(image=x, wavelengths=torch.linspace(400, 900, bands)) for x in (values, values.double()))
+    shape, step = (window, size, size), (min(window, 7), size, size)
+    fast, plain = (occlude(model, hsi, shape, step, shortcuts=way) for way in ("always", False))
+    exact = occlude(model.double(), wide, shape, step, shortcuts=False).attributes
+    assert_shortcut(fast.report)
+    errors = [float((found.attributes - exact).abs().max() / exact.abs().max()) for found in (fast, plain)]
+    assert errors[0] <= 2 * errors[1] + 1e-6

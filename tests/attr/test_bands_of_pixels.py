@@ -145,3 +145,18 @@ def test_pixels_without_data_do_not_cost_digits() -> None:
     assert fast.report.shortcut != NAME
     error = [float((one.attributes.double() - exact).abs().max() / exact.abs().max()) for one in (fast, plain)]
     assert error[0] <= max(2 * error[1], 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("window", [2, 3, 16, 17, 23, 38])
+def test_few_bands_and_many(window: int, dtype: torch.dtype) -> None:
+    """Few are added up one by one, many by a matrix product, and of most of them those that stay."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(40, 9, 1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(9, 3)]
+    model = nn.Sequential(*layers).eval().double()
+    values = torch.rand(40, 7, 5, dtype=torch.float64)
+    hsi, wide = (mt.HSI(image=x, wavelengths=torch.linspace(400, 900, 40)) for x in (values.to(dtype), values))
+    plain = occlude(model, wide, (window, 7, 5), (1, 7, 5), shortcuts=False)
+    fast = occlude(model.to(dtype), hsi, (window, 7, 5), (1, 7, 5))
+    assert_shortcut(fast.report, NAME)
+    assert_close(fast.attributes.double(), plain.attributes, 3e-5 if dtype == torch.float32 else 1e-12)

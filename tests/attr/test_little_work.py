@@ -162,3 +162,19 @@ def test_too_few_samples_are_little_work_whatever_is_wanted() -> None:
     with mt.options(shortcuts="always"):
         report = IntegratedGradients(explainable(convolutional())).attribute(cube(), target=0, n_steps=1).report
     assert_declined(report, "little_work")
+
+
+def test_samples_that_were_timed_count_and_their_batch_is_a_recording() -> None:
+    """Of few gradients some are rendered first. Where a shortcut follows, they are not evaluated again."""
+    torch.manual_seed(20)
+    model = nn.Sequential(nn.Conv2d(BANDS, 64, 7), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4))
+    found = {}
+    for shortcuts in (True, False):
+        with mt.options(shortcuts=shortcuts):
+            found[shortcuts] = IntegratedGradients(explainable(model.eval())).attribute(image(64), target=1, n_steps=28)
+    report = found[True].report
+    assert_shortcut(report)
+    assert 28 - 8 <= report.shortcut_evaluations < 28 <= report.evaluations
+    # One of the first batch by itself, one that is recorded by itself, and a spot check.
+    assert report.evaluations_verifying <= 3
+    assert_close(found[True].attributes, found[False].attributes, 1e-5)
