@@ -113,7 +113,7 @@ def one_method(question: dict[str, Any]) -> dict[str, Any]:
     return {
         "seconds": statistics.median(turn[0] for turn in turns),
         "passes": statistics.median(turn[1] for turn in turns),
-        "part": statistics.median(seconds / passes for seconds, passes in turns),
+        "of_passes": statistics.median(seconds / passes for seconds, passes in turns),
         "evaluations": found[-1].evaluations,
         "verifying": found[-1].evaluations_verifying,
         "shortcut": found[-1].shortcut,
@@ -137,7 +137,7 @@ def measure(rounds: int, tiny: bool, chosen: Callable[[str], bool]) -> list[dict
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    part, peak = row["part"], row["peak"]
+    part, peak = row["of_passes"], row["peak"]
     return [
         f"{row['evaluations']}",
         f"{row['verifying']}",

@@ -77,7 +77,7 @@ using Changes = std::vector<const Box *>;
 
 /* What a sum or a convolution is updated from: both are (samples, sizes of `changed`). */
 struct Update {
-    const at::Tensor &fresh, &old; /* operand 0, where it changed */
+    const at::Tensor &fresh, &old; /* operand 0, where it changed; fresh: undefined where it is all zeros now */
     const Box &changed;
     const at::Tensor &before; /* (samples, sizes of out): what summary() gave, or the result for the image */
 };

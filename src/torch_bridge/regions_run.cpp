@@ -40,6 +40,7 @@ std::vector<std::pair<int64_t, int64_t>> outside(const Box &reads, const Box &in
 void Regions::keep(const std::vector<at::Tensor> &values, Images images) {
     const at::NoGradGuard off;
     images_ = std::move(images);
+    zeros_ = is_zero(images_.baselines);
     base_.assign(program_.values.size(), {});
     baseline_.assign(program_.values.size(), {});
     summaries_.assign(steps_.size(), {});
@@ -228,16 +229,16 @@ at::Tensor Regions::updated(const Group &group, size_t i) const {
         out.push_back(route->changed[i + 1]);
     }
     const at::Tensor &base = base_of(step.rule->operands[0].value);
-    const at::Tensor old = gathered(base, changed, group.rows);
-    return step.rule->update({group.fresh[place], old, changed[0], gathered(before(i), out, group.rows)}, out[0]);
+    const at::Tensor old = gathered(base, changed, group.rows), none;
+    return step.rule->update({place == 0 && zeros_ ? none : group.fresh[place], old, changed[0], gathered(before(i), out, group.rows)}, out[0]);
 }
 
-/* Whether more of what changed in the image is read than around what is settled. */
+/* Whether more of what changed in the image is read than around what is settled, or to take it off. */
 bool Regions::reads_all_fresh(const Route &route) const {
     bool found = std::count(live_.begin(), live_.end(), program_.input) > 0;
     for (size_t i = 0; i < steps_.size() && steps_[i].node < stop_; i++) {
         const bool reads = std::count(steps_[i].places.begin(), steps_[i].places.end(), 0) > 0;
-        found = found || (reads && !route.framed[i] && !route.changed[i + 1].empty());
+        found = found || (reads && !route.framed[i] && !(route.updates[i] && zeros_) && !route.changed[i + 1].empty());
     }
     return found;
 }

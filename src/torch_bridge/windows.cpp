@@ -2,6 +2,8 @@
 #include "regions.h"
 #include "shortcut.h"
 
+#include <algorithm>
+
 namespace bridge {
 namespace {
 
@@ -20,6 +22,13 @@ Box box_of(const met_sample &s) {
         box[a] = {static_cast<int64_t>(s.box.start[a]), static_cast<int64_t>(s.box.stop[a])};
     }
     return box;
+}
+
+/* Whether the first thing that is done with images is a convolution over two axes. */
+bool begins_with_windows(const Program &p) {
+    const auto first =
+        std::find_if(p.nodes.begin(), p.nodes.end(), [](const Node &node) { return node.needed && node.dependent; });
+    return first != p.nodes.end() && first->name == "conv2d" && first->reads[0] == p.input;
 }
 
 class Windows : public Features {
@@ -44,7 +53,10 @@ class Windows : public Features {
         const std::vector<int> &wanted = regions_.wanted();
         const double all = regions_.planned_seconds() * static_cast<double>(subject.trial.count);
         const bool in_double = seconds_in_double(subject, stop) <= DOUBLE_PART * all;
-        const auto values = values_of(subject, subject.images, wanted, stop, in_double);
+        const at::Tensor images = in_double || !begins_with_windows(subject.program)
+                                      ? subject.images
+                                      : laid_out(subject, {subject.images}, 0)[0]; /* once, not by each who reads them */
+        const auto values = values_of(subject, images, wanted, stop, in_double);
         regions_.keep(laid_out(subject, narrowed(subject.program, values, wanted), 0),
                       {subject.images, subject.baselines, subject.origins});
     }

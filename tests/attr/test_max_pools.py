@@ -1,4 +1,4 @@
-"""Maximum pools over images whose channels lie together: the same values, and gradients at the same places, as torch's."""
+"""Maximum pools over images whose channels lie together: torch's values, and gradients at the same places."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POOLS: list[dict[str, Any]] = [
 
 
 class Pooled(nn.Module):
-    """Whole numbers in, whole numbers out: no sum of them is rounded, so that results can be the same to the last bit."""
+    """Whole numbers in and out: no sum of them is rounded, so that results can be the same to the last bit."""
 
     def __init__(self, pool: dict[str, Any], channels_last: bool = True) -> None:
         super().__init__()

@@ -124,16 +124,16 @@ struct Convolution : Separable {
         for (const auto &[before, behind] : around) {
             padding.push_back(before == behind && before >= 0 ? before : -1);
         }
-        at::Tensor x = u.fresh - u.old;
+        const bool zeros = !u.fresh.defined(); /* what was there is taken off: the same numbers */
+        at::Tensor x = zeros ? u.old : u.fresh - u.old;
         if (std::count(padding.begin(), padding.end(), -1) != 0) {
             x = pad(x, around, 0);
             padding.assign(spatial(), 0);
         }
-        if (const auto some = packed ? parts.of(form, part) : nullptr) {
-            return (*some)(x, padding).add_(u.before);
-        }
-        const at::Tensor w = weight_for(x).slice(1, part.first, part.last);
-        return by_torch(x, w, {}, padding, 1).add_(u.before);
+        const auto some = packed ? parts.of(form, part) : nullptr;
+        at::Tensor y = some ? (*some)(x, padding)
+                            : by_torch(x, weight_for(x).slice(1, part.first, part.last), {}, padding, 1);
+        return zeros ? at::sub_out(y, u.before, y) : y.add_(u.before);
     }
 };
 

@@ -27,7 +27,8 @@ struct Product : Separable {
 
     at::Tensor update(const Update &u, const Box &) const override {
         const Range part = u.changed.last();
-        return at::linear(u.fresh - u.old, weight.slice(1, part.first, part.last)).add_(u.before);
+        const at::Tensor change = u.fresh.defined() ? u.fresh - u.old : u.old.neg();
+        return at::linear(change, weight.slice(1, part.first, part.last)).add_(u.before);
     }
 };
 

@@ -28,7 +28,8 @@ struct Reduction : Separable {
     at::Tensor summary(const at::Tensor &base) const override { return at::sum(base, over, keeps, at::kDouble); }
 
     at::Tensor update(const Update &u, const Box &) const override {
-        const at::Tensor more = at::sum(u.fresh, over, keeps, at::kDouble) - at::sum(u.old, over, keeps, at::kDouble);
+        const at::Tensor less = at::sum(u.old, over, keeps, at::kDouble);
+        const at::Tensor more = u.fresh.defined() ? at::sum(u.fresh, over, keeps, at::kDouble) - less : less.neg();
         return more.add_(u.before).mul_(scale);
     }
 };
