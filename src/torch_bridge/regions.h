@@ -120,7 +120,7 @@ class Regions {
     double planned_ = 0, full_ = 0;
     std::vector<int> live_, wanted_;
     Images images_;
-    bool zeros_ = false; /* the baselines are nothing else */
+    bool zeros_ = false;                        /* the baselines are nothing else */
     mutable std::mutex mutex_;                  /* of what follows */
     mutable std::vector<at::Tensor> base_;      /* by value */
     mutable std::vector<at::Tensor> baseline_;  /* the same for the baselines */

@@ -230,7 +230,9 @@ at::Tensor Regions::updated(const Group &group, size_t i) const {
     }
     const at::Tensor &base = base_of(step.rule->operands[0].value);
     const at::Tensor old = gathered(base, changed, group.rows), none;
-    return step.rule->update({place == 0 && zeros_ ? none : group.fresh[place], old, changed[0], gathered(before(i), out, group.rows)}, out[0]);
+    return step.rule->update(
+        {place == 0 && zeros_ ? none : group.fresh[place], old, changed[0], gathered(before(i), out, group.rows)},
+        out[0]);
 }
 
 /* Whether more of what changed in the image is read than around what is settled, or to take it off. */

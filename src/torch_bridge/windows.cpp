@@ -53,9 +53,10 @@ class Windows : public Features {
         const std::vector<int> &wanted = regions_.wanted();
         const double all = regions_.planned_seconds() * static_cast<double>(subject.trial.count);
         const bool in_double = seconds_in_double(subject, stop) <= DOUBLE_PART * all;
-        const at::Tensor images = in_double || !begins_with_windows(subject.program)
-                                      ? subject.images
-                                      : laid_out(subject, {subject.images}, 0)[0]; /* once, not by each who reads them */
+        const at::Tensor images =
+            in_double || !begins_with_windows(subject.program)
+                ? subject.images
+                : laid_out(subject, {subject.images}, 0)[0]; /* once, not by each who reads them */
         const auto values = values_of(subject, images, wanted, stop, in_double);
         regions_.keep(laid_out(subject, narrowed(subject.program, values, wanted), 0),
                       {subject.images, subject.baselines, subject.origins});

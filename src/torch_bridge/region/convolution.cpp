@@ -131,8 +131,8 @@ struct Convolution : Separable {
             padding.assign(spatial(), 0);
         }
         const auto some = packed ? parts.of(form, part) : nullptr;
-        at::Tensor y = some ? (*some)(x, padding)
-                            : by_torch(x, weight_for(x).slice(1, part.first, part.last), {}, padding, 1);
+        at::Tensor y =
+            some ? (*some)(x, padding) : by_torch(x, weight_for(x).slice(1, part.first, part.last), {}, padding, 1);
         return zeros ? at::sub_out(y, u.before, y) : y.add_(u.before);
     }
 };
