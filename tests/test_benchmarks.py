@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import meteors_c
+from benchmarks import __main__ as main
 from benchmarks import bounds, large_windows, operations, scaling, scenes, table, third_party
 from benchmarks.architectures import SMALL
 from benchmarks.child import forwards_call, library_call
@@ -268,3 +269,14 @@ def test_parts_of_scenes_make_a_table() -> None:
     text = scenes.section(rows, 1)
     assert f"{scenes.SCENES:,} scenes" in text
     assert len(scenes.on_paper({row["part"]: row["seconds"] for row in rows})) == len(scenes.WORKERS)
+
+
+def test_a_row_that_is_measured_again_replaces_the_older_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tells rows apart is what they are of, and none of their figures."""
+    monkeypatch.setattr(main, "ROOT", tmp_path)
+    figures = {"seconds": 1.0, "passes": 1.0, "of_passes": 1.0, "evaluations": 1, "verifying": 0, "peak": 1e9}
+    first = main.kept("clip", [{"method": "Saliency", "shortcut": None, **figures}])
+    again = main.kept("clip", [{"method": "Saliency", "shortcut": None, **dict.fromkeys(figures, 2.0)}])
+    assert len(first) == len(again) == 1
+    assert again[0]["seconds"] == 2.0
+    assert not set(figures) & set(main.KEYS)

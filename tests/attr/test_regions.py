@@ -438,3 +438,46 @@ def test_one_number_for_a_batch_is_declined() -> None:
     fast = occlude(Summed().eval(), image(), **given)
     assert_declined(fast.report, "structure")
     assert_same(fast, occlude(Summed().eval(), image(), **given, shortcuts=False))
+
+
+BEGINNINGS: dict[str, Callable[[], nn.Module]] = {
+    "a convolution": lambda: nn.Sequential(
+        nn.Conv2d(BANDS, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 4, 3, stride=2), nn.Tanh(), nn.Flatten(),
+        nn.LazyLinear(3),
+    ),
+    "asymmetric zeros": lambda: nn.Sequential(
+        nn.ZeroPad2d((2, 0, 0, 1)), nn.Conv2d(BANDS, 8, (3, 2)), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)
+    ),
+    "a matrix": lambda: nn.Sequential(
+        Moved(), nn.Linear(BANDS, 8), nn.Tanh(), nn.Conv2d(ROWS, 3, 1), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)
+    ),
+    "a mean": lambda: nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(BANDS, 8), nn.Tanh(), nn.Linear(8, 3)
+    ),
+}  # fmt: skip
+
+
+class Moved(nn.Module):
+    """The bands last."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.movedim(1, 3)
+
+
+@pytest.mark.parametrize("zeros", ["everywhere", "in one image", "nowhere"])
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_what_some_bands_are_taken_off(name: str, zeros: str) -> None:
+    """A box over some of the bands updates sums over all; of a baseline of zeros only the image's values are read."""
+    torch.manual_seed(2)
+    model = BEGINNINGS[name]().eval()
+    with torch.no_grad():
+        model(torch.rand(2, BANDS, ROWS, COLUMNS))
+    images = [image(0), image(1)]
+    baseline = {"everywhere": 0, "in one image": [0, 0.4], "nowhere": 0.4}[zeros]
+    found = {
+        way: occlude(model.double(), images, (2, 5, 6), (2, 4, 5), shortcuts=way, baseline=baseline)
+        for way in ("always", False)
+    }
+    for fast, plain in zip(found["always"], found[False], strict=True):
+        assert_shortcut(fast.report)
+        assert_same(fast, plain)
