@@ -234,6 +234,7 @@ void test_batches_whose_first_image_is_empty(void) {
         const met_job job = script_job(&m, MET_BOX);
         toy_init(&t, false);
         t.unseen = true;
+        t.seconds = 1e-3; /* a call: two samples are faster than one, and stay together */
         t.coupling = coupled ? TOY_SHIFTS : TOY_APART;
         check_run(&t, &job, 2, &report, 1e-12);
         CHECK_INT(report.batching, coupled ? MET_BATCHING_SINGLE : MET_BATCHING_FREE);
