@@ -76,9 +76,8 @@ struct Sum {
 
 /* Bands whose change is added to a sum: some of those that are taken, which lie together where that is possible. */
 struct TakenBands {
-    int64_t count = 0; /* that are taken */
-    int64_t first =
-        -1; /* they are [first, first + count); -1: they are those of `index`, and only the first ones count */
+    int64_t count = 0;       /* that are taken: [first, first + count), */
+    int64_t first = -1;      /* ... or with -1 those of `index`, of which only the first ones count */
     at::Tensor index, scale; /* scale: (count,) what the weights of each are multiplied by, 0 where it does not count */
 };
 

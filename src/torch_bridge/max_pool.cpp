@@ -108,7 +108,7 @@ class Differentiable : public torch::autograd::Function<Differentiable> {
     /* The pool outlives the graph: both belong to what was prepared for one call. */
     static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &x, const MaxPool *pool) {
         at::Tensor taps;
-        at::Tensor y = pool->with_taps(x, &taps);
+        at::Tensor y = (*pool)(x, &taps);
         context->saved_data["pool"] = reinterpret_cast<int64_t>(pool);
         context->saved_data["taps"] = taps;
         context->saved_data["sizes"] = x.sizes().vec();
@@ -137,7 +137,7 @@ int64_t MaxPool::count(int64_t size, size_t axis) const {
     return ceil_ && (n - 1) * stride >= size + padding_[axis] ? n - 1 : n;
 }
 
-at::Tensor MaxPool::run(const at::Tensor &x, at::Tensor *taps) const {
+at::Tensor MaxPool::operator()(const at::Tensor &x, at::Tensor *taps) const {
     const at::NoGradGuard off;
     const int64_t n = x.size(0), channels = x.size(1);
     const Axis down{x.size(2), kernel_[0], stride_[0], padding_[0]},
@@ -163,14 +163,6 @@ at::Tensor MaxPool::run(const at::Tensor &x, at::Tensor *taps) const {
         }
     });
     return y;
-}
-
-at::Tensor MaxPool::operator()(const at::Tensor &x) const {
-    return run(x, nullptr);
-}
-
-at::Tensor MaxPool::with_taps(const at::Tensor &x, at::Tensor *taps) const {
-    return run(x, taps);
 }
 
 at::Tensor MaxPool::differentiable(const at::Tensor &x) const {

@@ -25,17 +25,17 @@ class MaxPool {
     /* Whether x is such images; others are for torch's operator. */
     static bool takes(const at::Tensor &x);
 
-    /* The maxima of x (n, channels, height, width). Autograd does not see it. */
-    at::Tensor operator()(const at::Tensor &x) const;
+    /*
+     * The maxima of x (n, channels, height, width), and where wanted which tap of its window each is. Autograd does not see
+     * it.
+     */
+    at::Tensor operator()(const at::Tensor &x, at::Tensor *taps = nullptr) const;
     /* The same for autograd. */
     at::Tensor differentiable(const at::Tensor &x) const;
-
-    /* The same, and which tap of its window each maximum is; and the gradient at an input of `sizes` by that. */
-    at::Tensor with_taps(const at::Tensor &x, at::Tensor *taps) const;
+    /* The gradient at an input of `sizes`. */
     at::Tensor gradient(const at::Tensor &of_result, const at::Tensor &taps, at::IntArrayRef sizes) const;
 
   private:
-    at::Tensor run(const at::Tensor &x, at::Tensor *taps) const;
     int64_t count(int64_t size, size_t axis) const;
 
     Two kernel_, stride_, padding_;

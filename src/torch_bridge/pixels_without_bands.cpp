@@ -37,36 +37,25 @@ INSIDE void add_bands(const T *own, const T *const *change, const T *__restrict 
     }
 }
 
-CLONES void add_floats(const float *own, const float *const *change, const float *matrix, int64_t n, int64_t places,
-                       int64_t channels, float *out) {
+CLONES void add(const float *own, const float *const *change, const float *matrix, int64_t n, int64_t places,
+                int64_t channels, float *out) {
     add_bands(own, change, matrix, n, places, channels, out);
 }
 
-CLONES void add_doubles(const double *own, const double *const *change, const double *matrix, int64_t n, int64_t places,
-                        int64_t channels, double *out) {
+CLONES void add(const double *own, const double *const *change, const double *matrix, int64_t n, int64_t places,
+                int64_t channels, double *out) {
     add_bands(own, change, matrix, n, places, channels, out);
-}
-
-void add(const float *own, const float *const *change, const float *matrix, int64_t n, int64_t places, int64_t channels,
-         float *out) {
-    add_floats(own, change, matrix, n, places, channels, out);
-}
-
-void add(const double *own, const double *const *change, const double *matrix, int64_t n, int64_t places,
-         int64_t channels, double *out) {
-    add_doubles(own, change, matrix, n, places, channels, out);
 }
 
 /* The same for tensors; change (all bands, places). */
 template <typename T>
-void add_few(const at::Tensor &own, const at::Tensor &change, const std::vector<int64_t> &bands,
-             const at::Tensor &matrix, T *out) {
+void add_few(const at::Tensor &own, const at::Tensor &change, const at::Tensor &bands, const at::Tensor &matrix,
+             T *out) {
     const T *rows[FEW_BANDS];
-    for (size_t b = 0; b < bands.size(); b++) {
-        rows[b] = change.const_data_ptr<T>() + bands[b] * change.size(1);
+    for (int64_t b = 0; b < bands.size(0); b++) {
+        rows[b] = change.const_data_ptr<T>() + bands.const_data_ptr<int64_t>()[b] * change.size(1);
     }
-    add(own.const_data_ptr<T>(), rows, matrix.const_data_ptr<T>(), static_cast<int64_t>(bands.size()), own.size(0),
-        own.size(1), out);
+    add(own.const_data_ptr<T>(), rows, matrix.const_data_ptr<T>(), bands.size(0), own.size(0), own.size(1), out);
 }
 
 } // namespace
@@ -128,8 +117,8 @@ PixelsWithoutBands::Sample PixelsWithoutBands::sample_of(const std::vector<uint8
     if (most && baselines_.empty()) {
         baselines_ = behind(inputs_.baselines);
     }
-    const at::Tensor matrix = matrix_.index_select(0, at::tensor(bands, at::kLong));
-    return {most, std::move(bands), most ? matrix.neg() : matrix};
+    const at::Tensor index = at::tensor(bands, at::kLong), matrix = matrix_.index_select(0, index);
+    return {most, index, most ? matrix.neg() : matrix};
 }
 
 at::Tensor PixelsWithoutBands::values(const std::vector<Sample> &samples, int64_t row, int64_t first,
@@ -141,12 +130,11 @@ at::Tensor PixelsWithoutBands::values(const std::vector<Sample> &samples, int64_
     at::Tensor found = at::empty({static_cast<int64_t>(samples.size()), places, channels}, matrix_.options());
     for (size_t k = 0; k < samples.size(); k++) {
         const Sample &s = samples[k];
-        const auto n = static_cast<int64_t>(s.bands.size()), from = static_cast<int64_t>(k) * places * channels;
+        const int64_t n = s.bands.size(0), from = static_cast<int64_t>(k) * places * channels;
         const at::Tensor own = (s.of_baseline ? baselines_ : images_)[at_row].slice(0, first, first + places);
         if (n == 0 || n > FEW_BANDS) {
             at::Tensor out = found[static_cast<int64_t>(k)];
-            const at::Tensor some_bands = change.index_select(0, at::tensor(s.bands, at::kLong));
-            at::addmm_out(out, own, some_bands.t(), s.matrix);
+            at::addmm_out(out, own, change.index_select(0, s.bands).t(), s.matrix);
         } else if (change.scalar_type() == at::kFloat) {
             add_few(own, change, s.bands, s.matrix, found.mutable_data_ptr<float>() + from);
         } else {

@@ -33,8 +33,8 @@ class PixelsWithoutBands {
     /* A sample as the image without some bands, or as the baseline with some. */
     struct Sample {
         bool of_baseline;
-        std::vector<int64_t> bands; /* those that differ */
-        at::Tensor matrix;          /* (those bands, channels), by what is added of their change */
+        at::Tensor bands;  /* indices of those that differ */
+        at::Tensor matrix; /* (those bands, channels), by what is added of their change */
     };
     /* That in which the flagged bands take the baseline's values. */
     Sample sample_of(const std::vector<uint8_t> &replaced);
