@@ -194,8 +194,8 @@ def coordinates(draw: Draw, shape: Shape) -> nn.Module | None:
 
     def forward(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
         n, _, rows, columns = x.shape
-        row = torch.linspace(-1, 1, rows, dtype=x.dtype).view(1, 1, -1, 1).expand(n, 1, rows, columns)
-        column = torch.arange(columns, dtype=x.dtype).div(columns).expand(n, 1, rows, columns)
+        row = torch.linspace(-1, 1, rows, dtype=x.dtype, device=x.device).view(1, 1, -1, 1).expand(n, 1, rows, columns)
+        column = torch.arange(columns, dtype=x.dtype, device=x.device).div(columns).expand(n, 1, rows, columns)
         return layer(torch.cat([x, row, column], 1))
 
     return Function("coordinates", forward, nn.Conv2d(shape[0] + 2, draw.randint(2, 8), 3, padding=1))
@@ -205,7 +205,7 @@ def written_buffer(draw: Draw, shape: Shape) -> nn.Module | None:
     """Zeros that are written in place through views."""
 
     def forward(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
-        kept = torch.zeros(len(x), x.shape[1] + 1, x.shape[2] + 1, x.shape[3], dtype=x.dtype)
+        kept = x.new_zeros(len(x), x.shape[1] + 1, x.shape[2] + 1, x.shape[3])
         kept[:, :-1, 1:].copy_(x)
         kept[:, -1] += 0.5
         kept.narrow(1, 0, 1).mul_(2)

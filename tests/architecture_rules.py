@@ -29,7 +29,7 @@ class Rule:
 
 def each(values: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """One number for each sample, shaped to be multiplied with y."""
-    return values.to(y.dtype).reshape(-1, *[1] * (y.ndim - 1))
+    return values.to(y).reshape(-1, *[1] * (y.ndim - 1))
 
 
 # ---------------------------------------------------------------- operators only: recorded, or declined
@@ -60,7 +60,7 @@ def by_equal(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def by_numpy(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return y * each(torch.from_numpy(x.detach().numpy().mean((1, 2, 3))), y)
+    return y * each(torch.from_numpy(x.detach().cpu().numpy().mean((1, 2, 3))), y)
 
 
 def by_list(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -89,7 +89,7 @@ def by_index(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def by_nonzero(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     sample = (x > 0.3).nonzero()[:, 0]
-    return y * each(torch.zeros(len(x), dtype=x.dtype).index_add(0, sample, torch.ones(len(sample), dtype=x.dtype)), y)
+    return y * each(x.new_zeros(len(x)).index_add(0, sample, x.new_ones(len(sample))), y)
 
 
 def by_unique(m: nn.Module, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -112,7 +112,7 @@ SHAPES: dict[str, Rule] = {
 
 RANDOM: dict[str, Rule] = {
     "dropout": Rule(lambda m, y, x: F.dropout(y, 0.3, training=True), "dropout|bernoulli", repeats=False),
-    "rand": Rule(lambda m, y, x: y + torch.rand(len(y), *[1] * (y.ndim - 1), dtype=y.dtype), "rand", repeats=False),
+    "rand": Rule(lambda m, y, x: y + each(torch.rand(len(y)), y), "rand", repeats=False),
     "randn_like": Rule(lambda m, y, x: y + 0.1 * torch.randn_like(y), "randn", repeats=False),
     "bernoulli": Rule(lambda m, y, x: y * torch.bernoulli(torch.full_like(y, 0.5)), "bernoulli", repeats=False),
     "normal_": Rule(lambda m, y, x: y + torch.empty_like(y).normal_(), "normal_", repeats=False),

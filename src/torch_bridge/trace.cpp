@@ -2,6 +2,7 @@
 #include "trace.h"
 
 #include <ATen/autocast_mode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/variable.h>
 
 namespace bridge {
@@ -16,6 +17,13 @@ bool has_hooks(const at::Tensor &tensor) {
 }
 
 } // namespace
+
+void wait_for(at::Device device) {
+    if (!device.is_cpu()) {
+        const c10::impl::VirtualGuardImpl guard(device.type());
+        guard.synchronizeDevice(device.has_index() ? device.index() : guard.getDevice().index());
+    }
+}
 
 struct Trace::Observed : at::ObserverContext {
     bool counted = false; /* it has raised the depth */
@@ -203,6 +211,7 @@ void Trace::start(const c10::OperatorHandle &op, c10::ArrayRef<const c10::IValue
 
 void Trace::end(const std::vector<c10::IValue> &outputs) {
     Step &step = steps.back();
+    wait_for(device_);
     step.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count();
     for (const c10::IValue &value : outputs) {
         step.results.push_back(tape(value, [&](const at::Tensor &tensor) { return make(tensor); }));

@@ -16,6 +16,9 @@
 
 namespace bridge {
 
+/* Wait until a device has done what it was told: calls to one that is not the CPU return before. */
+void wait_for(at::Device device);
+
 /* A tensor as an operator was given it, or gave it. */
 struct Taped {
     int slot = -1;       /* tensors of the run are numbered as they come; -1: it was there before */

@@ -47,6 +47,7 @@ ModelGradient gradient_at(const Model &model, const Recorded &run, const met_tri
     const auto start = std::chrono::steady_clock::now();
     at::Tensor selected = select_targets(model, run.graph, trial.targets + j, 1).sum();
     ModelGradient found{position, gradients_at(model, selected, places), 0};
+    wait_for(model.device);
     found.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return found;
 }

@@ -24,13 +24,6 @@ Box box_of(const met_sample &s) {
     return box;
 }
 
-/* Whether the first thing that is done with images is a convolution over two axes. */
-bool begins_with_windows(const Program &p) {
-    const auto first =
-        std::find_if(p.nodes.begin(), p.nodes.end(), [](const Node &node) { return node.needed && node.dependent; });
-    return first != p.nodes.end() && first->name == "conv2d" && first->reads[0] == p.input;
-}
-
 class Windows : public Features {
   public:
     explicit Windows(const Subject &subject)
@@ -53,11 +46,7 @@ class Windows : public Features {
         const std::vector<int> &wanted = regions_.wanted();
         const double all = regions_.planned_seconds() * static_cast<double>(subject.trial.count);
         const bool in_double = seconds_in_double(subject, stop) <= DOUBLE_PART * all;
-        const at::Tensor images =
-            in_double || !begins_with_windows(subject.program)
-                ? subject.images
-                : laid_out(subject, {subject.images}, 0)[0]; /* once, not by each who reads them */
-        const auto values = values_of(subject, images, wanted, stop, in_double);
+        const auto values = values_of(subject, subject.images, wanted, stop, in_double);
         regions_.keep(laid_out(subject, narrowed(subject.program, values, wanted), 0),
                       {subject.images, subject.baselines, subject.origins});
     }

@@ -1,6 +1,7 @@
 """Random architectures: every method gives the plain path's numbers through whatever shortcut is taken.
 
-`METEORS_C_ARCHITECTURES` says which seeds run: a number of them, or a range such as 317:318 for one.
+`METEORS_C_ARCHITECTURES` says which seeds run: a number of them, or a range such as 317:318 for one;
+`METEORS_C_DEVICE` where their models and images lie.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tests.architecture_rules import RULES, with_rule
 from tests.architectures import Architecture, random_architecture
 
 FIRST, _, LAST = ("0:" + os.environ.get("METEORS_C_ARCHITECTURES", "520")).rpartition(":")
+DEVICE = os.environ.get("METEORS_C_DEVICE", "cpu")
 SEEDS = range(int(FIRST.rpartition(":")[2]), int(LAST))
 BLOCK = 20
 TARGET = 1
@@ -34,8 +36,8 @@ class Scene:
     def __init__(self, shape: tuple[int, int, int], seed: int) -> None:
         self.random = torch.Generator().manual_seed(seed)
         self.shape = shape
-        self.hsi = HSI(image=self.rand(*shape), wavelengths=torch.linspace(400, 900, shape[0]))
-        self.baseline = 0.3 * self.rand(*shape)
+        self.hsi = HSI(image=self.rand(*shape).to(DEVICE), wavelengths=torch.linspace(400, 900, shape[0]))
+        self.baseline = 0.3 * self.rand(*shape).to(DEVICE)
         self.patches, self.segments = self.superpixels(4), self.superpixels(2)
         least = [-(-side // 5) for side in shape]  # few windows
         self.window = tuple(low + self.below(2) for low in least)
@@ -54,6 +56,12 @@ class Scene:
 
     def below(self, end: int) -> int:
         return int(torch.randint(end, (), generator=self.random))
+
+
+def architecture_on_device(seed: int) -> Architecture:
+    architecture = random_architecture(seed)
+    architecture.module.to(DEVICE)
+    return architecture
 
 
 def integrated_gradients(model: Any, scene: Scene) -> Any:
@@ -166,7 +174,8 @@ def jumps(architecture: Architecture, method: Callable[[Any, Scene], Any], seed:
     """Whether the plain path's own results differ where its inputs do by rounding: equal values are told apart."""
     for trial in range(10):
         scene, random = Scene(architecture.shape, seed), torch.Generator().manual_seed(trial)
-        rounding = [1 + torch.randint(-4, 5, scene.shape, generator=random).double() * 2.0**-52 for _ in range(2)]
+        moves = [torch.randint(-4, 5, scene.shape, generator=random) for _ in range(2)]
+        rounding = [1 + move.double().to(DEVICE) * 2.0**-52 for move in moves]
         scene.hsi = HSI(image=scene.hsi.image * rounding[0], wavelengths=scene.hsi.wavelengths)
         scene.baseline = scene.baseline * rounding[1]
         other = result(method, architecture.module, scene, False)
@@ -188,7 +197,7 @@ def methods_of(seed: int) -> list[Callable[[Any, Scene], Any]]:
 def test_shortcuts_give_the_numbers_of_the_plain_path(seeds: range) -> None:
     found = []
     for seed in seeds:
-        architecture = random_architecture(seed)
+        architecture = architecture_on_device(seed)
         for method in methods_of(seed):
             found += faults(seed, architecture, method)
     assert not found, "\n\n".join(found)
@@ -227,7 +236,7 @@ def test_rules_make_no_difference(seeds: range) -> None:
     found = []
     for seed in seeds:
         for name, method in ruled(seed):
-            architecture, rule = random_architecture(seed), RULES[name]
+            architecture, rule = architecture_on_device(seed), RULES[name]
             scene = Scene(architecture.shape, seed)
             network = with_rule(architecture.module, rule)
             fast = result(method, network, scene, "always")
