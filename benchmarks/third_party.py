@@ -95,10 +95,11 @@ def call_of(
     shortcuts: bool,
     dtype: torch.dtype = torch.float32,
     draw: int = 0,
+    device: str = "cpu",
 ) -> Callable[[], Any]:
     """The call as a user makes it, with the image and the samples of one draw."""
     (image,) = scene.images(draw)
-    hsi = meteors_c.HSI(image=image.to(dtype), wavelengths=scene.wavelengths())
+    hsi = meteors_c.HSI(image=image.to(device, dtype), wavelengths=scene.wavelengths())
 
     def call() -> Any:
         torch.manual_seed(draw)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import nn
 
 import meteors_c
 from benchmarks import __main__ as main
-from benchmarks import bounds, large_windows, operations, scaling, scenes, table, third_party
+from benchmarks import bounds, device, large_windows, operations, scaling, scenes, table, third_party
 from benchmarks.architectures import SMALL
 from benchmarks.child import forwards_call, library_call
 from benchmarks.features import superbands
@@ -248,6 +250,18 @@ def test_scaling_point_in_a_process_of_its_own() -> None:
 
 def test_question_that_fails_is_answered() -> None:
     assert "KeyError" in ask_once("benchmarks.scaling", "windows", "50", "--threads", "1", rounds=1)["failed"]
+
+
+def test_cells_of_a_device_are_kept_one_by_one(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    device.measure("cpu", 1, time.monotonic() + 60, rows, "SSRN, Saliency")
+    (row,) = json.loads(rows.read_text())["rows"]
+    assert row["seconds"] > 0
+    assert row["error"] == row["plain_error"] < 1e-4
+    assert "| SSRN |" in device.section(json.loads(rows.read_text()))
+    rows.unlink()
+    device.measure("cpu", 1, time.monotonic() - 1, rows, "")
+    assert not rows.exists()
 
 
 def test_section_replaces_its_own(tmp_path: Path) -> None:

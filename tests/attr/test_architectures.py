@@ -132,7 +132,12 @@ jumped: Counter[str] = Counter()
 
 def result(method: Callable[[Any, Scene], Any], network: torch.nn.Module, scene: Scene, shortcuts: bool | str) -> Any:
     torch.manual_seed(1)
-    with options(shortcuts=shortcuts), warnings.catch_warnings():
+    recurrent = DEVICE != "cpu" and any(isinstance(layer, torch.nn.RNNBase) for layer in network.modules())
+    with (
+        options(shortcuts=shortcuts),
+        torch.backends.cudnn.flags(enabled=not recurrent),  # cuDNN has gradients of those in training mode only
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", UserWarning)  # samples that influence each other, say
         return method(ExplainableModel(network, "regression"), scene)
 

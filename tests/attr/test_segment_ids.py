@@ -83,7 +83,7 @@ def test_other_numbers_are_refused(mask: Any) -> None:
         whole_number_ids(mask, "segmentation_mask")
 
 
-@pytest.mark.parametrize("mask", [None, "1", 3, [1, 2], (1, 2), object(), np.array(["a"])], ids=str)
+@pytest.mark.parametrize("mask", [None, "1", 3, [1, 2], (1, 2), object(), np.array(["a"])])
 def test_other_types_are_refused(mask: Any) -> None:
     with pytest.raises(TypeError):
         whole_number_ids(mask, "band_mask")
