@@ -225,7 +225,7 @@ std::vector<Evaluated> Prefix::of(const at::Tensor &images, const std::vector<in
             run.expect_zeros();
         }
         x = in_double ? x.to(at::kDouble) : x;
-        x = gradient ? x.detach().clone().requires_grad_() : x;
+        x = gradient ? x.detach().requires_grad_() : x;
         run.give(program.input, x);
         run.go(0, to);
         parts.push_back({from, x, {}});

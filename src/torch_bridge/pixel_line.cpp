@@ -7,22 +7,92 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 namespace bridge {
 namespace {
 
-/* Channels whose pieces are compared at once. */
-const int64_t WORD = 8;
+/* Channels that are counted at once. */
+const int64_t LANES = 16;
 
-/* Pieces of n channels at a point. */
+/* A whole number as wide as T, so that both fit the same vectors. */
+template <class T> using Count = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
+/* A channel that comes to the piece before or behind at a point. */
+struct Flip {
+    uint32_t point, channel;
+    int8_t step;
+};
+
+/* Room for what one pixel goes through. */
+struct Room {
+    Room(std::size_t channels, std::size_t points)
+        : piece(channels), flips(2 * channels), sorted(2 * channels), ends(points) {}
+    std::vector<uint8_t> piece;      /* of each channel */
+    std::vector<Flip> flips, sorted; /* by channel, then by point */
+    std::vector<uint32_t> ends;      /* of each point's flips among those that are sorted */
+};
+
+/* At how many points channels are above an end. */
 template <class T>
-INSIDE void find_pieces(const BentLayer<T> &f, const T *start, const T *way, T alpha, uint8_t *__restrict piece) {
-    const int64_t channels = f.channels; /* bytes may be anything, so nothing else is read from memory below */
-    const T first = f.ends[0], second = f.ends[1];
-    for (int64_t c = 0; c < channels; c++) {
-        const T x = start[c] + alpha * way[c];
-        piece[c] = static_cast<uint8_t>((x > first) + (x > second));
+INSIDE void count_above(T end, const T *start, const T *way, const T *alpha, std::size_t points, Count<T> *above) {
+    Count<T> found[LANES] = {};
+    for (std::size_t k = 0; k < points; k++) {
+        for (int64_t l = 0; l < LANES; l++) {
+            found[l] += start[l] + alpha[k] * way[l] > end;
+        }
     }
+    std::copy_n(found, LANES, above);
+}
+
+/*
+ * The flips of a pixel, sorted by point; returns how many. What is rounded of a line rises or falls as the line does: a
+ * channel passes an end once at most, and how many points it is above tells where.
+ */
+template <class T>
+INSIDE std::size_t find_flips(const BentLayer<T> &f, const T *start, const T *way, const T *alpha, std::size_t points,
+                              Room *room) {
+    std::size_t flipped = 0;
+    std::fill(room->ends.begin(), room->ends.end(), 0);
+    for (int64_t from = 0; from < f.channels; from += LANES) {
+        const int64_t n = std::min(LANES, f.channels - from);
+        T starts[LANES], ways[LANES];
+        for (int64_t l = 0; l < LANES; l++) { /* the last one in place of those that are not there */
+            const int64_t channel = std::min(from + l, f.channels - 1);
+            starts[l] = start[channel], ways[l] = way[channel];
+        }
+        std::memset(room->piece.data() + from, 0, static_cast<std::size_t>(n));
+        for (const T end : f.ends) {
+            if (std::isinf(end)) {
+                continue;
+            }
+            Count<T> above[LANES], first[LANES];
+            count_above(end, starts, ways, alpha, points, above);
+            count_above(end, starts, ways, alpha, 1, first);
+            uint8_t *piece = room->piece.data() + from;
+            for (int64_t l = 0; l < n; l++) {
+                const auto channel = static_cast<uint32_t>(from + l);
+                const auto count = static_cast<uint32_t>(above[l]);
+                const bool falls = first[l] != 0;
+                piece[l] = static_cast<uint8_t>(piece[l] + falls);
+                if (count != 0 && count != points) {
+                    const uint32_t point = falls ? count : static_cast<uint32_t>(points) - count;
+                    room->flips[flipped++] = {point, channel, static_cast<int8_t>(falls ? -1 : 1)};
+                    room->ends[point]++;
+                }
+            }
+        }
+    }
+    uint32_t before = 0;
+    for (uint32_t &end : room->ends) {
+        const uint32_t own = end;
+        end = before;
+        before += own;
+    }
+    for (std::size_t i = 0; i < flipped; i++) {
+        room->sorted[room->ends[room->flips[i].point]++] = room->flips[i];
+    }
+    return flipped;
 }
 
 template <class T>
@@ -57,29 +127,24 @@ INSIDE void write_results(const BentLayer<T> &f, T alpha, const T *value, const 
     }
 }
 
-/* One pixel at all points; results of one point lie `apart` from those of the next. piece: (2, channels and a word). */
+/* One pixel at all points; results of one point lie `apart` from those of the next. */
 template <class T, class Turn>
 INSIDE void go(const BentLayer<T> &f, const T *start, const T *way, const T *alpha, std::size_t points, T *value,
-               T *slope, T *results, int64_t apart, uint8_t *piece, uint8_t *other, std::vector<Turn> *turns) {
-    find_pieces(f, start, way, alpha[0], piece);
+               T *slope, T *results, int64_t apart, Room *room, std::vector<Turn> *turns) {
+    const std::size_t flipped = find_flips(f, start, way, alpha, points, room);
+    const Flip *flip = room->sorted.data(), *end = flip + flipped;
     for (std::size_t k = 0; k < points; k++) {
-        find_pieces(f, start, way, alpha[k], other);
-        for (int64_t word = 0; word < f.channels; word += WORD) {
-            uint64_t before, now;
-            std::memcpy(&before, piece + word, WORD);
-            std::memcpy(&now, other + word, WORD);
-            if (before == now) {
-                continue;
+        while (flip < end && flip->point == k) {
+            const uint32_t channel = flip->channel;
+            const uint8_t before = room->piece[channel];
+            uint8_t now = before;
+            for (; flip < end && flip->point == k && flip->channel == channel; flip++) { /* it may pass both ends */
+                now = static_cast<uint8_t>(now + flip->step);
             }
-            for (int64_t c = word; c < word + WORD; c++) {
-                const uint8_t left = piece[c], taken = other[c];
-                if (left != taken) {
-                    const Turn turn{static_cast<uint32_t>(k), static_cast<uint32_t>(c), left, taken};
-                    turn_over(f, turn, start, way, value, slope);
-                    turns->push_back(turn);
-                    piece[c] = taken;
-                }
-            }
+            room->piece[channel] = now;
+            const Turn turn{static_cast<uint32_t>(k), channel, before, now};
+            turn_over(f, turn, start, way, value, slope);
+            turns->push_back(turn);
         }
         write_results(f, alpha[k], value, slope, results + static_cast<int64_t>(k) * apart);
     }
@@ -101,7 +166,6 @@ INSIDE void go_known(const BentLayer<T> &f, const Turn *turn, const Turn *end, c
 template <class T, class Turn>
 INSIDE void come_back(const BentLayer<T> &f, const Turn *turn, const Turn *end, std::size_t points, const T *gradients,
                       int64_t apart, T *summed, T *sum) {
-    const int64_t LANES = 16;
     for (std::size_t k = 0; k < points; k++) {
         for (; turn < end && turn->point == k; turn++) {
             const T *w = f.weight + turn->channel * f.outputs;
@@ -132,14 +196,14 @@ INSIDE void come_back(const BentLayer<T> &f, const Turn *turn, const Turn *end, 
                          T *slope) { \
         lines_of(f, start, way, alpha, places, value, slope); \
     } \
-    CLONES_FOR_BYTES void go_through(const BentLayer<T> &f, const T *start, const T *way, const T *alpha, \
-                                     std::size_t points, T *value, T *slope, T *results, int64_t apart, \
-                                     uint8_t *piece, uint8_t *other, std::vector<PixelLine<T>::Turn> *turns) { \
-        go(f, start, way, alpha, points, value, slope, results, apart, piece, other, turns); \
+    CLONES void go_through(const BentLayer<T> &f, const T *start, const T *way, const T *alpha, std::size_t points, \
+                           T *value, T *slope, T *results, int64_t apart, Room *room, \
+                           std::vector<PixelLine<T>::Turn> *turns) { \
+        go(f, start, way, alpha, points, value, slope, results, apart, room, turns); \
     } \
-    CLONES_FOR_BYTES void go_again(const BentLayer<T> &f, const PixelLine<T>::Turn *turn, \
-                                   const PixelLine<T>::Turn *end, const T *start, const T *way, const T *alpha, \
-                                   std::size_t points, T *value, T *slope, T *results, int64_t apart) { \
+    CLONES void go_again(const BentLayer<T> &f, const PixelLine<T>::Turn *turn, const PixelLine<T>::Turn *end, \
+                         const T *start, const T *way, const T *alpha, std::size_t points, T *value, T *slope, \
+                         T *results, int64_t apart) { \
         go_known(f, turn, end, start, way, alpha, points, value, slope, results, apart); \
     } \
     CLONES void go_back(const BentLayer<T> &f, const PixelLine<T>::Turn *turn, const PixelLine<T>::Turn *end, \
@@ -174,16 +238,16 @@ template <class T>
 typename PixelLine<T>::Way PixelLine<T>::through(const T *start, const T *way, const std::vector<T> &alpha,
                                                  int64_t places, T *value, T *slope, T *results) const {
     const int64_t channels = layer_.channels, outputs = layer_.outputs;
-    std::vector<uint8_t> pieces(static_cast<std::size_t>(channels + WORD)), others(pieces);
+    Room room(static_cast<std::size_t>(channels), alpha.size());
     Way found;
     found.ends.reserve(static_cast<std::size_t>(places));
     found.last.resize(static_cast<std::size_t>(places * channels));
     for (int64_t place = 0; place < places; place++) {
         go_through(layer_, start + place * channels, way + place * channels, alpha.data(), alpha.size(),
-                   value + place * outputs, slope + place * outputs, results + place * outputs, places * outputs,
-                   pieces.data(), others.data(), &found.turns);
+                   value + place * outputs, slope + place * outputs, results + place * outputs, places * outputs, &room,
+                   &found.turns);
         found.ends.push_back(found.turns.size());
-        std::copy_n(pieces.begin(), channels, found.last.begin() + place * channels);
+        std::copy_n(room.piece.begin(), channels, found.last.begin() + place * channels);
     }
     return found;
 }

@@ -92,6 +92,8 @@ struct Node {
 
 /* Whether all values are +0, as far as that is told at once, in a block of memory. */
 bool is_zero(const at::Tensor &x);
+/* Whether all values are finite. */
+bool is_finite(const at::Tensor &x);
 
 /* A model's run. */
 class Program {

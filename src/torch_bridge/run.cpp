@@ -4,6 +4,7 @@
 #include "packed.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <unordered_set>
 
@@ -16,6 +17,16 @@ bool is_zero(const at::Tensor &x) {
     }
     const auto *bytes = static_cast<const uint8_t *>(x.const_data_ptr());
     return bytes[0] == 0 && std::equal(bytes + 1, bytes + x.nbytes(), bytes); /* each is what the one before it is */
+}
+
+/* The smallest and the largest one tell, in one pass: any NaN is both. */
+bool is_finite(const at::Tensor &x) {
+    if (x.numel() == 0) {
+        return true;
+    }
+    const at::Tensor line = x.is_non_overlapping_and_dense() ? x.as_strided({x.numel()}, {1}) : x;
+    const auto [low, high] = at::aminmax(line);
+    return std::isfinite(low.item<double>()) && std::isfinite(high.item<double>());
 }
 
 namespace {
@@ -110,7 +121,7 @@ at::Tensor Run::of_zeros(const Node &node) const {
     const bool known = names.count(node.name) != 0 && !node.autocast && node.is_value(0) && node.is_constant(1) &&
                        !node.is_value(2) && node.reads.size() == 1 &&
                        program_.values[static_cast<size_t>(node.makes[0])].by_sample;
-    if (!known || !is_zero(value(node.reads[0])) || !node.constant(1).isfinite().all().item<bool>()) {
+    if (!known || !is_zero(value(node.reads[0])) || !is_finite(node.constant(1))) {
         return {};
     }
     const Value &made = program_.values[static_cast<size_t>(node.makes[0])];

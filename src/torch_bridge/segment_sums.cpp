@@ -167,7 +167,7 @@ const SegmentSums::Additions &SegmentSums::additions(int64_t row, const met_segm
         const std::vector<at::Tensor> values = evaluated(part, row);
         for (size_t v = 0; v < live_.size(); v++) {
             const at::Tensor added = flat(values[v] - zero[v], image_[v]).to(all[v].scalar_type());
-            if (!added.isfinite().all().item<bool>()) { /* times 0 that is not 0 */
+            if (!is_finite(added)) { /* times 0 that is not 0 */
                 throw Declined(MET_DECLINE_VALUES, "the affine part of the model gives values that are not finite");
             }
             for (int64_t s : set) {

@@ -286,8 +286,8 @@ void prepare_program(met_prepared &p, const at::Tensor &baselines, const at::Ten
                     gradient = gradient_at_cut(p, *first, trial, alone);
                     first.reset();
                 }
-                /* In later calls, the sample whose gradient is compared is the only one of its batch that is known. */
-                verify(p, trial, samples, trial.gradient && again ? several : 0, several, known);
+                /* In later calls, the one sample of its batch that is known is the one whose gradient is compared. */
+                verify(p, trial, samples, trial.gradient && again ? std::max(several, row + 1) : 0, several, known);
                 if (trial.gradient) {
                     compare_gradients(p, trial, alone, y, gradient, wide);
                 }

@@ -183,7 +183,7 @@ std::optional<Stretch> stretch_of(const Subject &subject) {
 std::vector<Line> lines_of(const Subject &subject, const Stretch &stretch, Features *features, Sizes *shape) {
     const Ends ends = ends_at(subject, stretch.from, features);
     const at::NoGradGuard off;
-    if (!ends.baseline[0].isfinite().all().item<bool>() || !ends.way[0].isfinite().all().item<bool>()) {
+    if (!is_finite(ends.baseline[0]) || !is_finite(ends.way[0])) {
         throw Declined(MET_DECLINE_STRUCTURE, "a value of the part that is affine in the input is not finite");
     }
     *shape = ends.baseline[0].sizes().vec();

@@ -62,7 +62,9 @@ at::Tensor take_sums(const Stretch &stretch, const std::vector<int64_t> &shape, 
         at::Tensor &sum = (*images)[i].sum;
         if (sum.defined()) {
             const auto row = static_cast<int64_t>(i);
-            stretch.as_places(sums.slice(0, row, row + 1)).copy_(sum);
+            const at::Tensor own = sums.slice(0, row, row + 1);
+            const at::Tensor last = stretch.channels_are_last ? own : own.movedim(1, -1); /* torch transposes slowly */
+            last.copy_(sum.view(last.sizes()));
             sum = at::Tensor();
         }
     }

@@ -76,6 +76,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "a function last": lambda: nn.Sequential(
         nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 20, 1), nn.GELU(), nn.AdaptiveAvgPool2d(1), *head(20)
     ),
+    "both ends of a function passed between two points": lambda: nn.Sequential(
+        nn.Conv2d(BANDS, 37, 1), nn.Hardtanh(-0.01, 0.01), nn.Conv2d(37, 6, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), *head(6),
+    ),  # fmt: skip
     "nothing between the layer and the mean": lambda: nn.Sequential(
         nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), *head(4)
     ),

@@ -12,7 +12,8 @@ from torch import nn
 from meteors_c import HSI, attr, options
 from meteors_c.models import ExplainableModel, SkLearnLinearRegression
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+if not torch.cuda.is_available():
+    pytest.skip("needs a CUDA device", allow_module_level=True)
 
 SHAPE = (12, 20, 18)
 TARGET = 1
