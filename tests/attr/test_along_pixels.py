@@ -78,8 +78,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "both ends of a function passed between two points": lambda: nn.Sequential(
         nn.Conv2d(BANDS, 37, 1), nn.Hardtanh(-0.01, 0.01), nn.Conv2d(37, 6, 1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), *head(6),
-    ),  # fmt: skip
+        nn.AdaptiveAvgPool2d(1), *head(6)
+    ),
     "nothing between the layer and the mean": lambda: nn.Sequential(
         nn.Conv2d(BANDS, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), *head(4)
     ),
