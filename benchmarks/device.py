@@ -8,6 +8,7 @@ else: all cells share one process, those that fit into ``--seconds`` are measure
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -18,13 +19,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from .architectures import BANDS, SMALL
 from .models import Scene
+from .process import failure
 from .table import RESULTS, grid, judged, versions, write_section
-from .third_party import METHODS, SETTLING, SLOWEST, Attribution, call_of, exactness, explainable, first, speed, way
+from .third_party import (
+    METHODS,
+    SETTLING,
+    SLOWEST,
+    Attribution,
+    by_model,
+    call_of,
+    errors_of,
+    exactness,
+    explainable,
+    first,
+    speed,
+    way,
+)
 from .turns import in_turns
 
 DRAWS = 3
@@ -55,12 +69,8 @@ def cell(method: Attribution, scene: Scene, rounds: int, device: str) -> dict[st
     for _ in range(SETTLING):
         ours()
     turns = in_turns(ours, plain, rounds, budget=0.5)
-    errors: tuple[list[float], list[float]] = [], []
-    for draw in range(DRAWS):
-        exact = call_of(method, scene, exact_model, False, torch.float64, draw, device)().attributes.cpu().numpy()
-        for shortcuts, found in zip((True, False), errors, strict=True):
-            values = call_of(method, scene, model, shortcuts, draw=draw, device=device)().attributes.cpu().numpy()
-            found.append(float(np.abs(values - exact).max() / np.abs(exact).max()))
+    pairs = [errors_of(method, scene, model, exact_model, draw, device) for draw in range(DRAWS)]
+    errors = list(zip(*pairs, strict=True))
     report = ours().report
     return {
         "first": firsts.ratio,
@@ -92,7 +102,7 @@ def measure(device: str, rounds: int, end: float, file: Path, chosen: str) -> No
             try:
                 row = cell(METHODS[method], SMALL[model], rounds, device)
             except Exception as error:
-                row = {"failed": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"}
+                row = failure(error)
             shown = row.get("failed") or f"{speed(row, 'first')} {speed(row)} {row['seconds']:.4f} s"
             print(model, method, shown, "" if "failed" in row else f"{exactness(row)} {way(row)}", sep="; ", flush=True)
             found["rows"].append({"model": model, "method": method, **row})
@@ -102,14 +112,7 @@ def measure(device: str, rounds: int, end: float, file: Path, chosen: str) -> No
 def section(found: dict[str, Any]) -> str:
     rows = found["rows"]
     done = [row for row in rows if "failed" not in row]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    models = list(dict.fromkeys(row["model"] for row in rows))
-
-    def table(title: str, show: Callable[[dict[str, Any]], str]) -> str:
-        cells = {(row["model"], row["method"]): row.get("failed") or show(row) for row in rows}
-        return f"## {title}\n\n" + grid(
-            ["", *methods], [[model, *(cells.get((model, method), "") for method in methods)] for model in models]
-        )
+    table = functools.partial(by_model, rows)
 
     def line(which: str, what: str) -> list[list[str]]:
         slow = sum(row[which] < SLOWEST for row in done)

@@ -59,6 +59,11 @@ def answers() -> TextIO:
     return stream
 
 
+def failure(error: Exception) -> dict[str, Any]:
+    """What stands in a row in place of figures."""
+    return {"failed": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"}
+
+
 def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Answer questions, a line of JSON each, until there are none; one that fails is answered by what failed."""
     stream = answers()
@@ -66,7 +71,7 @@ def serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         try:
             found = answer(json.loads(line))
         except Exception as error:
-            found = {"failed": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"}
+            found = failure(error)
         print(json.dumps(found), file=stream, flush=True)
 
 

@@ -129,6 +129,22 @@ def second(ours: Callable[[], Any], plain: Callable[[], Any], turns: int) -> flo
     return statistics.median(found)
 
 
+def errors_of(
+    method: Attribution, scene: Scene, model: torch.nn.Module, exact: torch.nn.Module, draw: int, device: str = "cpu"
+) -> tuple[float, float]:
+    """How far the default path and the plain path are from the plain path in float64, on the image of one draw."""
+
+    def values(network: torch.nn.Module, shortcuts: bool, dtype: torch.dtype) -> Any:
+        return call_of(method, scene, network, shortcuts, dtype, draw, device)().attributes.cpu().numpy()
+
+    wanted = values(exact, False, torch.float64)
+    ours, plain = (
+        float(np.abs(values(model, shortcuts, torch.float32) - wanted).max() / np.abs(wanted).max())
+        for shortcuts in (True, False)
+    )
+    return ours, plain
+
+
 def cell(method: Attribution, scene: Scene, rounds: int, tiny: bool = False) -> dict[str, Any]:
     """Measure one method on one scene."""
     model, exact_model = scene.model(), scene.model().double()
@@ -139,14 +155,12 @@ def cell(method: Attribution, scene: Scene, rounds: int, tiny: bool = False) -> 
         ours()
     turns = in_turns(ours, plain, rounds, most=1 if tiny else 21)
     result = ours()
-    errors: tuple[list[float], list[float]] = [], []
+    pairs: list[tuple[float, float]] = []
     for draw in range(MANY_DRAWS):
-        if draw == DRAWS and max(map(max, errors)) <= AT_A_KINK:
+        if draw == DRAWS and max(map(max, pairs)) <= AT_A_KINK:
             break
-        exact = call_of(method, scene, exact_model, False, torch.float64, draw)().attributes.numpy()
-        for shortcuts, found in zip((True, False), errors, strict=True):
-            values = call_of(method, scene, model, shortcuts, draw=draw)().attributes.numpy()
-            found.append(float(np.abs(values - exact).max() / np.abs(exact).max()))
+        pairs.append(errors_of(method, scene, model, exact_model, draw))
+    errors = list(zip(*pairs, strict=True))
     return {
         "first": firsts.ratio,
         "second": second(ours, plain, 1 if tiny else 3),
@@ -264,17 +278,19 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return grid(["", "measured", "wanted"], lines)
 
 
-def section(rows: list[dict[str, Any]], rounds: int) -> str:
+def by_model(rows: list[dict[str, Any]], title: str, show: Callable[[dict[str, Any]], str]) -> str:
+    """A table of what `show` says of each cell: models down, methods across."""
     methods = [name for name in METHODS if any(row["method"] == name for row in rows)]
+    cells = {(row["model"], row["method"]): row.get("failed") or show(row) for row in rows}
+    lines = [
+        [model, *(cells.get((model, method), "") for method in methods)]
+        for model in dict.fromkeys(row["model"] for row in rows)
+    ]
+    return f"## {title}\n\n" + grid(["", *methods], lines)
 
-    def table(title: str, show: Callable[[dict[str, Any]], str]) -> str:
-        cells = {(row["model"], row["method"]): row.get("failed") or show(row) for row in rows}
-        lines = [
-            [model, *(cells.get((model, method), "") for method in methods)]
-            for model in dict.fromkeys(row["model"] for row in rows)
-        ]
-        return f"## {title}\n\n" + grid(["", *methods], lines)
 
+def section(rows: list[dict[str, Any]], rounds: int) -> str:
+    table = functools.partial(by_model, rows)
     caption = CAPTION.format(
         bands=BANDS,
         rounds=rounds,

@@ -182,9 +182,7 @@ void test_shortcut_declines_in_one_of_many_groups(void) {
                                              .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double),
                                              .shortcuts = MET_SHORTCUTS_ALWAYS};
                 REQUIRE(at < 100);
-                script_make_inputs();
-                const met_job job = gradient ? script_gradient_job(&m, MET_BANDS) : script_job(&m, MET_BANDS);
-                toy_init(&t, true);
+                const met_job job = script_begin(&m, &t, true, gradient, MET_BANDS);
                 t.decline_at = at;
                 t.decline_on = stays != 0;
                 REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -282,9 +280,7 @@ void test_shortcut_that_pays(void) {
             toy t;
             met_report report = {0};
             const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
-            script_make_inputs();
-            const met_job job = gradient ? script_gradient_job(&m, MET_BOX) : script_job(&m, MET_BOX);
-            toy_init(&t, true);
+            const met_job job = script_begin(&m, &t, true, gradient, MET_BOX);
             t.seconds = 4e-3;
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
             t.seconds = 0;
@@ -359,9 +355,7 @@ void test_shortcut_that_is_wrong(void) {
         toy t;
         met_report report = {0};
         const met_options options = {.max_batch_size = 4, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
-        script_make_inputs();
-        const met_job job = gradient ? script_gradient_job(&m, MET_BANDS) : script_job(&m, MET_BANDS);
-        toy_init(&t, true);
+        const met_job job = script_begin(&m, &t, true, gradient, MET_BANDS);
         t.seconds = 4e-3;
         t.exaggerate = 0.01;
         REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -389,9 +383,7 @@ void test_shortcut_that_is_wrong_now_and_then(void) {
                 toy t;
                 met_report report = slow;
                 const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
-                script_make_inputs();
-                const met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
-                toy_init(&t, true);
+                const met_job job = script_begin(&m, &t, true, gradient, MET_LERP);
                 t.wrong = true;
                 t.wrong_alpha = (double)k / SAMPLES;
                 REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
@@ -427,9 +419,7 @@ void test_shortcut_that_is_wrong_in_one_of_many_groups(void) {
             const met_options options = {.max_batch_size = 1,
                                          .memory_budget = 4 * 4 * TOY_SIZE * sizeof(double),
                                          .shortcuts = MET_SHORTCUTS_ALWAYS};
-            script_make_inputs();
-            const met_job job = gradient ? script_gradient_job(&m, MET_LERP) : script_job(&m, MET_LERP);
-            toy_init(&t, true);
+            const met_job job = script_begin(&m, &t, true, gradient, MET_LERP);
             t.wrong = true;
             t.wrong_alpha = (double)k / SAMPLES;
             REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
