@@ -43,6 +43,8 @@
 #define PLANNED_PART 0.5
 /* The plain path takes over where the shortcut takes longer by this. */
 #define SLOWER 1.03
+/* ... unless other sizes of chunks are to be tried: until it has lost this part of what the rest takes on the plain path. */
+#define TRIED_PART 0.01
 
 /* No shortcut was taken although one was tried: for the report, and for later calls. */
 static void note_refusal(engine *e, met_decline reason, const char *why) {
@@ -223,6 +225,11 @@ static double part_in_batches(const engine *e, double slow) {
                                     : slow;
 }
 
+/* The cost of a sample in the shortcut's cheapest chunk, `tuner`'s, over that on the plain path. */
+static double ratio_of_costs(const engine *e, const met_tuner *tuner, const met_tuner *plain) {
+    return tuner->cheapest / (plain->cheapest > 0 ? plain->cheapest : e->report->seconds_alone);
+}
+
 /*
  * Samples from `next` to `end` through the shortcut, as long as it is not slower than rendering them: after some calls,
  * where that is in doubt and enough is left, some samples are rendered, and the faster path goes on.
@@ -231,6 +238,7 @@ static int run_faster(engine *e, size_t next, size_t end, met_tuner *tuner, met_
     static const met_path described = {met_reserve_slots, describe_place, run_described, true};
     const double alone = e->report->seconds_alone;
     const bool may_leave = e->options->shortcuts == MET_SHORTCUTS_WHERE_FASTER && alone > 0;
+    const double timed = (double)(TIMED_CALLS * tuner->chunk);
     int status = met_run_path(e, &described, &next, end, tuner, may_leave ? TIMED_CALLS : SIZE_MAX);
     if (status != MET_OK || next >= end) {
         return status;
@@ -239,7 +247,13 @@ static int run_faster(engine *e, size_t next, size_t end, met_tuner *tuner, met_
         end - next > 2 * TIMED_CALLS * plain->chunk) {
         status = met_run_plain(e, &next, end, plain, TIMED_CALLS);
     }
-    e->plain_is_best = tuner->cheapest > SLOWER * (plain->cheapest > 0 ? plain->cheapest : alone);
+    double ratio = ratio_of_costs(e, tuner, plain), lost = timed * (ratio - 1); /* samples of the plain path */
+    while (status == MET_OK && ratio > SLOWER && tuner->direction != 0 && lost < TRIED_PART * (double)(end - next)) {
+        lost += (double)tuner->chunk * (ratio - 1);
+        status = met_run_path(e, &described, &next, end, tuner, 1);
+        ratio = ratio_of_costs(e, tuner, plain);
+    }
+    e->plain_is_best = ratio > SLOWER;
     if (status == MET_OK) {
         status = e->plain_is_best ? met_run_plain(e, &next, end, plain, SIZE_MAX)
                                   : met_run_path(e, &described, &next, end, tuner, SIZE_MAX);

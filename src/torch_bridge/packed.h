@@ -44,10 +44,12 @@ class PackedConvolution {
 
   private:
     at::Tensor weight_for(const at::Tensor &x) const;
+    at::Tensor product(const at::Tensor &x) const;
 
     ConvolutionForm form_;
     bool one_axis_; /* which is run as the second of two */
     bool by_planes_;
+    bool is_product_; /* of matrices */
     mutable std::once_flag once_, once_back_;
     mutable std::unique_ptr<PackedConvolution> back_; /* gives gradients; NULL: torch's own operator does */
     mutable at::Tensor weight_;                       /* laid out */

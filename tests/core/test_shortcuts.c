@@ -1,5 +1,6 @@
 /* Shortcuts: which runs take one, and what is left of it where it declines. */
 #include "check.h"
+#include "integrated_gradients.h"
 #include "pool.h"
 #include "script.h"
 
@@ -466,6 +467,32 @@ void test_shortcut_that_is_slow(void) {
             check_finished(&report, &t);
         }
     }
+}
+
+/* It takes a little longer in chunks of the size that it begins with, and half as long in the next one, which is tried. */
+void test_shortcut_that_is_slow_in_small_chunks(void) {
+    toy t;
+    met_report report = {0};
+    double out[TOY_SIZE], delta = 0, sum = 0, zx[TOY_FEATURES], zb[TOY_FEATURES];
+    void *outs[1] = {out};
+    const met_options options = {.shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+    const met_integrated_gradients_options method = {2000, MET_GAUSS_LEGENDRE, true, &delta};
+    script_make_inputs();
+    toy_init(&t, true);
+    t.seconds_a_sample = 3e-4;
+    t.shortcut_seconds = 64 * 1.1 * t.seconds_a_sample;
+    REQUIRE(toy_run(&met_integrated_gradients, script_inputs, 1, MET_FLOAT64, &method, &t.model, &options, outs,
+                    &report) == MET_OK);
+    CHECK(report.chunk_largest > 64);
+    CHECK_STR(report.shortcut, "toy stem");
+    CHECK_STR(report.shortcut_declined, "");
+    for (size_t v = 0; v < TOY_SIZE; v++) {
+        sum += out[v];
+    }
+    toy_features(&t, script_images[0], zx);
+    toy_features(&t, script_baselines[0], zb);
+    CHECK_CLOSE(sum, toy_output(zx, 0) - toy_output(zb, 0), 1e-10);
+    CHECK_INT(t.prepared, 0);
 }
 
 /* The first calls find what all others need: what they take is no reason to leave. */

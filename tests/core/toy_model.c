@@ -382,7 +382,7 @@ static int enter_evaluation(toy *t, met_prepared *p, size_t n) {
     const bool learns = t->shortcut_learns > 0;
     p->spared = learns ? t->shortcut_seconds_learning : 0;
     t->shortcut_learns -= learns;
-    work((double)n * t->shortcut_seconds_a_sample + p->spared);
+    work(t->shortcut_seconds + (double)n * t->shortcut_seconds_a_sample + p->spared);
     return status == MET_OK ? enter(t, n) : status;
 }
 

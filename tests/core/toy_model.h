@@ -63,7 +63,8 @@ typedef struct toy {
     double offset;                    /* so much is added to outputs for each sample of the batch */
     double seconds;                   /* what a call of the model takes at least ... */
     double seconds_a_sample;          /* ... and each sample of it ... */
-    double shortcut_seconds_a_sample; /* ... and of a call of the shortcut */
+    double shortcut_seconds;          /* ... and a call of the shortcut ... */
+    double shortcut_seconds_a_sample; /* ... and each sample of that */
     size_t together;                  /* samples that the shortcut says are best given at once; 0: it does not say */
     size_t shortcut_learns;           /* so many calls of it find what later ones are spared, ... */
     double shortcut_seconds_learning; /* ... which takes so long each time */
