@@ -14,23 +14,27 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
+#include <cstring>
 #include <set>
 
 namespace bridge {
 namespace {
 
-/* Samples that weights are laid out for. */
-const int64_t BATCH = 8;
+/* Forms of images that weights are laid out for; for more, torch lays them out in every call. */
+const size_t FORMS = 64;
+/* A product of matrices with fewer multiplications is faster than the convolution that it is. */
+const int64_t PRODUCT = int64_t(1) << 26;
 /* Numbers of one sample alone for which setting up a kernel takes longer than a plain product: torch has the same limit. */
 const int64_t SMALL = 20480;
 
+bool are_all(at::IntArrayRef numbers, int64_t value) {
+    return std::all_of(numbers.begin(), numbers.end(), [&](int64_t n) { return n == value; });
+}
+
 /* Whether each place of the result is made of the one at the same place: a product of matrices. */
 bool is_product(const ConvolutionForm &form) {
-    const auto are = [](at::IntArrayRef numbers, int64_t value) {
-        return std::all_of(numbers.begin(), numbers.end(), [&](int64_t n) { return n == value; });
-    };
-    return form.groups == 1 && !form.transposed && are(form.weight.sizes().slice(2), 1) && are(form.stride, 1) &&
-           are(form.padding, 0);
+    return form.groups == 1 && !form.transposed && are_all(form.weight.sizes().slice(2), 1) &&
+           are_all(form.stride, 1) && are_all(form.padding, 0);
 }
 
 using Operator = std::optional<c10::OperatorHandle>;
@@ -57,6 +61,16 @@ const Operator &lay_out(int64_t axes) {
     return axes == 3 ? three : two;
 }
 
+const Operator &data() {
+    static const Operator found = operator_of("mkldnn::data_ptr", 1);
+    return found;
+}
+
+const Operator &bytes() {
+    static const Operator found = operator_of("mkldnn::_nbytes", 1);
+    return found;
+}
+
 at::Tensor called(const c10::OperatorHandle &op, std::vector<c10::IValue> stack) {
     op.callBoxed(stack);
     return stack.at(0).toTensor();
@@ -74,6 +88,19 @@ at::Tensor laid_out(const at::Tensor &x, at::MemoryFormat layout) {
         planes[i].flatten(1).copy_(x[i].permute({1, 2, 0}).flatten(0, 1).t());
     }
     return planes;
+}
+
+/* Whether two tensors of oneDNN's hold the same bytes. */
+bool are_alike(const at::Tensor &a, const at::Tensor &b) {
+    const auto number = [](const c10::OperatorHandle &op, const at::Tensor &x) {
+        torch::jit::Stack stack{x};
+        op.callBoxed(stack);
+        return stack.at(0).toInt();
+    };
+    const int64_t size = number(*bytes(), a);
+    return size == number(*bytes(), b) &&
+           std::memcmp(reinterpret_cast<const void *>(number(*data(), a)),
+                       reinterpret_cast<const void *>(number(*data(), b)), static_cast<size_t>(size)) == 0;
 }
 
 } // namespace
@@ -114,7 +141,7 @@ std::optional<ConvolutionForm> convolution_form(const Node &node) {
 bool PackedConvolution::takes(const at::Tensor &weight) {
     return weight.device().is_cpu() && weight.scalar_type() == at::kFloat && weight.layout() == at::kStrided &&
            weight.dim() >= 3 && weight.dim() <= 5 && weight.numel() > 0 && at::hasMKLDNN() &&
-           at::globalContext().userEnabledMkldnn() && convolve() && lay_out(weight.dim() - 2);
+           at::globalContext().userEnabledMkldnn() && convolve() && lay_out(weight.dim() - 2) && data() && bytes();
 }
 
 PackedConvolution::PackedConvolution(ConvolutionForm form, bool by_planes)
@@ -129,21 +156,35 @@ PackedConvolution::PackedConvolution(ConvolutionForm form, bool by_planes)
     }
 }
 
-/* Laid out at the first call, for images of that size; kernels take another layout, too, and are slower then. */
-at::Tensor PackedConvolution::weight_for(const at::Tensor &x) const {
-    std::call_once(once_, [&] {
-        std::vector<int64_t> sizes = x.sizes().vec();
-        sizes[0] = std::max(sizes[0], BATCH);
-        weight_ = called(*lay_out(x.dim() - 2), {form_.weight.contiguous().to_mkldnn(), form_.padding, form_.stride,
-                                                 form_.dilation, form_.groups, sizes});
-    });
-    return weight_;
+/*
+ * Laid out for images of that form: which layout is best is for oneDNN to say, and with the one for other sizes, another
+ * number of samples or of threads its kernels take up to a hundred times as long. Few of them differ. Undefined: there are
+ * too many forms.
+ */
+at::Tensor PackedConvolution::weight_for(const at::Tensor &x, const std::vector<int64_t> &padding) const {
+    std::vector<int64_t> form = x.sizes().vec();
+    form.insert(form.end(), padding.begin(), padding.end());
+    form.push_back(at::in_parallel_region() ? 1 : at::get_num_threads());
+    const std::lock_guard<std::mutex> guard(alone_);
+    const auto known = weights_.find(form);
+    if (known != weights_.end()) {
+        return known->second;
+    }
+    if (weights_.size() >= FORMS) {
+        return {};
+    }
+    at::Tensor found = called(*lay_out(x.dim() - 2), {form_.weight.contiguous().to_mkldnn(), padding, form_.stride,
+                                                      form_.dilation, form_.groups, x.sizes().vec()});
+    for (const auto &other : weights_) {
+        if (are_alike(other.second, found)) {
+            found = other.second;
+            break;
+        }
+    }
+    return weights_[form] = found;
 }
 
-/*
- * x (n, channels, ...) times the weights. The convolution's kernels take some of these 5 to 40 times as long, where weights
- * were laid out for another number of samples, and a small one waits longer for its kernel than it runs.
- */
+/* x (n, channels, ...) times the weights: a small convolution waits longer for its kernel than that runs. */
 at::Tensor PackedConvolution::product(const at::Tensor &x) const {
     const at::Tensor last = x.movedim(1, -1), weight = form_.weight.flatten(1).t();
     std::vector<int64_t> sizes = last.sizes().vec();
@@ -155,7 +196,7 @@ at::Tensor PackedConvolution::product(const at::Tensor &x) const {
 
 at::Tensor PackedConvolution::operator()(const at::Tensor &x, const std::vector<int64_t> &padding) const {
     const at::NoGradGuard off;
-    if (is_product_ && std::all_of(padding.begin(), padding.end(), [](int64_t zeros) { return zeros == 0; })) {
+    if (is_product_ && x.numel() * form_.weight.size(0) < PRODUCT && are_all(padding, 0)) {
         return product(x);
     }
     const at::Tensor in = one_axis_ ? x.unsqueeze(2) : x;
@@ -163,7 +204,9 @@ at::Tensor PackedConvolution::operator()(const at::Tensor &x, const std::vector<
     if (around.size() < form_.stride.size()) {
         around.insert(around.begin(), 0);
     }
-    if (by_planes_ || (in.size(0) == 1 && in.numel() <= SMALL)) {
+    const bool torchs = by_planes_ || (in.size(0) == 1 && in.numel() <= SMALL);
+    const at::Tensor weight = torchs ? at::Tensor() : weight_for(in, around);
+    if (!weight.defined()) {
         const std::vector<int64_t> zeros(around.size(), 0);
         at::Tensor y = at::convolution(by_planes_ ? laid_out(in, at::MemoryFormat::Contiguous) : in, form_.weight,
                                        form_.bias, form_.stride, around, form_.dilation, false, zeros, form_.groups);
@@ -171,7 +214,7 @@ at::Tensor PackedConvolution::operator()(const at::Tensor &x, const std::vector<
     }
     const c10::impl::GenericList nothing(c10::OptionalType::create(c10::NumberType::get()));
     const c10::IValue bias = form_.bias.defined() ? c10::IValue(form_.bias) : c10::IValue();
-    at::Tensor y = called(*convolve(), {in, weight_for(in), bias, around, form_.stride, form_.dilation, form_.groups,
+    at::Tensor y = called(*convolve(), {in, weight, bias, around, form_.stride, form_.dilation, form_.groups,
                                         std::string("none"), nothing, std::string()});
     return one_axis_ ? y.squeeze(2) : y;
 }

@@ -4,6 +4,7 @@
 
 #include "program.h"
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -43,16 +44,17 @@ class PackedConvolution {
     at::Tensor gradient(const at::Tensor &of_result, at::IntArrayRef sizes, at::MemoryFormat layout) const;
 
   private:
-    at::Tensor weight_for(const at::Tensor &x) const;
+    at::Tensor weight_for(const at::Tensor &x, const std::vector<int64_t> &padding) const;
     at::Tensor product(const at::Tensor &x) const;
 
     ConvolutionForm form_;
     bool one_axis_; /* which is run as the second of two */
     bool by_planes_;
     bool is_product_; /* of matrices */
-    mutable std::once_flag once_, once_back_;
-    mutable std::unique_ptr<PackedConvolution> back_; /* gives gradients; NULL: torch's own operator does */
-    mutable at::Tensor weight_;                       /* laid out */
+    mutable std::once_flag once_back_;
+    mutable std::unique_ptr<PackedConvolution> back_;            /* gives gradients; NULL: torch's own operator does */
+    mutable std::mutex alone_;                                   /* of what follows */
+    mutable std::map<std::vector<int64_t>, at::Tensor> weights_; /* laid out, by forms of images and threads */
 };
 
 /*
