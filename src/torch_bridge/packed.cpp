@@ -22,6 +22,8 @@ namespace {
 
 /* Forms of images that weights are laid out for; for more, torch lays them out in every call. */
 const size_t FORMS = 64;
+/* Samples that weights are laid out for, but those of products. */
+const int64_t BATCH = 8;
 /* A product of matrices with fewer multiplications is faster than the convolution that it is. */
 const int64_t PRODUCT = int64_t(1) << 26;
 /* Numbers of one sample alone for which setting up a kernel takes longer than a plain product: torch has the same limit. */
@@ -157,14 +159,15 @@ PackedConvolution::PackedConvolution(ConvolutionForm form, bool by_planes)
 }
 
 /*
- * Laid out for images of that form: which layout is best is for oneDNN to say, and with the one for other sizes, another
- * number of samples or of threads its kernels take up to a hundred times as long. Few of them differ. Undefined: there are
- * too many forms.
+ * Laid out for images of that form, as oneDNN says: with the layout for other sizes its kernels take up to a hundred times
+ * as long, those of products with that for another number of samples or threads, too. Undefined: there are too many forms.
  */
 at::Tensor PackedConvolution::weight_for(const at::Tensor &x, const std::vector<int64_t> &padding) const {
-    std::vector<int64_t> form = x.sizes().vec();
+    std::vector<int64_t> sizes = x.sizes().vec();
+    sizes[0] = is_product_ ? sizes[0] : BATCH;
+    std::vector<int64_t> form = sizes;
     form.insert(form.end(), padding.begin(), padding.end());
-    form.push_back(at::in_parallel_region() ? 1 : at::get_num_threads());
+    form.push_back(!is_product_ ? 0 : at::in_parallel_region() ? 1 : at::get_num_threads());
     const std::lock_guard<std::mutex> guard(alone_);
     const auto known = weights_.find(form);
     if (known != weights_.end()) {
@@ -174,7 +177,7 @@ at::Tensor PackedConvolution::weight_for(const at::Tensor &x, const std::vector<
         return {};
     }
     at::Tensor found = called(*lay_out(x.dim() - 2), {form_.weight.contiguous().to_mkldnn(), padding, form_.stride,
-                                                      form_.dilation, form_.groups, x.sizes().vec()});
+                                                      form_.dilation, form_.groups, sizes});
     for (const auto &other : weights_) {
         if (are_alike(other.second, found)) {
             found = other.second;
