@@ -92,8 +92,11 @@ at::Tensor laid_out(const at::Tensor &x, at::MemoryFormat layout) {
     return planes;
 }
 
-/* Whether two tensors of oneDNN's hold the same bytes. */
+/* Whether two tensors of oneDNN's hold the same bytes; false where this torch does not say. */
 bool are_alike(const at::Tensor &a, const at::Tensor &b) {
+    if (!data() || !bytes()) {
+        return false;
+    }
     const auto number = [](const c10::OperatorHandle &op, const at::Tensor &x) {
         torch::jit::Stack stack{x};
         op.callBoxed(stack);
@@ -143,7 +146,7 @@ std::optional<ConvolutionForm> convolution_form(const Node &node) {
 bool PackedConvolution::takes(const at::Tensor &weight) {
     return weight.device().is_cpu() && weight.scalar_type() == at::kFloat && weight.layout() == at::kStrided &&
            weight.dim() >= 3 && weight.dim() <= 5 && weight.numel() > 0 && at::hasMKLDNN() &&
-           at::globalContext().userEnabledMkldnn() && convolve() && lay_out(weight.dim() - 2) && data() && bytes();
+           at::globalContext().userEnabledMkldnn() && convolve() && lay_out(weight.dim() - 2);
 }
 
 PackedConvolution::PackedConvolution(ConvolutionForm form, bool by_planes)
