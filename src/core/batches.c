@@ -263,9 +263,10 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
         }
         const evaluated among_copies = met_asked(e, &copies, j), repeated = met_asked(e, &again, 0);
         const double repeatable = fmax(1.0, 1e-3 * apart);
+        e->draws = met_distance(e, &by_itself, &repeated, width) > repeatable;
         influenced = (met_distance(e, &in_batch, &among_copies, width) > 0.1 * apart ||
                       grossly_apart(e, &in_batch, &by_itself, width)) &&
-                     met_distance(e, &by_itself, &repeated, width) <= repeatable;
+                     !e->draws;
         for (size_t i = 0; i < n && influenced; i++) {
             const evaluated copy = {copies.values + i * width, NULL}; /* gradients differ where one copy is the scale */
             influenced = met_distance(e, &copy, &among_copies, width) <= repeatable;

@@ -114,7 +114,7 @@ int met_run_path(engine *e, const met_path *path, size_t *next, size_t end, met_
         }
         if (n > 0) {
             e->report->chunk_size = e->report->batching == MET_BATCHING_SINGLE ? 1 : chunk;
-            chunk = met_tuner_next(tuner, n, seconds);
+            chunk = e->draws ? chunk : met_tuner_next(tuner, n, seconds);
             calls--;
         }
     }

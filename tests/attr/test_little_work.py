@@ -82,10 +82,11 @@ def test_large_images_are_not() -> None:
     by_default = many(model, hsi)
     assert_shortcut(by_default.report, evaluations=41)
     with mt.options(shortcuts=True):
-        # One of the first calls may time the plain path, whose batches might have been faster. It is much slower here.
+        # One of the calls may time the plain path, whose batches might have been faster. It is much slower here.
         found = [many(model, hsi) for _ in range(4)]
-    assert sum(one.report.shortcut is None for one in found) <= 1
-    assert_shortcut(found[-1].report, by_default.report.shortcut, 41)
+    taken = [one for one in found if one.report.shortcut is not None]
+    assert len(taken) >= 3
+    assert_shortcut(taken[-1].report, by_default.report.shortcut, 41)
     with mt.options(shortcuts=False):
         plain = many(model, hsi)
     assert_declined(plain.report, "switched_off")
