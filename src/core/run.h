@@ -88,12 +88,12 @@ typedef struct engine {
     spot_check spot;
     bool *carried;   /* (images,) job->sums holds gradients that were rendered, and waits for those of the shortcut */
     size_t carrying; /* image whose gradients `sum` holds in that case; or MET_NO_IMAGE */
-    bool plain_is_best; /* the shortcut was measured to be slower */
-    bool draws;    /* the model was seen to draw random numbers: chunks stay as they are, so that a seed repeats them */
-    bool hopeless; /* it was declined for a reason that all images share */
-    bool failed;   /* it gave something else than the model */
-    bool eligible; /* the job is of a form that a shortcut can take */
-    bool tried;    /* one was prepared */
+    bool plain_is_best;  /* the shortcut was measured to be slower */
+    bool draws;          /* the model was seen to draw random numbers: chunks stay as they are */
+    bool hopeless;       /* it was declined for a reason that all images share */
+    bool failed;         /* it gave something else than the model */
+    bool eligible;       /* the job is of a form that a shortcut can take */
+    bool tried;          /* one was prepared */
     bool postponed;      /* it would not have paid in this call */
     met_decline refused; /* why it was not taken, where one was tried */
     char refusal[160];
