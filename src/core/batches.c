@@ -218,15 +218,16 @@ static int ask_alone(engine *e, const void *sample, size_t j, size_t n, const ev
  * the model says of company. *told becomes true where either was told.
  */
 static int look_closer(engine *e, size_t j, bool *told, char *why, size_t n) {
+    met_experience *experience = e->draws ? NULL : e->options->experience;
     bool by_company = false;
     int status = MET_OK;
-    if (met_watch(e, false) || met_experience_knows_company(e->options->experience)) {
+    if (met_watch(e, false) || met_experience_knows_company(experience)) {
         *told = true;
         return MET_OK;
     }
     status = met_try_company(e, j, &by_company, why, n);
     if (status == MET_OK && by_company) {
-        met_experience_note_company(e->options->experience);
+        met_experience_note_company(experience);
         *told = true;
     }
     return status;
@@ -263,14 +264,15 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
         }
         const evaluated among_copies = met_asked(e, &copies, j), repeated = met_asked(e, &again, 0);
         const double repeatable = fmax(1.0, 1e-3 * apart);
-        e->draws = met_distance(e, &by_itself, &repeated, width) > repeatable;
+        const bool random = met_distance(e, &by_itself, &repeated, width) > repeatable;
         influenced = (met_distance(e, &in_batch, &among_copies, width) > 0.1 * apart ||
                       grossly_apart(e, &in_batch, &by_itself, width)) &&
-                     !e->draws;
+                     !random;
         for (size_t i = 0; i < n && influenced; i++) {
             const evaluated copy = {copies.values + i * width, NULL}; /* gradients differ where one copy is the scale */
             influenced = met_distance(e, &copy, &among_copies, width) <= repeatable;
         }
+        e->draws = e->draws || random;
     }
     bool told = !are_alike(e, n);
     if (influenced) {

@@ -215,6 +215,19 @@ int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double 
     return status;
 }
 
+static uint64_t drawn(const met_model *model) {
+    return model->drawn != NULL ? model->drawn(model->ctx) : 0;
+}
+
+/*
+ * What a model draws depends on how it is called. Calls are then the same whatever they take, and whatever earlier ones
+ * took, so that the seed of a generator repeats its results.
+ */
+void met_note_draws(engine *e) {
+    e->draws = e->draws || (!e->called && drawn(e->model) != e->drawn);
+    e->called = true;
+}
+
 void met_release_batch(met_batch *batch) {
     if (batch->owner != NULL) {
         batch->owner->release(batch->owner);
@@ -233,6 +246,7 @@ static int run_part(engine *e, size_t first, size_t n, size_t in_chunk, double *
     }
     int status = met_evaluate(e, &x, &dx, &request.y, seconds);
     const size_t again = met_count_call(e, first, n, *seconds);
+    met_note_draws(e);
     if (status == MET_OK && n == 1) {
         met_note_alone(e, *seconds);
     }
@@ -502,6 +516,7 @@ int met_run(const met_job *job, const met_model *model, const met_options *optio
         e.remaining[i] = met_job_count(job, i);
         e.carried[i] = false;
     }
+    e.drawn = drawn(model);
     /* Who watches learns what there is to do before anything is done; later runs of the same work go on from there. */
     status = options->evaluations_before == 0 ? met_report_progress(&e, 0) : MET_OK;
     status = status == MET_OK ? met_wants_shortcut(&e, &shortcut) : status;

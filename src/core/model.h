@@ -75,6 +75,8 @@ struct met_shortcut;
  *             words; NULL: nothing. May itself be NULL
  *   watch     look at how the model computes in the calls that follow, or with `on` false no longer: then whether calls of
  *             two sizes have shown that no sample of a batch influences another. NULL: the provider does not see that
+ *   drawn     a number that is another one after random numbers were drawn from the generators that a model draws from.
+ *             NULL: the provider does not know them
  */
 typedef struct met_model {
     void *ctx;
@@ -83,6 +85,7 @@ typedef struct met_model {
     const struct met_shortcut *shortcut;
     const char *(*kernels)(void *ctx);
     bool (*watch)(void *ctx, bool on);
+    uint64_t (*drawn)(void *ctx);
 } met_model;
 
 /* Why a shortcut was not taken. The Python enumeration has the same names in lower case. */

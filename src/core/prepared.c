@@ -183,6 +183,7 @@ static int hand_over(engine *e, size_t from, size_t to, met_batch *x, met_batch 
     const double start = met_seconds();
     const int status = cut->prepare(e->model->ctx, x, b, trial, met_largest_chunk(e, true), &e->prepared);
     r->seconds_in_model += met_seconds() - start;
+    met_note_draws(e);
     r->evaluations_verifying += tried.evaluated;
     e->postponed = tried.postponed;
     r->seconds_alone = r->seconds_alone > 0 ? r->seconds_alone : tried.seconds_alone;
@@ -387,14 +388,29 @@ static int measure(engine *e, bool *worth) {
     }
     int status = met_run_first(e);
     const bool cold = *alone == 0 || (*alone < WARM_SECONDS && is_worth_preparing(e));
-    if (status == MET_OK && cold && e->measured < e->job->evaluations) {
+    if (status == MET_OK && cold && !e->draws && e->measured < e->job->evaluations) {
         status = met_run_first(e);
     }
-    *worth = status == MET_OK && is_worth_preparing(e) && e->report->batching != MET_BATCHING_SINGLE;
+    const bool varies = e->draws && e->eligible; /* where shortcuts are always wanted, the provider is to say so */
+    *worth = status == MET_OK && !varies && is_worth_preparing(e) && e->report->batching != MET_BATCHING_SINGLE;
     if (!*worth) {
         look(e, false);
     }
     return status;
+}
+
+/* Why a shortcut is not worth preparing. */
+static met_decline refuse(const engine *e, const char **why) {
+    if (e->report->batching == MET_BATCHING_SINGLE) {
+        *why = e->report->one_at_a_time;
+        return MET_DECLINE_STRUCTURE;
+    }
+    if (e->draws) {
+        *why = "the model draws random numbers";
+        return MET_DECLINE_MODEL_STATE;
+    }
+    *why = "the evaluations are so fast that preparing it would take longer";
+    return MET_DECLINE_LITTLE_WORK;
 }
 
 /* Whether an earlier call has found that a shortcut is in vain here. */
@@ -435,12 +451,10 @@ int met_wants_shortcut(engine *e, bool *wanted) {
     } else if (is_advised_against(e, &reason, earlier, sizeof earlier)) {
         why = earlier;
     } else {
-        bool worth = false;
-        status = measure(e, &worth);
-        *wanted = worth;
-        const bool single = e->report->batching == MET_BATCHING_SINGLE;
-        reason = worth ? MET_DECLINE_NONE : single ? MET_DECLINE_STRUCTURE : MET_DECLINE_LITTLE_WORK;
-        why = single ? e->report->one_at_a_time : "the evaluations are so fast that preparing it would take longer";
+        status = measure(e, wanted);
+        if (!*wanted) {
+            reason = refuse(e, &why);
+        }
     }
     if (reason != MET_DECLINE_NONE) {
         met_note_decline(e->report, reason, why);
@@ -451,7 +465,7 @@ int met_wants_shortcut(engine *e, bool *wanted) {
 void met_note_experience(engine *e, double seconds) {
     const met_job *job = e->job;
     const double samples = (double)job->images * (double)job->evaluations;
-    if (e->eligible) {
+    if (e->eligible && !e->draws) {
         met_experience_note(e->options->experience, job, e->tried && !e->postponed, e->refused, e->refusal, seconds,
                             samples * part_in_batches(e, SLOW_PART) * e->report->seconds_alone,
                             met_largest_chunk(e, false) > 1, e->report->seconds_alone);

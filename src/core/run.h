@@ -89,7 +89,9 @@ typedef struct engine {
     bool *carried;   /* (images,) job->sums holds gradients that were rendered, and waits for those of the shortcut */
     size_t carrying; /* image whose gradients `sum` holds in that case; or MET_NO_IMAGE */
     bool plain_is_best;  /* the shortcut was measured to be slower */
-    bool draws;          /* the model was seen to draw random numbers: chunks stay as they are */
+    uint64_t drawn;      /* of the generators that the model draws from, before its first call */
+    bool called;         /* there was one */
+    bool draws;          /* the model was seen to draw random numbers: then nothing that is done depends on time */
     bool hopeless;       /* it was declined for a reason that all images share */
     bool failed;         /* it gave something else than the model */
     bool eligible;       /* the job is of a form that a shortcut can take */
@@ -147,6 +149,8 @@ int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t 
  * report.
  */
 int met_run_first(engine *e);
+/* After the model's first call: whether it has drawn random numbers. */
+void met_note_draws(engine *e);
 /* Note what a sample took alone, gradient and all, while that is what is measured. */
 void met_note_alone(engine *e, double seconds);
 /* Memory for the sum of an image's gradients, unless it is there. */

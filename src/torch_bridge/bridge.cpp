@@ -21,7 +21,9 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
+#include <mutex>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 namespace bridge {
@@ -420,11 +422,27 @@ bool watch(void *ctx, bool on) {
     return apart;
 }
 
+size_t state_of(const at::Device &device) {
+    at::Generator generator = at::globalContext().defaultGenerator(device);
+    const std::lock_guard<std::mutex> lock(generator.mutex());
+    const at::Tensor state = generator.get_state();
+    return std::hash<std::string_view>()({static_cast<const char *>(state.const_data_ptr()), state.nbytes()});
+}
+
+uint64_t drawn(void *ctx) {
+    const auto &model = *static_cast<const Model *>(ctx);
+    try {
+        return state_of(at::kCPU) ^ (model.device.is_cpu() ? 0 : state_of(model.device));
+    } catch (const std::exception &) { /* a device without a generator */
+        return 0;
+    }
+}
+
 } // namespace
 
 met_model torch_table(Model *model) {
     /* Half precision is not exact enough for a shortcut. */
-    return {model, forward, gradient, model->dtype ? nullptr : &recorded_program, kernels, watch};
+    return {model, forward, gradient, model->dtype ? nullptr : &recorded_program, kernels, watch, drawn};
 }
 
 } // namespace bridge

@@ -483,17 +483,23 @@ def test_dropout_in_train_mode_is_random_and_not_coupled(build: Callable[[], nn.
 
 
 @pytest.mark.filterwarnings("ignore:.*train mode")
-@each_path
+@pytest.mark.parametrize("path", [*PATHS, "where faster"])
 def test_a_random_model_draws_the_same_in_every_call_of_a_seed(path: str) -> None:
     """Whatever is asked beside the samples of the job is asked again in the next call."""
-    model = ExplainableModel(wide().double().train(), "regression")
-    found = []
-    for _ in range(3):
-        torch.manual_seed(5)
-        with mt.options(**PATHS[path]):
-            found.append(Occlusion(model).attribute(cube(), target=1, perturbations_per_eval=4).attributes)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    calls: list[Callable[[ExplainableModel], Any]] = [
+        lambda model: Occlusion(model).attribute(cube(), target=1, perturbations_per_eval=4),
+        lambda model: Occlusion(model).attribute(cube(), target=1),
+        lambda model: IntegratedGradients(model).attribute(cube(), target=1, n_steps=60),
+    ]
+    for call in calls * 5:
+        model = ExplainableModel(wide().double().train(), "regression")
+        found = []
+        for _ in range(3):
+            torch.manual_seed(5)
+            with mt.options(**PATHS.get(path, {})):
+                found.append(call(model).attributes)
+        assert torch.equal(found[0], found[1])
+        assert torch.equal(found[0], found[2])
 
 
 @each_path

@@ -127,6 +127,7 @@ RUN(batches_whose_first_image_is_empty)
 RUN(batches_that_give_numbers_where_one_gives_none)
 RUN(batches_of_one_number)
 RUN(batches_of_random_models)
+RUN(batches_of_models_that_draw)
 RUN(batches_round)
 
 RUN(nonfinite_values_are_counted)

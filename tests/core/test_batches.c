@@ -296,6 +296,35 @@ void test_batches_of_random_models(void) {
     }
 }
 
+/* A model that draws random numbers is called in the same way whatever that takes, and whatever earlier runs took. */
+void test_batches_of_models_that_draw(void) {
+    const double seconds[] = {3e-3, 1e-5, 6e-3, 1e-5};
+    for (int gradient = 0; gradient < 2; gradient++) {
+        script m;
+        toy t;
+        met_experience *experience = met_experience_new();
+        const met_options options = {.shortcuts = MET_SHORTCUTS_WHERE_FASTER, .experience = experience};
+        const met_job job = script_begin(&m, &t, true, gradient, MET_LERP);
+        size_t calls = 0, samples = 0;
+        t.draws = 1;
+        for (size_t run = 0; run < sizeof seconds / sizeof *seconds; run++) {
+            met_report report = {0};
+            t.calls = t.samples = 0;
+            t.seconds_a_sample = seconds[run];
+            REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+            calls = run == 0 ? t.calls : calls;
+            samples = run == 0 ? t.samples : samples;
+            CHECK_INT(t.calls, calls);
+            CHECK_INT(t.samples, samples);
+            CHECK_INT(report.decline_reason, MET_DECLINE_MODEL_STATE);
+            CHECK_STR(report.shortcut, "");
+            CHECK_INT(report.evaluations, IMAGES * SAMPLES);
+        }
+        CHECK(!met_experience_knows(experience, &job));
+        met_experience_free(experience);
+    }
+}
+
 /* Nor is one whose rounding depends on the size of the batch, even where that is much. */
 void test_batches_round(void) {
     for (int gradient = 0; gradient < 2; gradient++) {

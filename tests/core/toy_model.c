@@ -117,6 +117,7 @@ static int answer(const toy *t, met_outputs *y, size_t i, const double z[TOY_FEA
 /* What every call does besides its work. */
 static int enter(toy *t, size_t n) {
     t->calls++;
+    t->drawn += t->draws;
     t->samples += n;
     t->largest = n > t->largest ? n : t->largest;
     return t->calls == t->fail_at ? MET_ECALLBACK : MET_OK;
@@ -251,6 +252,10 @@ static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
 static bool watch(void *ctx, bool on) {
     const toy *t = ctx;
     return !on && t->coupling == TOY_APART && !t->unseen;
+}
+
+static uint64_t drawn(void *ctx) {
+    return ((const toy *)ctx)->drawn;
 }
 
 /* ---- the shortcut */
@@ -470,7 +475,8 @@ void toy_init(toy *t, bool shortcut) {
                            .forward = forward,
                            .gradient = gradient,
                            .shortcut = shortcut ? &toy_shortcut : NULL,
-                           .watch = watch};
+                           .watch = watch,
+                           .drawn = drawn};
 }
 
 void toy_release(toy *t) {

@@ -59,6 +59,8 @@ typedef struct toy {
     double refused;                   /* ... this */
     bool lone;                        /* one number for a batch: MET_ESINGLE for more than one sample */
     bool random;                      /* features move a little at each call */
+    uint64_t draws;                   /* random numbers that a call draws, which changes nothing, ... */
+    uint64_t drawn;                   /* ... and those of all calls */
     bool rounds;                      /* features depend a little on the size of the batch */
     double offset;                    /* so much is added to outputs for each sample of the batch */
     double seconds;                   /* what a call of the model takes at least ... */
