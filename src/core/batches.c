@@ -213,6 +213,15 @@ static int ask_alone(engine *e, const void *sample, size_t j, size_t n, const ev
     return status;
 }
 
+/* Whether the model gives a pair of copies of a sample the same each time. */
+static int is_steady(engine *e, const void *sample, size_t j, double allowed, bool *steady) {
+    asked pair = {0};
+    int status = met_ask(e, sample, sample, 2, j, false, &pair);
+    status = status == MET_OK ? met_repeats(e, sample, j, &pair, allowed, steady) : status;
+    met_asked_free(&pair);
+    return status;
+}
+
 /*
  * What a sample's numbers may hide: whether the provider saw that the model computes each sample by itself, or else what
  * the model says of company. *told becomes true where either was told.
@@ -268,9 +277,17 @@ int met_verify_batch(engine *e, size_t n, const met_batch *dx, const met_outputs
         influenced = (met_distance(e, &in_batch, &among_copies, width) > 0.1 * apart ||
                       grossly_apart(e, &in_batch, &by_itself, width)) &&
                      !random;
+        bool alike = true;
         for (size_t i = 0; i < n && influenced; i++) {
             const evaluated copy = {copies.values + i * width, NULL}; /* gradients differ where one copy is the scale */
-            influenced = met_distance(e, &copy, &among_copies, width) <= repeatable;
+            alike = alike && met_distance(e, &copy, &among_copies, width) <= repeatable;
+        }
+        if (influenced && !alike) { /* it is random, or goes through the batch in order */
+            status = e->draws ? MET_OK : is_steady(e, sample, j, repeatable, &alike);
+            influenced = alike;
+        }
+        if (status != MET_OK) {
+            goto done;
         }
         e->draws = e->draws || random;
     }

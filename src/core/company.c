@@ -83,26 +83,35 @@ static int forgive(const engine *e, int status, bool *told) {
     return forgiven ? MET_OK : status;
 }
 
-/* Whether pairs of a sample give what it gave, time after time: a model that draws few numbers draws the same ones often. */
-static int repeats(engine *e, const void *sample, size_t j, const evaluated *wanted, size_t width, double allowed,
-                   bool *same) {
+int met_repeats(engine *e, const void *sample, size_t j, const asked *before, double allowed, bool *same) {
     int status = MET_OK;
     *same = true;
     for (size_t i = 0; i < REPETITIONS && *same && status == MET_OK; i++) {
         asked again = {0};
         status = met_ask(e, sample, sample, 2, j, false, &again);
         for (size_t k = 0; k < 2 && status == MET_OK; k++) {
-            const evaluated repeated = met_asked(e, &again, k);
-            *same = *same && met_distance(e, wanted, &repeated, width) <= allowed;
+            const evaluated then = {before->values + k * before->width, NULL}, now = met_asked(e, &again, k);
+            *same = *same && again.width == before->width && met_distance(e, &then, &now, before->width) <= allowed;
         }
         met_asked_free(&again);
     }
     return status;
 }
 
+/* How far the samples of a pair are from what each gave at the same place of a pair of copies; the farther one's place. */
+static double distance_of_pairs(const engine *e, const asked *pair, const asked *first, const asked *second,
+                                size_t *place) {
+    const evaluated a = met_asked(e, pair, 0), b = met_asked(e, pair, 1);
+    const evaluated by_itself_a = met_asked(e, first, 0), by_itself_b = met_asked(e, second, 1);
+    const double apart_a = met_distance(e, &a, &by_itself_a, pair->width);
+    const double apart_b = met_distance(e, &b, &by_itself_b, pair->width);
+    *place = apart_b > apart_a ? 1 : 0;
+    return fmax(apart_a, apart_b);
+}
+
 int met_try_company(engine *e, size_t j, bool *told, char *why, size_t n) {
     met_buffer *buffer = NULL;
-    asked mixed = {0}, halves = {0}, wholes = {0};
+    asked pairs[2] = {{0}, {0}}, copies[2] = {{0}, {0}};
     *told = false;
     int status = met_load_image(e, e->image_of[j]);
     status =
@@ -111,42 +120,44 @@ int met_try_company(engine *e, size_t j, bool *told, char *why, size_t n) {
         return status;
     }
     uint8_t *half = met_buffer_data(buffer), *whole = half + e->bytes;
+    const uint8_t *const samples[2] = {half, whole};
     const met_sample image = {.kind = MET_IDENTITY};
     met_sample_render(&e->base, &image, e->options->pool, whole);
     if (!halve(e->job->dtype, whole, e->size, half)) {
         goto done;
     }
-    status = met_ask(e, half, whole, 2, j, false, &mixed);
-    status = status == MET_OK ? met_ask(e, half, half, 2, j, false, &halves) : status;
-    status = status == MET_OK ? met_ask(e, whole, whole, 2, j, false, &wholes) : status;
-    status = forgive(e, status, told);
-    if (status != MET_OK || !*told) {
-        goto done;
+    for (size_t i = 0; i < 2 && status == MET_OK;
+         i++) { /* either one first: what adds up samples shows it in one order */
+        status = met_ask(e, samples[i], samples[1 - i], 2, j, false, &pairs[i]);
+        status = status == MET_OK ? met_ask(e, samples[i], samples[i], 2, j, false, &copies[i]) : status;
     }
-    const evaluated a = met_asked(e, &mixed, 0), b = met_asked(e, &mixed, 1);
-    const evaluated among_halves = met_asked(e, &halves, 0), among_wholes = met_asked(e, &wholes, 1);
-    const double apart_a = met_distance(e, &a, &among_halves, mixed.width);
-    const double apart_b = met_distance(e, &b, &among_wholes, mixed.width);
-    const double apart = fmax(apart_a, apart_b);
-    if (apart > 1.0) {
+    status = forgive(e, status, told);
+    for (size_t i = 0; i < 2 && status == MET_OK && *told; i++) {
+        size_t place = 0;
+        const double apart = distance_of_pairs(e, &pairs[i], &copies[i], &copies[1 - i], &place);
+        if (apart <= 1.0) {
+            continue;
+        }
         bool same = false;
-        status = forgive(e, repeats(e, half, j, &among_halves, mixed.width, fmax(1.0, 1e-3 * apart), &same), told);
+        const size_t which = place == 0 ? i : 1 - i; /* 0: it is the half that others influence */
+        status = met_repeats(e, samples[which], j, &copies[which], fmax(1.0, 1e-3 * apart), &same);
+        status = forgive(e, status, told);
         if (status == MET_OK && *told && same) {
-            const bool first = apart_a > apart_b;
             snprintf(
                 why, n,
                 "samples of a batch influence each other: image %zu%s gave %.6g beside the same with %s its values, "
                 "and %.6g beside itself",
-                e->origin_of[j], first ? " with half its values" : "", first ? a.value[0] : b.value[0],
-                first ? "twice" : "half", first ? among_halves.value[0] : among_wholes.value[0]);
+                e->origin_of[j], which == 0 ? " with half its values" : "", pairs[i].values[place * pairs[i].width],
+                which == 0 ? "twice" : "half", copies[which].values[place * copies[which].width]);
             status = MET_ESINGLE;
         }
         *told = *told && same;
     }
 done:
-    met_asked_free(&mixed);
-    met_asked_free(&halves);
-    met_asked_free(&wholes);
+    for (size_t i = 0; i < 2; i++) {
+        met_asked_free(&pairs[i]);
+        met_asked_free(&copies[i]);
+    }
     met_buffer_release(buffer);
     return status;
 }

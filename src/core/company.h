@@ -34,6 +34,14 @@ void met_asked_free(asked *p);
 double met_distance(const engine *e, const evaluated *a, const evaluated *b, size_t width);
 
 /*
+ * Whether a pair of copies of a sample gives what it gave before, time after time: a model that draws few numbers draws the
+ * same ones often.
+ *   before   what it gave, each at its place
+ *   allowed  how far that may be from what it gives now, as met_distance()
+ */
+int met_repeats(engine *e, const void *sample, size_t j, const asked *before, double allowed, bool *same);
+
+/*
  * Whether the image of place j and the image with half its values give one another something else than their copies do.
  *   told  whether the model could tell: not where the image is 0, nor where it fails or draws random numbers
  *   why   (n bytes) what it gave, where they influence each other: MET_ESINGLE

@@ -200,11 +200,60 @@ static int restore(engine *e, size_t n) {
     return status;
 }
 
+/* Whether the model has a gradient at an image itself, that of the first sample of x. */
+static int try_gradient(engine *e, const met_batch *x, const met_outputs *y) {
+    const met_sample image = {.kind = MET_IDENTITY};
+    met_buffer *buffer = NULL;
+    double *values = NULL;
+    size_t capacity = 0;
+    met_batch one, dx = {0};
+    int status = e->base_image == MET_NO_IMAGE ? met_load_image(e, 0) : MET_OK;
+    status = status == MET_OK ? met_buffer_new(e->bytes, "an image", &e->report->memory, &buffer) : status;
+    if (status == MET_OK) {
+        met_sample_render(&e->base, &image, e->options->pool, met_buffer_data(buffer));
+        one = met_batch_view(e, buffer, 0, 1);
+        one.image = x->image;
+        output_request request = met_request_outputs(e, 0, 1, &values, &capacity);
+        request.y.targets = y->targets;
+        status = e->model->gradient(e->model->ctx, &one, &dx, &request.y);
+        e->report->evaluations_verifying++;
+    }
+    met_release_batch(&dx);
+    met_buffer_release(buffer);
+    met_deallocate(values);
+    return status;
+}
+
+/*
+ * Outputs of samples that the model gives no gradients for, and 0 in place of these. The outputs may be constants, where a
+ * model answers with one for what it takes for no data, say; or it has no gradients at all, nor at an image itself, which is
+ * an error.
+ */
+static int evaluate_constants(engine *e, met_batch *x, met_batch *dx, met_outputs *y) {
+    met_buffer *zeros = NULL;
+    int status = e->differentiable ? MET_OK : try_gradient(e, x, y);
+    e->differentiable = status == MET_OK;
+    status = status == MET_OK ? met_buffer_new(x->n * e->bytes, "gradients", NULL, &zeros) : status;
+    status = status == MET_OK ? e->model->forward(e->model->ctx, x, y) : status;
+    e->report->evaluations_discarded += status == MET_OK ? x->n : 0;
+    if (status == MET_OK) {
+        memset(met_buffer_data(zeros), 0, x->n * e->bytes);
+        *dx = met_batch_view(e, zeros, 0, x->n); /* lent, as a model's gradients are */
+    } else {
+        met_buffer_release(zeros);
+    }
+    return status;
+}
+
 int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds) {
     const met_model *model = e->model;
     const bool gradient = e->job->gradient && dx != NULL;
     const double start = met_seconds();
     int status = gradient ? model->gradient(model->ctx, x, dx, y) : model->forward(model->ctx, x, y);
+    if (status == MET_EGRADIENT && gradient && !x->modified) {
+        status = evaluate_constants(e, x, dx, y);
+    }
+    e->differentiable = e->differentiable || (status == MET_OK && gradient);
     *seconds = met_seconds() - start;
     if (status == MET_OK && y->value == NULL) {
         status = met_fail(MET_EMODEL, "the model answered without outputs");

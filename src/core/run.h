@@ -91,6 +91,7 @@ typedef struct engine {
     bool plain_is_best;  /* the shortcut was measured to be slower */
     uint64_t drawn;      /* of the generators that the model draws from, before its first call */
     bool called;         /* there was one */
+    bool differentiable; /* it has given a gradient */
     bool draws;          /* the model was seen to draw random numbers: then nothing that is done depends on time */
     bool hopeless;       /* it was declined for a reason that all images share */
     bool failed;         /* it gave something else than the model */

@@ -1,5 +1,6 @@
 /* apart.cpp - see apart.h. */
 #include "apart.h"
+#include "batch_axis.h"
 #include "calls.h"
 #include "recordings.h"
 
@@ -9,12 +10,12 @@ namespace {
 /* Two runs, step by step. */
 class Pair {
   public:
-    Pair(const Trace &a, int64_t first, const Trace &b, int64_t second)
-        : a_(a), b_(b), first_(first), second_(second) {}
+    Pair(const Trace &a, int64_t first, const Trace &b, int64_t second) : a_(a), b_(b), sizes_{first, second} {}
 
     bool is_apart() const {
         bool apart = a_.steps.size() == b_.steps.size() && a_.slots() == b_.slots() && is_result(a_.output) &&
-                     is_result(b_.output) && a_.output.slot == b_.output.slot;
+                     is_result(b_.output) && a_.output.slot == b_.output.slot &&
+                     batch_axis(a_.output, b_.output, sizes_) == 0;
         for (size_t i = 0; i < a_.steps.size() && apart; i++) {
             apart = step(a_.steps[i], b_.steps[i]);
         }
@@ -40,14 +41,13 @@ class Pair {
         return alike;
     }
 
-    /* Results that depend on the input have as many numbers for each sample in both runs. */
-    bool results_alike(const TapedValue &a, const TapedValue &b, bool dependent) const {
+    /* The same values are made; no number of the input, which would be one for the whole batch. */
+    static bool results_alike(const TapedValue &a, const TapedValue &b, bool dependent) {
         bool alike = a.is_tensor == b.is_tensor && a.entries.size() == b.entries.size();
         if (a.is_tensor && alike) {
-            const int64_t in_a = c10::multiply_integers(a.tensor.shape), in_b = c10::multiply_integers(b.tensor.shape);
-            alike = a.tensor.slot == b.tensor.slot && (!dependent || in_a * second_ == in_b * first_);
+            alike = a.tensor.slot == b.tensor.slot;
         } else if (!a.is_list && alike) {
-            alike = !dependent || a.other.isNone() || a.other.isTensor(); /* a number is one for the whole batch */
+            alike = !dependent || a.other.isNone() || a.other.isTensor();
         }
         for (size_t i = 0; i < a.entries.size() && alike; i++) {
             alike = results_alike(a.entries[i], b.entries[i], dependent);
@@ -65,7 +65,7 @@ class Pair {
         for (size_t i = 0; i < a.results.size() && alike; i++) {
             alike = results_alike(a.results[i], b.results[i], dependent);
         }
-        if (!alike) {
+        if (!alike || !keeps_samples_apart(a, b, sizes_)) {
             return false;
         }
         try {
@@ -80,7 +80,7 @@ class Pair {
     }
 
     const Trace &a_, &b_;
-    int64_t first_, second_;
+    const RunSizes sizes_;
 };
 
 } // namespace

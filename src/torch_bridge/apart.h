@@ -14,8 +14,8 @@ class Watch {
                     std::shared_ptr<Trace> *trace);
     /*
      * Whether it was seen that no sample of a batch influences another: all calls were of the same operators on the same
-     * constants, no value went to Python, and every value that depends on the input has as many numbers for each sample.
-     * What takes samples together has fewer: a sum, a maximum, a mean over the batch; one sample of it.
+     * constants, no value went to Python, and the samples lie along one axis of every value that depends on the input, along
+     * which no operator works (batch_axis.h).
      */
     bool shows_apart() const;
 

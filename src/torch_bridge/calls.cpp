@@ -45,6 +45,13 @@ bool is_batch_norm(const std::string &name) {
 
 } // namespace
 
+std::string function_name(const c10::OperatorHandle &op) {
+    const std::string &name = op.schema().name();
+    std::string function = name.rfind("aten::", 0) == 0 ? name.substr(6) : name;
+    const bool in_place = function.size() > 1 && function.back() == '_' && function[function.size() - 2] != '_';
+    return in_place ? function.substr(0, function.size() - 1) : function;
+}
+
 void decline(const Step &step, const std::string &why, met_decline reason) {
     throw Declined(reason, why + " (" + step.op.schema().name() + ")");
 }

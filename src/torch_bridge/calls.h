@@ -6,6 +6,9 @@
 
 namespace bridge {
 
+/* The name of the function that an operator computes: "relu" for aten::relu_. */
+std::string function_name(const c10::OperatorHandle &op);
+
 /* Declines a shortcut because of a call, whose operator it names. */
 [[noreturn]] void decline(const Step &step, const std::string &why, met_decline reason = MET_DECLINE_STRUCTURE);
 

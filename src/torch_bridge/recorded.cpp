@@ -5,6 +5,7 @@
  * were. What depends on the input is known of every value; so is what varies with the batch. All other values are
  * constants and stand in the arguments. Anything that could not be run again is declined with the operator's name.
  */
+#include "batch_axis.h"
 #include "calls.h"
 
 #include <algorithm>
@@ -14,6 +15,7 @@ namespace bridge {
 namespace {
 
 const char *const OTHERWISE = "the model does not run the same way for every sample";
+const char *const TOGETHER = "samples influence each other";
 
 /* ---- the program while it is made */
 
@@ -192,18 +194,11 @@ void Maker::results(const Step &step, const TapedValue &a, const TapedValue &b, 
     }
     const int64_t size = c10::multiply_integers(a.tensor.shape), other = c10::multiply_integers(b.tensor.shape);
     if (node->dependent && size * second_ != other * first_) {
-        decline(step, "samples influence each other", MET_DECLINE_VERIFICATION);
+        decline(step, TOGETHER, MET_DECLINE_VERIFICATION);
     }
     const int v = new_value(a.tensor, b.tensor, static_cast<int>(p_->nodes.size()));
     value(v).dependent = node->dependent;
     node->makes.push_back(v);
-}
-
-/* The name of the function that an operator computes. */
-std::string function_name(const std::string &name) {
-    std::string function = name.rfind("aten::", 0) == 0 ? name.substr(6) : name;
-    const bool in_place = function.size() > 1 && function.back() == '_' && function[function.size() - 2] != '_';
-    return in_place ? function.substr(0, function.size() - 1) : function;
 }
 
 void Maker::add(size_t i) {
@@ -215,7 +210,7 @@ void Maker::add(size_t i) {
     }
     check_call(a_, a);
     Node node(a.op);
-    node.name = function_name(a.op.schema().name());
+    node.name = function_name(a.op);
     node.mode = a.mode;
     node.autocast = a.autocast;
     node.autocast_dtype = a.autocast_dtype;
@@ -231,6 +226,9 @@ void Maker::add(size_t i) {
     }
     if (node.dependent) {
         check_dependent_call(a);
+        if (works_along_samples(a, b, {first_, second_})) {
+            decline(a, TOGETHER, MET_DECLINE_VERIFICATION);
+        }
     }
     for (int storage : node.writes) {
         if (storage >= 0) {

@@ -68,6 +68,13 @@ def scripted_scale(x: torch.Tensor) -> torch.Tensor:
 
 
 # What they do to a sample depends on the batch that it comes in.
+def along_the_batch() -> Callable[[torch.Tensor], torch.Tensor]:
+    """Sequences are given as (samples, features), which such a layer reads as (steps, features)."""
+    torch.manual_seed(0)
+    layer = nn.GRU(BANDS, 3).double()
+    return lambda x: layer(x.flatten(1).unflatten(1, (BANDS, -1)).mean(2)[:, None])[0][:, 0]
+
+
 COUPLED: dict[str, Callable[[], Any]] = {
     "divided by the largest": lambda: lambda x: head(x / x.amax()),
     "centred": lambda: lambda x: head(x - x.mean()),
@@ -78,6 +85,11 @@ COUPLED: dict[str, Callable[[], Any]] = {
     "a stem, then divided by the largest": lambda: (
         lambda net: lambda x: head(net[1](net[0](x) / net[0](x).abs().amax()))
     )(convolutional()),
+    "added up from the first on": lambda: lambda x: head(x.cumsum(0)),
+    "less the sample before it": lambda: lambda x: head(x - x.roll(1, 0) / 2),
+    "the largest so far": lambda: lambda x: head(x.cummax(0).values),
+    "its place in the batch": lambda: lambda x: head(x) * torch.arange(1, len(x) + 1)[:, None],
+    "a recurrent layer along the batch": along_the_batch,
     "batch norm in train mode": lambda: batch_norm().train(),
     "batch norm without running statistics": lambda: batch_norm(track_running_stats=False).eval(),
 }
@@ -249,7 +261,7 @@ def first_for_its_shape(x: torch.Tensor) -> torch.Tensor:
 def test_what_only_looks_like_company_costs_little(model: Any, path: str) -> None:
     watched = Watched(model)
     explained = explainable(watched)
-    for company in (6, 0):
+    for company in (8, 0):
         watched.sizes.clear()
         with mt.options(**PATHS[path]), warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -369,3 +369,42 @@ def test_the_model_is_unchanged_by_a_shortcut() -> None:
         assert_shortcut(attribute(model, cube(), target=0).report, "affine prefix")
     assert [sorted(vars(module)) for module in model.modules()] == before
     assert not torch.nn.modules.module._global_forward_hooks
+
+
+class ValidPixels(nn.Module):
+    """The mean spectrum of bright pixels; a constant where there are none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(SHAPE[0], 2).double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spectra = []
+        for one in x:
+            bright = one.flatten(1)[:, (one[0] > 0.3).flatten()]
+            spectra.append(bright.square().mean(1) if bright.numel() else one.new_zeros(len(one)))
+        return self.layer(torch.stack(spectra))
+
+
+@pytest.mark.parametrize("options", [{}, {"batch": 1}, {"shortcuts": "always"}, {"shortcuts": False}], ids=str)
+def test_points_whose_output_is_a_constant_have_gradients_of_0(options: dict[str, Any]) -> None:
+    """Near the baseline no pixel is bright: alone, such a point has no gradient at all."""
+    model, hsi = ValidPixels().eval(), cube()
+    image = torch.as_tensor(hsi.image)
+    nodes, sums = (torch.arange(30, dtype=torch.float64) + 0.5) / 30, torch.zeros_like(image)
+    for node in nodes:
+        point = (node * image).requires_grad_()
+        (found,) = torch.autograd.grad(model(point[None])[0, 0], point, allow_unused=True)
+        sums += torch.zeros_like(image) if found is None else found
+    with mt.options(**options):
+        result = attribute(model, hsi, target=0, n_steps=30, method="riemann_middle")
+    torch.testing.assert_close(result.attributes, image * sums / 30, rtol=1e-10, atol=1e-12)
+
+
+def test_a_model_that_ignores_its_input_has_no_gradient() -> None:
+    bias = nn.Parameter(torch.ones(1, 1, dtype=torch.float64))
+    with pytest.raises(RuntimeError, match="does not depend on its input"):
+        attribute(lambda x: bias.expand(len(x), 1) * 2, cube(), target=0)
+    with pytest.raises(RuntimeError, match="cut off from its input"):
+        attribute(lambda x: x.detach().mean((1, 2, 3))[:, None], cube(), target=0)

@@ -42,7 +42,7 @@ static void check_single(const met_report *report, size_t limit) {
 }
 
 /* Evaluations of an image beside the same with half its values, and of pairs of each. */
-#define COMPANY 6
+#define COMPANY 8
 
 /*
  * One sample is evaluated once more, however many batches and runs follow; none where batches have one sample. Where it is
@@ -102,6 +102,24 @@ void test_batches_whose_samples_are_coupled(void) {
                 t.largest = 0;
                 REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK); /* once is enough */
                 CHECK_INT(t.largest, 1);
+            }
+        }
+    }
+}
+
+/* What goes through a batch in order gives copies of a sample other values, too: the same ones each time. */
+void test_batches_in_order(void) {
+    const toy_coupling couplings[] = {TOY_FOLLOWS, TOY_NUMBERS};
+    for (size_t c = 0; c < 2; c++) {
+        for (size_t k = 0; k < 2 * KINDS; k++) {
+            for (size_t limit = 2; limit < IMAGES * SAMPLES; limit += limit < 12 ? 1 : 5) {
+                script m;
+                toy t;
+                met_report report = {0};
+                const met_job job = script_begin(&m, &t, false, k >= KINDS, kinds[k % KINDS]);
+                t.coupling = couplings[c];
+                check_run(&t, &job, limit, &report, 1e-12);
+                check_single(&report, limit);
             }
         }
     }

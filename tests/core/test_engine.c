@@ -372,3 +372,35 @@ void test_engine_keeps_to_its_budget(void) {
     REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
     CHECK_INT(t.largest, 3);
 }
+
+/* Samples whose outputs are constants have gradients of 0, in whatever company; a model without any gradient is an error. */
+void test_engine_gradients_of_constants(void) {
+    for (size_t limit = 0; limit < 8; limit++) {
+        for (int shortcut = 0; shortcut < 2; shortcut++) {
+            script m;
+            toy t;
+            met_report report = {0};
+            double sums[IMAGES][TOY_SIZE];
+            met_job job = script_begin(&m, &t, shortcut, true, MET_LERP);
+            const met_options options = {.max_batch_size = limit, .shortcuts = MET_SHORTCUTS_WHERE_FASTER};
+            t.cuts = true;
+            t.cut = 0.5;
+            for (size_t i = 0; i < IMAGES; i++) {
+                script_images[i][0] = 1 + (double)i;
+                script_baselines[i][0] = -2;
+            }
+            script_expect_sums(&t, &job, sums);
+            REQUIRE(met_run(&job, &t.model, &options, &report) == MET_OK);
+            CHECK_CLOSE_N(m.sum[0], sums[0], IMAGES * TOY_SIZE, 1e-12);
+            CHECK_INT(report.evaluations, IMAGES * SAMPLES);
+            CHECK_INT(report.memory.bytes, 0);
+            CHECK_INT(t.lent, 0);
+            t.cut = 10;
+            report = (met_report){0};
+            CHECK(met_run(&job, &t.model, &options, &report) == MET_EGRADIENT);
+            CHECK_STR(met_detail(), "these outputs have no gradient");
+            CHECK_INT(report.memory.bytes, 0);
+            CHECK_INT(t.lent, 0);
+        }
+    }
+}

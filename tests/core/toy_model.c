@@ -54,7 +54,16 @@ static company company_of(const toy *t, const met_batch *x) {
 
 static void features(const toy *t, const met_batch *x, const company *c, size_t sample, double z[TOY_FEATURES]) {
     stem(t, x, sample, z);
+    for (size_t s = 0; s < sample && t->coupling == TOY_FOLLOWS; s++) {
+        double before[TOY_FEATURES];
+        stem(t, x, s, before);
+        for (size_t j = 0; j < TOY_FEATURES; j++) {
+            z[j] += 0.3 * before[j];
+        }
+    }
     for (size_t j = 0; j < TOY_FEATURES; j++) {
+        z[j] *= t->cuts && at(x, sample, 0) < t->cut ? 0 : 1;
+        z[j] *= t->coupling == TOY_NUMBERS ? 1 + (double)sample : 1;
         z[j] = c->scale * z[j] - c->shift[j];
         z[j] += t->random ? 1e-2 * toy_value(1000 + t->calls, sample * TOY_FEATURES + j) : 0;
     }
@@ -219,6 +228,13 @@ static int gradient(void *ctx, met_batch *x, met_batch *dx, met_outputs *y) {
     work(t->seconds + (double)x->n * t->seconds_a_sample);
     if (status != MET_OK) {
         return status;
+    }
+    size_t below = 0;
+    for (size_t i = 0; i < x->n; i++) {
+        below += t->cuts && at(x, i, 0) < t->cut;
+    }
+    if (below == x->n) {
+        return met_fail(MET_EGRADIENT, "these outputs have no gradient");
     }
     if (!t->no_gradient) {
         lend(t, x->dtype, x->n, dx);

@@ -19,7 +19,9 @@ typedef enum toy_coupling {
     TOY_DIVIDES,         /* they are divided by the largest |value| of the batch */
     TOY_DIVIDES_BY_BAND, /* ... of its first band */
     TOY_SHIFTS,          /* half of the batch's mean features is taken off */
-    TOY_CENTERS          /* all of it: a sample alone has outputs and gradients of 0 */
+    TOY_CENTERS,         /* all of it: a sample alone has outputs and gradients of 0 */
+    TOY_FOLLOWS,         /* a part of the features of all samples before it is added */
+    TOY_NUMBERS          /* they are multiplied by its place in the batch */
 } toy_coupling;
 
 typedef struct toy {
@@ -57,6 +59,8 @@ typedef struct toy {
     bool unseen;                      /* how it computes is not seen: it has to be tried */
     bool refuses;                     /* MET_ECALLBACK for a sample whose first value is ... */
     double refused;                   /* ... this */
+    bool cuts;                        /* no gradient for samples whose first value is below ... */
+    double cut;                       /* ... this: their features are 0 */
     bool lone;                        /* one number for a batch: MET_ESINGLE for more than one sample */
     bool random;                      /* features move a little at each call */
     uint64_t draws;                   /* random numbers that a call draws, which changes nothing, ... */
