@@ -126,8 +126,8 @@ int met_try_company(engine *e, size_t j, bool *told, char *why, size_t n) {
     if (!halve(e->job->dtype, whole, e->size, half)) {
         goto done;
     }
-    for (size_t i = 0; i < 2 && status == MET_OK;
-         i++) { /* either one first: what adds up samples shows it in one order */
+    /* Either one comes first: what goes through a batch in order shows it in one of the two. */
+    for (size_t i = 0; i < 2 && status == MET_OK; i++) {
         status = met_ask(e, samples[i], samples[1 - i], 2, j, false, &pairs[i]);
         status = status == MET_OK ? met_ask(e, samples[i], samples[i], 2, j, false, &copies[i]) : status;
     }

@@ -442,6 +442,73 @@ def test_one_sample_or_two_copies_whatever_the_method(method: str, path: str) ->
     assert sum(model.sizes) == evaluated(report)
 
 
+class Layers(nn.Module):
+    """Layers of many kinds, made and called by a function."""
+
+    def __init__(self, call: Callable[[Any, torch.Tensor], torch.Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        self.call = call
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.call(self, x)
+
+
+def tokens(x: torch.Tensor) -> torch.Tensor:
+    return x.flatten(2).transpose(1, 2)
+
+
+def attention(layers: Any, x: torch.Tensor) -> torch.Tensor:
+    query, key, value = layers.linear(tokens(x)).chunk(3, -1)
+    weights = (query @ key.transpose(-2, -1)).softmax(-1)
+    return (weights @ value + torch.zeros(len(x), 1, 1)).mean(1)
+
+
+def heads(layers: Any, x: torch.Tensor) -> torch.Tensor:
+    query, key, value = layers.linear(tokens(x)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+    found = nn.functional.scaled_dot_product_attention(query, key, value)
+    return layers.norm(found.transpose(1, 2).flatten(2)).amax(1)
+
+
+def windows(layers: Any, x: torch.Tensor) -> torch.Tensor:
+    rolled = layers.conv(x).roll((-1, -2), (2, 3))
+    parts = rolled.unflatten(2, (2, -1)).permute(0, 2, 1, 3, 4).flatten(0, 1)  # the samples' parts behind each other
+    return layers.linear(parts.tanh().mean((2, 3))).unflatten(0, (len(x), -1)).flatten(1)
+
+
+def recurrent(layers: Any, x: torch.Tensor) -> torch.Tensor:
+    states, _ = layers.gru(tokens(x))
+    return torch.cat([states[:, -1], states.cumsum(1).std(1)], 1)
+
+
+def residual(layers: Any, x: torch.Tensor) -> torch.Tensor:
+    z = layers.conv(x).mul_(2)
+    z += layers.conv(x)[:, :, :1]
+    return torch.stack([z.sort(1).values.mean((2, 3)), layers.norm(z).clamp(-1, 1).flatten(2).norm(dim=2)], 2).sum(2)
+
+
+SEEN: dict[str, Callable[[], nn.Module]] = {
+    "attention": lambda: Layers(attention, linear=nn.Linear(BANDS, 12)),
+    "heads": lambda: Layers(heads, linear=nn.Linear(BANDS, 12), norm=nn.LayerNorm(4)),
+    "windows": lambda: Layers(windows, conv=nn.Conv2d(BANDS, 4, 3, padding=1), linear=nn.Linear(4, 2)),
+    "recurrent": lambda: Layers(recurrent, gru=nn.GRU(BANDS, 3, batch_first=True)),
+    "residual": lambda: Layers(residual, conv=nn.Conv2d(BANDS, 4, 3, padding=1), norm=nn.GroupNorm(2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_works_along_other_axes_needs_no_company(name: str) -> None:
+    torch.manual_seed(0)
+    with mt.options(**PATHS["plain"]), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for method in METHODS:
+            model = Watched(SEEN[name]())
+            report = explain(method, model, [cube(0), cube(1)])[0].report
+            assert report.evaluations_verifying == (1 if model.sizes[0] < 16 else 2)
+
+
 @pytest.mark.parametrize("method", [Saliency, InputXGradient])
 def test_one_image_has_nothing_to_be_compared_with(method: Any) -> None:
     model = Watched(smooth())
