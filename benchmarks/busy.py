@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from .workloads import SPATIAL, WORKLOADS
 CALLS = ("Saliency", "IntegratedGradients, 50 steps", SPATIAL)
 THREADS = ("all", "one", "measured")
 SLOWER_BESIDE, SLOWER_QUIET = 1.15, 1.01  # than with one thread; than with all of them
+AT_REST = 0.3  # seconds
 
 TEXT = """\
 Seconds of the plain path with all of torch's threads, with one, and with a number that is found while the call runs
@@ -36,10 +38,14 @@ def competitor() -> Iterator[None]:
 
 
 def turns(children: dict[str, Child], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each child, after one call that does not count; they take turns, in alternating order."""
+    """Seconds of each child, after one call that does not count; they take turns, in alternating order.
+
+    Torch's threads spin for a while after a call, as other work would: each waits for those of the one before.
+    """
     found: dict[str, list[float]] = {name: [] for name in children}
     for turn in range(rounds + 1):
         for name in children if turn % 2 == 0 else reversed(children):
+            time.sleep(AT_REST)
             seconds = children[name].run(count=False)
             if turn > 0:
                 found[name].append(seconds)

@@ -141,7 +141,8 @@ def against_peer(rows: list[dict[str, Any]], checks: list[tuple[str, str, str, b
         "ours - exact",
         "peer - exact",
     ]
-    for workload in dict.fromkeys(row["workload"] for row in rows):
+    measured = {row["workload"] for row in rows}
+    for workload in filter(measured.__contains__, WORKLOADS):
         parts.append(f"## {workload}\n")
         parts.append(
             grid(

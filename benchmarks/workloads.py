@@ -44,7 +44,8 @@ class Workload:
         What its `attribute` gets besides the images.
     reference : callable
         The attribution of one image by plain torch: (model, image (bands, height, width)) -> the image's shape.
-        It runs in float64 and is what both libraries are judged by. None where there is none, as for random methods.
+        It runs in float64 and is what both libraries are judged by. None where there is none, as for random methods, or
+        where it takes too long.
     scenes : tuple of str
         Keys of `SCENES`.
     goals : dict
@@ -179,6 +180,15 @@ WORKLOADS = {
         scenes=LARGE,
         shortcut=True,
         goals={("shortcut", "CNN 224"): Goal(20), ("shortcut", "pixelwise 224"): Goal(20)},
+        call="get_spatial_attributes",
+    ),
+    "Occlusion, pixels 16/8": Workload(
+        "Occlusion",
+        None,  # in float64 it takes a quarter of an hour
+        {"sliding_window_shapes": (16, 16), "strides": (8, 8), "baseline": 0},
+        scenes=LARGE,
+        shortcut=True,
+        goals={("shortcut", "CNN 224"): Goal(110), ("shortcut", "pixelwise 224"): Goal(160)},
         call="get_spatial_attributes",
     ),
     "Occlusion, bands 8/6": Workload(
