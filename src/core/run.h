@@ -133,8 +133,17 @@ int met_fill_slot(engine *e, size_t j, size_t i, size_t k, bool *copy);
 /* The n samples in a buffer, the first of which is sample `first` of the chunk. */
 met_batch met_batch_view(const engine *e, met_buffer *buffer, size_t first, size_t n);
 
-/* engine.c: requesting, counting, reducing. */
+/* evaluate.c: the outputs of samples [first, first + n) of the chunk, as they are requested. */
 output_request met_request_outputs(const engine *e, size_t first, size_t n, double **values, size_t *capacity);
+/* Call the model, for gradients too where the job has them and dx is not NULL; what is wanted and missing is an error. */
+int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds);
+void met_release_batch(met_batch *batch);
+/* A number that changes where random numbers are drawn from the model's generators; 0: they are not known. */
+uint64_t met_drawn(const met_model *model);
+/* After the model's first call: whether it has drawn some. */
+void met_note_draws(engine *e);
+
+/* engine.c: counting, reducing. */
 /* Count a call that evaluated samples [first, first + n) of the chunk; how many of them were evaluated before. */
 size_t met_count_call(engine *e, size_t first, size_t n, double seconds);
 int met_report_progress(engine *e, size_t n);
@@ -150,8 +159,6 @@ int met_run_plain(engine *e, size_t *next, size_t end, met_tuner *tuner, size_t 
  * report.
  */
 int met_run_first(engine *e);
-/* After the model's first call: whether it has drawn random numbers. */
-void met_note_draws(engine *e);
 /* Note what a sample took alone, gradient and all, while that is what is measured. */
 void met_note_alone(engine *e, double seconds);
 /* Memory for the sum of an image's gradients, unless it is there. */
@@ -194,10 +201,6 @@ void met_carry_over(engine *e, size_t image);
 /* Add to job->sums[image] what the shortcut gave; it holds what was rendered, if anything was. */
 int met_add_to_carried(engine *e, size_t image, const void *gradients);
 void met_forget_carried(engine *e, size_t from, size_t to);
-
-/* Call the model, for gradients too where the job has them and dx is not NULL; what is wanted and missing is an error. */
-int met_evaluate(engine *e, met_batch *x, met_batch *dx, met_outputs *y, double *seconds);
-void met_release_batch(met_batch *batch);
 
 /* batches.c: whether one of the n samples of the chunk, which are not evaluated yet, is to be asked alone as well. */
 bool met_wants_verification(const engine *e, size_t n);
