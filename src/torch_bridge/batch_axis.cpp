@@ -42,13 +42,8 @@ struct Call {
     std::vector<Operand> reads, gives;
 
     const c10::IValue *other(const char *argument) const {
-        const auto &arguments = step.op.schema().arguments();
-        for (size_t i = 0; i < arguments.size() && i < step.arguments.size(); i++) {
-            if (arguments[i].name() == argument) {
-                return &step.arguments[i].other;
-            }
-        }
-        return nullptr;
+        const int place = argument_named(step, argument);
+        return place < 0 ? nullptr : &step.arguments[static_cast<size_t>(place)].other;
     }
     /* Numbers of an argument; nothing: it is not there, or is none. */
     std::optional<Sizes> numbers(const char *argument) const {
@@ -105,15 +100,22 @@ bool collect(const TapedValue &a, const TapedValue &b, size_t argument, const Ru
     return all;
 }
 
+/* The call in the first of two runs; false: the samples do not lie along an axis of all that it reads and gives. */
+bool read(const Step &a, const Step &b, const RunSizes &sizes, Call *call) {
+    bool found = true;
+    for (size_t i = 0; i < a.arguments.size(); i++) {
+        found = collect(a.arguments[i], b.arguments[i], i, sizes, &call->reads) && found;
+    }
+    for (size_t i = 0; i < a.results.size() && !call->reads.empty(); i++) {
+        found = collect(a.results[i], b.results[i], i, sizes, &call->gives) && found;
+    }
+    return found;
+}
+
 /* Functions of each value, and what passes values on. */
 bool by_value(const Call &call, const Step &again) {
-    static const Names names =
-        words("relu relu6 gelu silu hardswish hardsigmoid hardtanh elu selu celu leaky_relu sigmoid "
-              "tanh softplus mish log_sigmoid threshold clamp where masked_fill nan_to_num softsign "
-              "square rsub addcmul addcdiv lerp logit clip floor_divide contiguous clone detach alias "
-              "to _to_copy dropout type_as lift_fresh positive zeros_like ones_like copy fill zero "
-              "float double feature_dropout");
-    if (!call.is(names) && !call.step.op.hasTag(at::Tag::pointwise)) {
+    static const Names names = words("zeros_like ones_like copy fill zero float double");
+    if (!call.is(names) && !passes_on(call.name) && !is_pointwise(call.name, call.step.op)) {
         return false;
     }
     for (size_t i = 0; i < call.step.arguments.size(); i++) { /* a number may be how many samples there are */
@@ -281,22 +283,6 @@ int batch_axis(const Taped &a, const Taped &b, const RunSizes &sizes) {
     }
     return found;
 }
-
-namespace {
-
-/* The call in the first of two runs; false: the samples do not lie along an axis of all that it reads and gives. */
-bool read(const Step &a, const Step &b, const RunSizes &sizes, Call *call) {
-    bool found = true;
-    for (size_t i = 0; i < a.arguments.size(); i++) {
-        found = collect(a.arguments[i], b.arguments[i], i, sizes, &call->reads) && found;
-    }
-    for (size_t i = 0; i < a.results.size() && !call->reads.empty(); i++) {
-        found = collect(a.results[i], b.results[i], i, sizes, &call->gives) && found;
-    }
-    return found;
-}
-
-} // namespace
 
 bool keeps_samples_apart(const Step &a, const Step &b, const RunSizes &sizes) {
     Call call{a, function_name(a.op), {}, {}};

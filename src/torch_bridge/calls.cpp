@@ -4,9 +4,7 @@
 #include <unordered_set>
 
 namespace bridge {
-namespace {
 
-/* The place of an argument by name, -1. */
 int argument_named(const Step &step, const char *name) {
     const auto &arguments = step.op.schema().arguments();
     for (size_t i = 0; i < arguments.size() && i < step.arguments.size(); i++) {
@@ -16,6 +14,8 @@ int argument_named(const Step &step, const char *name) {
     }
     return -1;
 }
+
+namespace {
 
 bool is_true(const Step &step, const char *name) {
     const int place = argument_named(step, name);
@@ -50,6 +50,23 @@ std::string function_name(const c10::OperatorHandle &op) {
     std::string function = name.rfind("aten::", 0) == 0 ? name.substr(6) : name;
     const bool in_place = function.size() > 1 && function.back() == '_' && function[function.size() - 2] != '_';
     return in_place ? function.substr(0, function.size() - 1) : function;
+}
+
+bool is_pointwise(const std::string &function, const c10::OperatorHandle &op) {
+    static const std::unordered_set<std::string> names = {
+        "relu",     "relu6",       "gelu",       "silu",       "hardswish",   "hardsigmoid", "hardtanh",
+        "elu",      "selu",        "celu",       "leaky_relu", "sigmoid",     "tanh",        "softplus",
+        "mish",     "log_sigmoid", "threshold",  "clamp",      "where",       "masked_fill", "nan_to_num",
+        "softsign", "softshrink",  "hardshrink", "tanhshrink", "square",      "rsub",        "addcmul",
+        "addcdiv",  "lerp",        "logit",      "clip",       "floor_divide"};
+    return names.count(function) != 0 || op.hasTag(at::Tag::pointwise);
+}
+
+bool passes_on(const std::string &function) {
+    static const std::unordered_set<std::string> names = {
+        "contiguous", "clone",      "detach",          "alias",         "to",       "_to_copy",    "dropout",
+        "type_as",    "lift_fresh", "feature_dropout", "alpha_dropout", "positive", "detach_copy", "alias_copy"};
+    return names.count(function) != 0;
 }
 
 void decline(const Step &step, const std::string &why, met_decline reason) {

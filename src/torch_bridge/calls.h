@@ -9,6 +9,15 @@ namespace bridge {
 /* The name of the function that an operator computes: "relu" for aten::relu_. */
 std::string function_name(const c10::OperatorHandle &op);
 
+/* The place of an argument by its name in the operator's schema, -1. */
+int argument_named(const Step &step, const char *name);
+
+/* Whether an operator computes a function of each value. */
+bool is_pointwise(const std::string &function, const c10::OperatorHandle &op);
+
+/* Whether it passes values on as they are, a dropout outside of training among them. */
+bool passes_on(const std::string &function);
+
 /* Declines a shortcut because of a call, whose operator it names. */
 [[noreturn]] void decline(const Step &step, const std::string &why, met_decline reason = MET_DECLINE_STRUCTURE);
 

@@ -1,7 +1,6 @@
 /* pointwise.cpp - functions of each value, of values at the same place, and values of several tensors side by side. */
+#include "calls.h"
 #include "region/rules.h"
-
-#include <set>
 
 namespace bridge::region {
 namespace {
@@ -82,26 +81,13 @@ bool fits(const Ints &shape, const Ints &out) {
     return true;
 }
 
-bool is_pointwise(const Node &node) {
-    static const std::set<std::string> names = {
-        "relu",     "relu6",       "gelu",       "silu",       "hardswish",   "hardsigmoid", "hardtanh",
-        "elu",      "selu",        "celu",       "leaky_relu", "sigmoid",     "tanh",        "softplus",
-        "mish",     "log_sigmoid", "threshold",  "clamp",      "where",       "masked_fill", "nan_to_num",
-        "softsign", "softshrink",  "hardshrink", "tanhshrink", "square",      "rsub",        "addcmul",
-        "addcdiv",  "lerp",        "logit",      "clip",       "floor_divide"};
-    return names.count(node.name) != 0 || node.op.hasTag(at::Tag::pointwise);
-}
-
 } // namespace
 
 std::unique_ptr<Rule> identity(const Program &p, const Node &node) {
-    static const std::set<std::string> names = {
-        "contiguous", "clone",      "detach",          "alias",         "to",       "_to_copy",    "dropout",
-        "type_as",    "lift_fresh", "feature_dropout", "alpha_dropout", "positive", "detach_copy", "alias_copy"};
     const std::optional<Ints> shape = shape_of(p, node);
     const std::optional<Operand> input =
         node.arguments.empty() || !node.is_value(0) ? std::nullopt : operand_of(p, node, 0);
-    if (names.count(node.name) == 0 || flag_of(node, "train") || !shape || !input || input->shape != *shape) {
+    if (!passes_on(node.name) || flag_of(node, "train") || !shape || !input || input->shape != *shape) {
         return nullptr;
     }
     auto rule = std::make_unique<Identity>();
@@ -113,7 +99,7 @@ std::unique_ptr<Rule> identity(const Program &p, const Node &node) {
 std::unique_ptr<Rule> pointwise(const Program &p, const Node &node) {
     const std::optional<Ints> shape = shape_of(p, node);
     const std::optional<c10::OperatorHandle> op = function_of(node);
-    if (!is_pointwise(node) || !shape || !op) {
+    if (!is_pointwise(node.name, node.op) || !shape || !op) {
         return nullptr;
     }
     auto rule = std::make_unique<Pointwise>(Call{*op, &node, {}});
